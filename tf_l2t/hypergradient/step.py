@@ -1,0 +1,156 @@
+"""One student step, and its adjoint: equations (1), (4) and (5) of the L2T-DLF paper for any inner optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tf_l2t.hypergradient.moments import exact_moments
+from tf_l2t.hypergradient.state import Problem, StepOutput, StudentState, Tensors
+
+_ZERO = tf.UnconnectedGradients.ZERO
+
+
+class Adjoint(NamedTuple):
+    """The derivative of M with respect to a student's state.
+
+    Attributes:
+      params: dω_t, one tensor per trainable weight.
+      non_trainable: one tensor per floating-point non-trainable weight, such as BatchNorm's moving statistics.
+      slots: as `StudentState.slots`.
+    """
+
+    params: Tensors
+    non_trainable: Tensors
+    slots: tuple[Tensors, ...]
+
+
+def is_differentiable(tensor: tf.Tensor) -> bool:
+    return tensor.dtype.is_floating
+
+
+def split_floats(tensors: Tensors) -> tuple[Tensors, Callable[[Tensors], Tensors]]:
+    """The floating-point tensors, and a function that puts such a tuple back among the others."""
+
+    def merge(floats: Tensors) -> Tensors:
+        remaining = iter(floats)
+        return tuple(next(remaining) if is_differentiable(t) else t for t in tensors)
+
+    return tuple(t for t in tensors if is_differentiable(t)), merge
+
+
+def _dense(gradients: Any) -> Any:
+    """`IndexedSlices` (gradients of a gather) as tensors: a ForwardAccumulator does not see through them."""
+    return [tf.convert_to_tensor(g) for g in gradients]
+
+
+def loss_and_gradient(problem: Problem, params: Tensors, non_trainable: Tensors, batch: Any,
+                      coefficients: tf.Tensor) -> tuple[StepOutput, Tensors]:
+    """L_Φ(ω_t; batch) and ∂L/∂ω_t."""
+    with exact_moments(), tf.GradientTape() as tape:
+        tape.watch(params)
+        output = problem.loss_fn(params, non_trainable, batch, coefficients)
+        gradient = tape.gradient(output.loss, params, unconnected_gradients=_ZERO)
+    return output, tuple(_dense(gradient))
+
+
+def inner_step(problem: Problem, state: StudentState, batch: Any,
+               coefficients: tf.Tensor) -> tuple[StudentState, StepOutput]:
+    """One student update, equation (1): ω_{t+1} from ω_t by the gradient of L_Φ through the inner optimizer.
+
+    `status` is passed on unchanged: it is the forward run's business, and a recomputation has no use for it.
+    """
+    output, grads = loss_and_gradient(problem, state.params, state.non_trainable, batch, coefficients)
+    params, slots = problem.optimizer.update(grads, state.slots, state.params, state.step)
+    return StudentState(params, output.non_trainable, slots, state.step + 1, state.status), output
+
+
+def step_adjoint(problem: Problem, state: StudentState, batch: Any, coefficients: tf.Tensor, adjoint_tp1: Adjoint,
+                 hvp: str = "forward_over_reverse") -> tuple[Adjoint, tf.Tensor]:
+    """The transposed derivative of `inner_step` at (state, Φ_t), applied to the adjoint of the next state.
+
+    With g = ∂L/∂ω and (ω_{t+1}, slots_{t+1}) = update(g, slots_t, ω_t), first the transposed derivative of
+    `update` gives the direct parts and v, the cotangent of g (for plain SGD v = −η_t dω_{t+1}). Then
+
+        dω_t  = direct part + ∂²L/∂ω² v   + (∂N/∂ω)' dn_{t+1}         equation (4)
+        dΦ_t  =               ∂²L/∂Φ∂ω v  + (∂N/∂Φ)' dn_{t+1}         equation (5), before ∂Φ_t/∂θ
+        dn_t  =               ∂²L/∂n∂ω v  + (∂N/∂n)' dn_{t+1}
+
+    with n the floating-point non-trainable weights and N their update in the forward pass. All three lines come
+    from one nested tape: with c = 0 and its tangent 1, the derivative of ∂/∂(ω, Φ, n) [L + c ⟨N, dn_{t+1}⟩]
+    along (v, 1) in (ω, c).
+
+    Args:
+      hvp: "forward_over_reverse" (a `GradientTape` under `tf.autodiff.ForwardAccumulator`) or
+        "reverse_over_reverse" (a tape under a tape).
+
+    Returns:
+      The adjoint of `state` and dΦ_t, shaped as `coefficients`.
+      Cost: one gradient of the loss and its derivative, 2 to 3 gradients in time; memory of one step.
+    """
+    slots_flat = tf.nest.flatten(state.slots)
+    if problem.optimizer.linear_in_grads:
+        grads = tuple(tf.zeros_like(p) for p in state.params)
+    else:
+        _, grads = loss_and_gradient(problem, state.params, state.non_trainable, batch, coefficients)
+    with tf.GradientTape() as tape:
+        sources = [*grads, *slots_flat, *state.params]
+        tape.watch(sources)
+        params_tp1, slots_tp1 = problem.optimizer.update(grads, state.slots, state.params, state.step)
+    pulled = tape.gradient([*params_tp1, *tf.nest.flatten(slots_tp1)], sources,
+                           output_gradients=[*adjoint_tp1.params, *tf.nest.flatten(adjoint_tp1.slots)],
+                           unconnected_gradients=_ZERO)
+    num_params = len(state.params)
+    v, adjoint_slots, direct = pulled[:num_params], pulled[num_params:-num_params], pulled[-num_params:]
+
+    floats, merge = split_floats(state.non_trainable)
+    primals = [*state.params, coefficients, *floats]
+    product = _forward_over_reverse if hvp == "forward_over_reverse" else _reverse_over_reverse
+    with exact_moments():
+        second = product(problem, state.params, floats, merge, batch, coefficients, primals, v,
+                         adjoint_tp1.non_trainable)
+    adjoint = Adjoint(params=tuple(d + s for d, s in zip(direct, second[:num_params], strict=True)),
+                      non_trainable=tuple(second[num_params + 1:]),
+                      slots=tf.nest.pack_sequence_as(state.slots, adjoint_slots))
+    return adjoint, second[num_params]
+
+
+def _dot(left: Any, right: Any) -> tf.Tensor:
+    return tf.add_n([tf.reduce_sum(a * b) for a, b in zip(left, right, strict=True)])
+
+
+def _forward_over_reverse(problem, params, floats, merge, batch, coefficients, primals, v, adjoint_floats):
+    watched, tangents = list(params), list(v)
+    if floats:
+        weight = tf.zeros((), params[0].dtype)
+        watched.append(weight)
+        tangents.append(tf.ones_like(weight))
+    with tf.autodiff.ForwardAccumulator(watched, tangents) as accumulator:
+        with tf.GradientTape() as tape:
+            tape.watch(primals)
+            output = problem.loss_fn(params, merge(floats), batch, coefficients)
+            target = output.loss
+            if floats:
+                new_floats, _ = split_floats(output.non_trainable)
+                target = target + weight * tf.cast(_dot(new_floats, adjoint_floats), weight.dtype)
+        gradient = _dense(tape.gradient(target, primals, unconnected_gradients=_ZERO))
+    return accumulator.jvp(gradient, unconnected_gradients=_ZERO)
+
+
+def _reverse_over_reverse(problem, params, floats, merge, batch, coefficients, primals, v, adjoint_floats):
+    with tf.GradientTape() as outer:
+        outer.watch(primals)
+        with tf.GradientTape() as tape:
+            tape.watch(params)
+            output = problem.loss_fn(params, merge(floats), batch, coefficients)
+        gradient = _dense(tape.gradient(output.loss, params, unconnected_gradients=_ZERO))
+        target = _dot(gradient, v)
+        if floats:
+            new_floats, _ = split_floats(output.non_trainable)
+            target = target + tf.cast(_dot(new_floats, adjoint_floats), target.dtype)
+    return _dense(outer.gradient(target, primals, unconnected_gradients=_ZERO))
+
+
+HVP_MODES = ("forward_over_reverse", "reverse_over_reverse")
