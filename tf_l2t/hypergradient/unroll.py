@@ -83,6 +83,26 @@ def _write(arrays: Sequence[tf.TensorArray], index: tf.Tensor, values: Sequence[
     return [array.write(index, value) for array, value in zip(arrays, values, strict=True)]
 
 
+def _step_with(problem: Problem, state: StudentState, features: tf.Tensor,
+               coefficients_fn: Callable[[tf.Tensor], tf.Tensor],
+               seed: tf.Tensor) -> tuple[StudentState, dict[str, Any]]:
+    """The step from `state` under the status vector `features`, and its record."""
+    batch = problem.batch_fn(seed, state.step)
+    coefficients = coefficients_fn(features)
+    new_state, output = inner_step(problem, state, batch, coefficients)
+    return new_state, {"batch": batch, "features": features, "coefficients": coefficients, "loss": output.loss,
+                       "metrics": output.metrics}
+
+
+def _live_step(problem: Problem, coefficients_fn: Callable[[tf.Tensor], tf.Tensor], state: StudentState,
+               seed: tf.Tensor) -> tuple[StudentState, dict[str, Any]]:
+    """The step from `state` under its own status, which is updated."""
+    with exact_moments():
+        features, status = problem.features.features_fn(state)
+    new_state, record = _step_with(problem, state, features, coefficients_fn, seed)
+    return new_state._replace(status=problem.features.update_fn(status, record["metrics"])), record
+
+
 def _forward(problem: Problem, coefficients_fn: Callable[[tf.Tensor], tf.Tensor], state: StudentState,
              seed: tf.Tensor, plan: Plan, trace: Sequence[str], replayed: tf.Tensor | None,
              keep_snapshots: bool) -> tuple[Rollout, list[tf.TensorArray]]:
@@ -90,18 +110,8 @@ def _forward(problem: Problem, coefficients_fn: Callable[[tf.Tensor], tf.Tensor]
 
     def status_and_step(state: StudentState) -> tuple[StudentState, dict[str, Any]]:
         if replayed is None:
-            with exact_moments():
-                features, status = problem.features.features_fn(state)
-        else:
-            features, status = replayed[state.step], state.status
-        batch = problem.batch_fn(seed, state.step)
-        coefficients = coefficients_fn(features)
-        new_state, output = inner_step(problem, state._replace(status=status), batch, coefficients)
-        if replayed is None:
-            new_state = new_state._replace(status=problem.features.update_fn(status, output.metrics))
-        record = {"batch": batch, "features": features, "coefficients": coefficients, "loss": output.loss,
-                  "metrics": output.metrics}
-        return new_state, record
+            return _live_step(problem, coefficients_fn, state, seed)
+        return _step_with(problem, state, replayed[state.step], coefficients_fn, seed)
 
     # A step traced in a graph of its own, and never run, tells shapes and structures.
     specimen = tf.function(status_and_step, autograph=False).get_concrete_function(state).structured_outputs[1]
@@ -246,6 +256,21 @@ def rollout(problem: Problem, coefficients_fn: Callable[[tf.Tensor], tf.Tensor],
         return _forward(problem, coefficients_fn, state, seed, plan, trace, None, keep_snapshots=False)[0]
 
     return lambda state, seed: run(state, tf.convert_to_tensor(seed, tf.int64))
+
+
+def advance(problem: Problem, coefficients_fn: Callable[[tf.Tensor], tf.Tensor]) -> Callable[..., StudentState]:
+    """A compiled stretch of `problem`'s run: (state, seed, stop) -> the state at step `stop`.
+
+    Stretches follow each other: a run interrupted at any step, to be evaluated say, is the same run.
+    """
+    @_compile_once
+    def run(state: StudentState, seed: tf.Tensor, stop: tf.Tensor) -> StudentState:
+        return tf.while_loop(lambda state: state.step < stop,
+                             lambda state: (_live_step(problem, coefficients_fn, state, seed)[0],), (state,),
+                             parallel_iterations=1)[0]
+
+    return lambda state, seed, stop: run(state, tf.convert_to_tensor(seed, tf.int64),
+                                         tf.convert_to_tensor(stop, tf.int32))
 
 
 def objective_of(problem: Problem, teacher: TeacherLike) -> Callable[..., tf.Tensor]:

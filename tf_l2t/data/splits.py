@@ -1,0 +1,112 @@
+"""The one record that every reader returns, and the checks at its door."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class ArrayPair(NamedTuple):
+    """Inputs x [examples, ...] and integer labels y [examples]."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """The number of examples."""
+        return len(self.x)
+
+    def take(self, indices: np.ndarray) -> ArrayPair:
+        return ArrayPair(self.x[indices], self.y[indices])
+
+
+class Splits(NamedTuple):
+    """Train, dev and test data of one task.
+
+    Attributes:
+      name: of the data set.
+      num_classes: C; labels are 0 … C − 1.
+      about: what a run's manifest records: source, sizes, seeds, noise.
+    """
+
+    train: ArrayPair
+    dev: ArrayPair
+    test: ArrayPair
+    num_classes: int
+    name: str
+    about: dict[str, Any]
+
+
+def check_pair(x: Any, y: Any, num_classes: int | None = None, what: str = "data") -> ArrayPair:
+    """`x` and `y` as arrays, checked.
+
+    Args:
+      x: [examples, ...], numbers.
+      y: [examples], integers in [0, num_classes).
+      num_classes: C; None to leave the labels' upper end unchecked.
+      what: the name used in errors, such as "dev".
+
+    Raises:
+      ValueError: for unequal lengths, no examples, labels that are no integers or out of range, NaN or infinite
+        inputs.
+    """
+    x, y = np.asarray(x), np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if x.ndim < 2 or y.ndim != 1:
+        raise ValueError(f"{what}: x must be [examples, ...] and y [examples] integer labels; received shapes "
+                         f"{x.shape} and {y.shape}. One-hot labels: pass np.argmax(y, axis=-1).")
+    if len(x) != len(y):
+        raise ValueError(f"{what}: x has {len(x)} examples and y has {len(y)}; they must be equally many.")
+    if len(x) == 0:
+        raise ValueError(f"{what}: there is no example in it.")
+    if not np.issubdtype(y.dtype, np.integer):
+        if not np.issubdtype(y.dtype, np.floating) or not np.all(y == np.round(y)):
+            raise ValueError(f"{what}: labels must be integers; received dtype {y.dtype}.")
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or (num_classes is not None and high >= num_classes):
+        upper = "C - 1" if num_classes is None else str(num_classes - 1)
+        raise ValueError(f"{what}: labels must be in 0 … {upper}; received labels from {low} to {high}.")
+    if not np.issubdtype(x.dtype, np.number):
+        raise ValueError(f"{what}: x must be numbers; received dtype {x.dtype}.")
+    if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
+        bad = int((~np.isfinite(x)).reshape(len(x), -1).any(axis=1).sum())
+        raise ValueError(f"{what}: x holds NaN or infinite values in {bad} of {len(x)} examples.")
+    return ArrayPair(x, y.astype(np.int32))
+
+
+def check_dev(dev: ArrayPair, what: str = "dev") -> ArrayPair:
+    """Raises ValueError for a dev set of one class: no measure on it can guide a teacher."""
+    if len(np.unique(dev.y)) < 2:
+        raise ValueError(f"{what}: all {dev.size} labels are {int(dev.y[0])}; a dev set needs at least two classes.")
+    return dev
+
+
+def from_arrays(train: tuple[Any, Any], dev: tuple[Any, Any], test: tuple[Any, Any],
+                num_classes: int | None = None, name: str = "arrays") -> Splits:
+    """`Splits` of any pairs of arrays.
+
+    Raises:
+      ValueError: as `check_pair` and `check_dev`, or if the three parts' examples differ in shape.
+    """
+    if num_classes is None:
+        num_classes = 1 + max(int(np.max(y)) for _, y in (train, dev, test) if np.size(y))
+    parts = [check_pair(*pair, num_classes, what) for pair, what in ((train, "train"), (dev, "dev"), (test, "test"))]
+    shapes = [part.x.shape[1:] for part in parts]
+    if len(set(shapes)) > 1:
+        raise ValueError(f"train, dev and test examples must have one shape; received {shapes}.")
+    check_dev(parts[1])
+    return Splits(*parts, num_classes, name, {"source": name})
+
+
+def fingerprint(splits: Splits) -> str:
+    """A SHA-256 of every array, for a run's manifest."""
+    digest = hashlib.sha256()
+    for part in (splits.train, splits.dev, splits.test):
+        for array in part:
+            digest.update(f"{array.shape}{array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

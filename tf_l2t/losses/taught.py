@@ -1,0 +1,84 @@
+"""The parametric losses l_Φ that a teacher fills in (L2T-DLF, section 4.1), in two forms.
+
+Both take integer labels [batch], logits [batch, classes] and Φ [classes, classes], and return one loss per example,
+[batch]. Row y of Φ weighs the log probabilities of an example with label y. The functions are differentiable twice
+in the logits and in Φ. Φ enters through an explicit product with `log_softmax`: TensorFlow's fused cross entropy has
+no mixed derivative with respect to its labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+STABLE_FLOOR = 0.05
+STABLE_START = 0.1
+
+
+def paper_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor) -> tf.Tensor:
+    """The paper's loss, l = −σ(y'Φ log p).
+
+    Its gradient is y'Φ ∂log p scaled by σ' = σ(1 − σ) of the argument: at Φ = I an example of probability p_y has
+    σ' = p_y / (1 + p_y)², so what the student does not know yet hardly teaches it, and a class whose
+    probabilities have collapsed does not come back. Negative entries of Φ reward log p_j → −∞ without bound.
+
+    Source: L2T-DLF, section 4.1 and figure 2.
+    """
+    rows = tf.linalg.matmul(tf.one_hot(labels, tf.shape(logits)[-1], dtype=logits.dtype), coefficients)
+    return -tf.sigmoid(tf.reduce_sum(rows * tf.nn.log_softmax(logits), axis=-1))
+
+
+def stable_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, floor: float = STABLE_FLOOR,
+                start: float = STABLE_START) -> tf.Tensor:
+    """A form in which a teacher can be trained without breaking students.
+
+        l = −(4 / start) σ(Φ_yy log p_y + Σ_{j≠y} Φ_yj log(p_j + floor))
+
+    The target's term has no floor, so hard examples keep their gradient; the others' do, so that log p_j is bounded
+    and an off-diagonal coefficient of either sign stays harmless. At Φ = start · I, σ is nearly linear and, since
+    σ'(0) = 1/4, the factor makes the gradient that of cross entropy for p_y near 1: a taught student begins as one
+    trained by cross entropy at the same learning rate.
+
+    Args:
+      floor: added to the probabilities of the classes that are not the label.
+      start: the diagonal value at which the loss is nearly cross entropy.
+    """
+    target = tf.one_hot(labels, tf.shape(logits)[-1], dtype=logits.dtype)
+    rows = tf.linalg.matmul(target, coefficients)
+    log_probs = tf.nn.log_softmax(logits)
+    floored = tf.math.log(tf.exp(log_probs) + floor)
+    argument = tf.reduce_sum(rows * (target * log_probs + (1 - target) * floored), axis=-1)
+    return -(4 / start) * tf.sigmoid(argument)
+
+
+class TaughtForm(NamedTuple):
+    """A parametric loss and where its coefficients start.
+
+    Attributes:
+      name: under which configs and exported teachers know it.
+      per_example: (labels, logits, coefficients) -> [batch].
+      start: the diagonal of Φ_0.
+    """
+
+    name: str
+    per_example: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+    start: float
+
+
+TAUGHT_FORMS = {form.name: form for form in (
+    TaughtForm("paper", paper_loss, start=1.0),
+    TaughtForm("stable", stable_loss, start=STABLE_START),
+)}
+
+
+def taught_form(name: str) -> TaughtForm:
+    """The `TaughtForm` of that name.
+
+    Raises:
+      ValueError: if there is none; lists the names.
+    """
+    if name not in TAUGHT_FORMS:
+        raise ValueError(f"no taught loss is called {name!r}; there are {sorted(TAUGHT_FORMS)}.")
+    return TAUGHT_FORMS[name]

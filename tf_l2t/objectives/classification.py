@@ -1,0 +1,44 @@
+"""Measures of a classifier: relaxed ones that a teacher maximises, exact ones that fill tables.
+
+All take integer labels [examples] and logits [examples, classes] and return a mean over the examples, so that values
+do not depend on the size of the dev set (the paper writes sums).
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def _target_log_prob(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    target = tf.one_hot(labels, tf.shape(logits)[-1], dtype=logits.dtype)
+    return tf.reduce_sum(target * tf.nn.log_softmax(logits), axis=-1)
+
+
+def relaxed_accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """mean p(y | x): the accuracy expected of a prediction drawn from the student, in [0, 1].
+
+    Source: L2T-DLF, section 3.3, with m the 0-1 accuracy. Its gradient vanishes where p(y | x) does.
+    """
+    return tf.reduce_mean(tf.exp(_target_log_prob(labels, logits)))
+
+
+def log_likelihood(labels: tf.Tensor, logits: tf.Tensor, epsilon: float = 1e-3) -> tf.Tensor:
+    """mean log(p(y | x) + ε), in nats: at most log(1 + ε), at least log ε.
+
+    Unlike `relaxed_accuracy` it keeps a gradient where a class has died, and ε bounds what one example can do.
+    """
+    return tf.reduce_mean(tf.math.log(tf.exp(_target_log_prob(labels, logits)) + epsilon))
+
+
+def accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """The fraction of examples whose largest logit is the label's. Not differentiable."""
+    return tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, axis=-1, output_type=labels.dtype), labels),
+                                  logits.dtype))
+
+
+def class_precision(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """For every class, the fraction of the examples predicted as it that are of it, [classes]; 0 if there is none."""
+    num_classes = logits.shape[-1]
+    predicted = tf.one_hot(tf.argmax(logits, axis=-1), num_classes, dtype=logits.dtype)
+    target = tf.one_hot(labels, num_classes, dtype=logits.dtype)
+    return tf.math.divide_no_nan(tf.reduce_sum(predicted * target, axis=0), tf.reduce_sum(predicted, axis=0))

@@ -1,0 +1,102 @@
+"""A Keras model as a pure function of its weights: what the engine differentiates."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+
+import keras
+import tensorflow as tf
+
+Tensors = tuple[tf.Tensor, ...]
+
+
+@contextlib.contextmanager
+def _building(seed: int, dtype: str | None) -> Iterator[None]:
+    """Keras draws the default seed of every initializer and random layer from Python's `random`; it is left as it
+    was found, and so is the dtype policy."""
+    state, policy = random.getstate(), keras.config.dtype_policy()
+    random.seed(seed)
+    if dtype is not None:
+        keras.config.set_dtype_policy(dtype)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        keras.config.set_dtype_policy(policy)
+
+
+class FunctionalStudent:
+    """Any Keras classifier as pure functions.
+
+    Args:
+      student_fn: builds and returns a new `keras.Model` with logits [batch, classes] as its output. It is called
+        for every new initialisation, with Keras's default seeds drawn from the seed asked for; a layer or
+        initializer with a seed of its own keeps it.
+      dtype: a dtype policy to build the students under, such as "float64"; None for the current one.
+
+    Raises:
+      ValueError: if `student_fn` does not return a built model with one output of logits.
+    """
+
+    def __init__(self, student_fn: Callable[[], keras.Model], dtype: str | None = None):
+        self._student_fn = student_fn
+        self._dtype = dtype
+        self.model = self.new_model(0)
+        check_classifier(self.model)
+        self.num_classes = int(self.model.output_shape[-1])
+        self._template = [(w.shape, w.dtype) for w in self.model.trainable_variables]
+
+    def new_model(self, seed: int) -> keras.Model:
+        """A new Keras model, initialised by `seed`."""
+        with _building(seed, self._dtype):
+            return self._student_fn()
+
+    def init(self, seed: int) -> tuple[Tensors, Tensors]:
+        """(params, non_trainable) of a new student, initialised by `seed`.
+
+        Raises:
+          ValueError: if `student_fn` built a model of other shapes than the first time.
+        """
+        model = self.new_model(seed)
+        weights = [(w.shape, w.dtype) for w in model.trainable_variables]
+        if weights != self._template:
+            raise ValueError("student_fn must build the same architecture at every call; it first built weights "
+                             f"{self._template}, then {weights}.")
+        return (tuple(tf.convert_to_tensor(w.value) for w in model.trainable_variables),
+                tuple(tf.convert_to_tensor(w.value) for w in model.non_trainable_variables))
+
+    def apply(self, params: Tensors, non_trainable: Tensors, x: tf.Tensor,
+              training: bool) -> tuple[tf.Tensor, Tensors, tf.Tensor]:
+        """Logits, the non-trainable weights afterwards, and the sum of the model's regularisation losses."""
+        logits, non_trainable, losses = self.model.stateless_call(
+            list(params), list(non_trainable), x, training=training, return_losses=True)
+        penalty = tf.add_n(losses) if losses else tf.zeros((), logits.dtype)
+        return logits, tuple(non_trainable), penalty
+
+    def load(self, model: keras.Model, params: Tensors, non_trainable: Tensors) -> keras.Model:
+        """Assigns the weights to `model`, and returns it."""
+        for variable, value in zip(model.trainable_variables, params, strict=True):
+            variable.assign(value)
+        for variable, value in zip(model.non_trainable_variables, non_trainable, strict=True):
+            variable.assign(value)
+        return model
+
+
+def check_classifier(model: keras.Model) -> None:
+    """Raises ValueError unless `model` is a built Keras model with one output of logits, [batch, classes]."""
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"a student must be a keras.Model; received {type(model).__name__}.")
+    if not model.built:
+        raise ValueError(f"the student {model.name!r} has no weights yet: give its first layer a keras.Input, "
+                         "or call it once on data.")
+    shape = getattr(model, "output_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 2 or not isinstance(shape[-1], int) or shape[-1] < 2:
+        raise ValueError("a student must have one output of logits, [batch, classes], with at least 2 classes; "
+                         f"{model.name!r} has output shape {shape!r}.")
+    last = model.layers[-1] if model.layers else None
+    softmax = isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax
+    if softmax:
+        raise ValueError(f"the student {model.name!r} ends in a softmax; it must return logits: remove the activation "
+                         f"of layer {last.name!r}.")

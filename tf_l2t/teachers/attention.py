@@ -1,0 +1,53 @@
+"""The paper's teacher: attention over N learned coefficient matrices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tf_l2t.losses import taught_form
+from tf_l2t.teachers.base import Teacher
+
+
+class AttentionTeacher(Teacher):
+    """Φ_t = W softmax(V s_t), W [C, C, N], V [N, |s|] (L2T-DLF, section 4.1 and figure 2).
+
+    Every key starts with the same matrix, Φ_0 = start · I of the loss's form, so that the first student is trained
+    by a fixed, harmless loss; V is drawn from a standard normal, so that the keys attend to different statuses and
+    grow apart. Note that W's gradient is nonzero at once, V's only when the keys' matrices differ.
+
+    Args:
+      num_classes: C.
+      num_features: |s|; C + 3 for `tf_l2t.features.ClassificationFeatures`.
+      num_keys: N (10 in the paper).
+      loss: "stable" or "paper".
+      seed: of V.
+
+    Raises:
+      ValueError: for an unknown loss, or a number below 1.
+    """
+
+    def __init__(self, num_classes: int, num_features: int, num_keys: int = 10, loss: str = "stable", seed: int = 0,
+                 name: str | None = None):
+        form = taught_form(loss)
+        super().__init__(num_classes, num_features, loss, name=name)
+        if num_keys < 1:
+            raise ValueError(f"num_keys must be at least 1; received {num_keys!r}.")
+        self.num_keys = num_keys
+        self.seed = seed
+        start = form.start * tf.eye(num_classes)[..., tf.newaxis]
+        self.values = tf.Variable(tf.tile(start, [1, 1, num_keys]), name="values")
+        self.keys = tf.Variable(tf.random.stateless_normal([num_keys, num_features], seed=[seed, 0]), name="keys")
+
+    @property
+    def theta(self) -> tuple[tf.Variable, ...]:
+        return self.values, self.keys
+
+    def apply(self, theta: tuple[tf.Tensor, ...], features: tf.Tensor) -> tf.Tensor:
+        values, keys = theta
+        attention = tf.nn.softmax(tf.einsum("nf,...f->...n", keys, tf.cast(features, keys.dtype)))
+        return tf.einsum("ijn,...n->...ij", values, attention)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "num_keys": self.num_keys, "seed": self.seed}

@@ -1,0 +1,79 @@
+"""What every teacher is: Φ_t = μ_θ(s_t), a `tf.Module` that is also a function of its weights."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import tensorflow as tf
+
+
+class Teacher(tf.Module):
+    """Base class of teachers.
+
+    A subclass creates its `tf.Variable`s in `__init__`, lists them in `theta`, and defines `apply`. It is known by
+    its class name from then on: `from_spec` builds it again, which is how an exported teacher is loaded.
+
+    Args:
+      num_classes: C; coefficients are [C, C].
+      num_features: the length of s_t.
+      loss: the name of the taught loss that the coefficients are for (`tf_l2t.losses.TAUGHT_FORMS`).
+
+    Raises:
+      ValueError: for fewer than two classes or no feature.
+    """
+
+    _classes: ClassVar[dict[str, type[Teacher]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        Teacher._classes[cls.__name__] = cls
+
+    def __init__(self, num_classes: int, num_features: int, loss: str, name: str | None = None):
+        super().__init__(name=name)
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2; received {num_classes!r}.")
+        if num_features < 1:
+            raise ValueError(f"num_features must be at least 1; received {num_features!r}.")
+        self.num_classes = num_classes
+        self.num_features = num_features
+        self.loss = loss
+
+    @property
+    def theta(self) -> tuple[tf.Variable, ...]:
+        """The trainable variables, in the order in which `apply` takes their values."""
+        raise NotImplementedError
+
+    @property
+    def trainable_variables(self) -> tuple[tf.Variable, ...]:
+        return self.theta
+
+    def apply(self, theta: tuple[tf.Tensor, ...], features: tf.Tensor) -> tf.Tensor:
+        """Φ [..., C, C] from the values of `theta` and s [..., num_features]; differentiable in both."""
+        raise NotImplementedError
+
+    def __call__(self, features: tf.Tensor) -> tf.Tensor:
+        return self.apply(tuple(tf.convert_to_tensor(v) for v in self.theta), features)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that build this teacher again (its weights apart)."""
+        return {"num_classes": self.num_classes, "num_features": self.num_features, "loss": self.loss}
+
+    def spec(self) -> dict[str, Any]:
+        """Class name and config, as JSON holds them."""
+        return {"class": type(self).__name__, "config": self.get_config()}
+
+    @staticmethod
+    def from_spec(spec: dict[str, Any]) -> Teacher:
+        """A teacher of the class and config in `spec`, freshly initialised.
+
+        Raises:
+          ValueError: if no teacher class of that name is imported, or the config does not fit it.
+        """
+        known = Teacher._classes
+        if spec.get("class") not in known:
+            raise ValueError(f"no teacher class is called {spec.get('class')!r}; known are {sorted(known)}. "
+                             "Import the module that defines it first.")
+        try:
+            return known[spec["class"]](**spec["config"])
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"the config {spec.get('config')!r} does not build a {spec['class']}: {error}") from error
