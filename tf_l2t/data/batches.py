@@ -20,7 +20,8 @@ def batch_indices(seed: tf.Tensor, step: tf.Tensor, batch_size: int, num_example
     epoch, index = position // num_examples, position % num_examples
     seed = tf.cast(seed, tf.int64)
     key = tf.stack([tf.broadcast_to(seed, [batch_size]), epoch, tf.zeros_like(epoch)], axis=1)
-    return tf.random.experimental.index_shuffle(index, key, max_index=num_examples - 1)
+    # The op behind tf.random.experimental.index_shuffle, whose wrapper mispads one seed per index.
+    return tf.raw_ops.RandomIndexShuffle(index=index, seed=key, max_index=tf.constant(num_examples - 1, tf.int64))
 
 
 def array_batches(x: Any, y: Any, batch_size: int, augment: Augment | None = None) -> Callable[..., Any]:

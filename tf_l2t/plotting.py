@@ -1,0 +1,89 @@
+"""The pictures: coefficient heat maps, a teacher's curve, accuracies side by side."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def _draw_coefficients(axes: Any, coefficients: np.ndarray, limit: float, title: str,
+                       class_names: Sequence[str] | None) -> Any:
+    image = axes.imshow(coefficients, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("class j of log p")
+    axes.set_ylabel("label y")
+    if len(coefficients) <= 20:
+        names = class_names or [str(c) for c in range(len(coefficients))]
+        axes.set_xticks(range(len(names)), names, fontsize=7)
+        axes.set_yticks(range(len(names)), names, fontsize=7)
+    return image
+
+
+def _limit(coefficients: Any) -> float:
+    """The colour scale's end, never zero, so that the same colour always means the same sign."""
+    return max(float(np.nanmax(np.abs(coefficients))), 1e-6)
+
+
+def coefficient_image(coefficients: np.ndarray, title: str = "") -> np.ndarray:
+    """Φ [C, C] as an RGB picture, uint8 [height, width, 3]: blue negative, red positive."""
+    figure = Figure(figsize=(4, 3.4), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    image = _draw_coefficients(figure.subplots(), coefficients, _limit(coefficients), title, None)
+    figure.colorbar(image)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def plot_coefficients(matrices: Mapping[str, np.ndarray], path: str | pathlib.Path,
+                      class_names: Sequence[str] | None = None) -> pathlib.Path:
+    """Several Φ side by side under one colour scale, keyed by title. Returns the written path."""
+    figure = Figure(figsize=(3.6 * len(matrices) + 0.6, 3.6), layout="constrained")
+    limit = _limit(list(matrices.values()))
+    panels = np.atleast_1d(figure.subplots(1, len(matrices)))
+    for axes, (title, matrix) in zip(panels, matrices.items(), strict=True):
+        image = _draw_coefficients(axes, matrix, limit, title, class_names)
+    figure.colorbar(image, ax=list(panels), shrink=0.8)
+    return _save(figure, path)
+
+
+def plot_teacher_curve(steps: Sequence[int], values: Sequence[float], path: str | pathlib.Path,
+                       validation: tuple[Sequence[int], Sequence[float]] | None = None,
+                       ylabel: str = "dev accuracy of the student, %") -> pathlib.Path:
+    """The student's dev measure along teacher optimization, as figure 3 of the L2T-DLF paper."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(steps, values, color="tab:blue", alpha=0.6, label="the step's student")
+    if validation is not None:
+        axes.plot(*validation, color="tab:red", marker="o", markersize=3, label="students the teacher never saw")
+    axes.set_xlabel("teacher optimization step")
+    axes.set_ylabel(ylabel)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return _save(figure, path)
+
+
+def plot_bars(means: Mapping[str, float], stds: Mapping[str, float], path: str | pathlib.Path,
+              xlabel: str) -> pathlib.Path:
+    """One horizontal bar per row with its standard deviation."""
+    figure = Figure(figsize=(7, 0.5 * len(means) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    names = list(means)
+    colors = ["tab:red" if "taught" in name else "tab:blue" for name in names]
+    bars = axes.barh(names, [means[n] for n in names], xerr=[stds[n] for n in names], color=colors, alpha=0.8)
+    axes.bar_label(bars, fmt="%.2f", padding=4)
+    axes.invert_yaxis()
+    axes.set_xlabel(xlabel)
+    axes.margins(x=0.12)
+    return _save(figure, path)
+
+
+def _save(figure: Figure, path: str | pathlib.Path) -> pathlib.Path:
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    return path

@@ -1,0 +1,107 @@
+"""Keras callbacks: a teacher's progress bar, and what TensorBoard shows of teachers and taught students."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_l2t.plotting import coefficient_image
+
+SCALARS = ("objective", "dev_accuracy", "gradient_norm", "adjoint_norm", "dropped", "learning_rate", "val_objective",
+           "val_accuracy")
+
+
+class TeacherProgress(keras.callbacks.Callback):
+    """One bar over all teacher steps, with the time left."""
+
+    def __init__(self, teacher_steps: int):
+        super().__init__()
+        names = (*SCALARS, "seconds")
+        self._bar = keras.utils.Progbar(teacher_steps, stateful_metrics=names, unit_name="teacher step")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        shown = {name: value for name, value in (logs or {}).items() if name not in ("seconds", "learning_rate")}
+        self._bar.update(epoch + 1, list(shown.items()), finalize=False)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._bar.update(self._bar.target if not self.model.stop_training else self._bar._seen_so_far, finalize=True)
+
+
+class TeacherSummaries(keras.callbacks.Callback):
+    """TensorBoard event files of a `TeacherTrainer`'s run.
+
+    Per teacher step: the scalars `teacher/…` of the history. Every `images_every` steps: Φ_t of the last rollout at
+    its start, middle and end, as heat-map images and histograms `coefficients/start`, `/middle`, `/end`.
+
+    Args:
+      log_dir: for the event file.
+      images_every: teacher steps between two sets of images.
+    """
+
+    def __init__(self, log_dir: str, images_every: int = 10):
+        super().__init__()
+        self._log_dir = str(log_dir)
+        self._images_every = images_every
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._writer = tf.summary.create_file_writer(self._log_dir)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        with self._writer.as_default(step=epoch):
+            for name in SCALARS:
+                if logs and name in logs:
+                    tf.summary.scalar(f"teacher/{name}", logs[name])
+            if epoch % self._images_every == 0 or epoch == self.params["epochs"] - 1:
+                features = self.model.last_result.rollout.features
+                for name, index in (("start", 0), ("middle", len(features) // 2), ("end", -1)):
+                    write_coefficients(f"coefficients/{name}", self.model.teacher(features[index]).numpy())
+        self._writer.flush()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._writer.close()
+
+
+class TaughtStudentSummaries(keras.callbacks.Callback):
+    """TensorBoard event files of a `TaughtStudent`'s run.
+
+    Every `every` batches: the running train accuracy, and Φ_t as a heat-map image and a histogram; after every epoch,
+    the metrics of the logs.
+
+    Args:
+      log_dir: for the event file.
+      every: student steps between two records.
+    """
+
+    def __init__(self, log_dir: str, every: int = 100):
+        super().__init__()
+        self._log_dir = str(log_dir)
+        self._every = every
+        self._step = 0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._writer = tf.summary.create_file_writer(self._log_dir)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._step % self._every == 0:
+            with self._writer.as_default(step=self._step):
+                tf.summary.scalar("student/running_train_accuracy", self.model.running_train_accuracy)
+                write_coefficients("coefficients/current", self.model.coefficients)
+        self._step += 1
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        with self._writer.as_default(step=self._step):
+            for name, value in (logs or {}).items():
+                tf.summary.scalar(f"student/{name}", value)
+        self._writer.flush()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._writer.close()
+
+
+def write_coefficients(name: str, coefficients: np.ndarray) -> None:
+    """Φ as a heat-map image and a histogram, to the default summary writer."""
+    tf.summary.image(name, coefficient_image(coefficients)[np.newaxis])
+    tf.summary.histogram(f"{name}/values", coefficients)

@@ -1,0 +1,139 @@
+"""A Keras model that a teacher trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_l2t.data import check_dev, check_pair
+from tf_l2t.features import dev_sample, running_accuracy, status_vector
+from tf_l2t.losses import taught_form
+from tf_l2t.objectives import accuracy
+from tf_l2t.students import check_classifier
+from tf_l2t.teachers import Teacher
+
+
+@keras.saving.register_keras_serializable(package="tf_l2t")
+class TaughtStudent(keras.Model):
+    """Any Keras classifier, trained by a teacher's loss through ordinary `compile`, `fit`, `evaluate`, `save`.
+
+        student = TaughtStudent(model, teacher, dev_data=(x_dev, y_dev), num_steps=1100)
+        student.compile(optimizer=keras.optimizers.SGD(0.01, momentum=0.9), metrics=["accuracy"])
+        student.fit(x_train, y_train, validation_data=(x_val, y_val))
+
+    Before every k-th step the student's status s_t is measured and Φ_t = μ_θ(s_t) becomes the coefficients of the
+    loss; between, Φ is held. Labels are integers. `compile` takes no loss. `evaluate` reports the loss at the
+    current Φ. The teacher's weights and the dev sample become non-trainable weights of this model: a saved student
+    goes on training after `keras.models.load_model`. The trained network itself is `student.student`.
+
+    Args:
+      student: a built Keras model with logits as its output. It is trained in place.
+      teacher: a `Teacher`, such as `tf_l2t.load_teacher` returns. Its weights are copied.
+      dev_data: (x, y), clean examples that the status is measured on; `validation_data` never feeds it.
+      num_steps: T, the number of steps over which t/T runs from 0 to 1.
+      refresh_every: k.
+      dev_sample_size: at most this many dev examples are used.
+
+    Raises:
+      ValueError: if teacher, student and dev data do not fit together.
+    """
+
+    def __init__(self, student: keras.Model, teacher: Teacher, dev_data: tuple[Any, Any], num_steps: int,
+                 refresh_every: int = 20, dev_sample_size: int | None = 500, **kwargs: Any):
+        super().__init__(**kwargs)
+        check_classifier(student)
+        if num_steps < 1 or refresh_every < 1:
+            raise ValueError("num_steps and refresh_every must be at least 1; received "
+                             f"num_steps={num_steps!r}, refresh_every={refresh_every!r}.")
+        num_classes = int(student.output_shape[-1])
+        check_fits(teacher, num_classes)
+        x, y = check_dev(check_pair(*dev_data, num_classes, "dev_data"), "dev_data")
+        if x.shape[1:] != tuple(student.input_shape[1:]):
+            raise ValueError(f"dev_data: the student takes examples of shape {tuple(student.input_shape[1:])}; received "
+                             f"{x.shape[1:]}.")
+        self.student = student
+        self.num_steps = num_steps
+        self.refresh_every = refresh_every
+        self._teacher = teacher
+        self._form = taught_form(teacher.loss)
+        x, y = dev_sample(x, y, dev_sample_size)
+        self._x_dev = self._constant("dev_x", x)
+        self._y_dev = self._constant("dev_y", y)
+        self._theta = [self._constant(f"teacher_{i}", v.numpy()) for i, v in enumerate(teacher.theta)]
+        self._coefficients = self._constant("coefficients", np.zeros((num_classes, num_classes), np.float32))
+        self._train_accuracy = self._constant("running_train_accuracy", np.zeros((), np.float32))
+        self._step = self._constant("step", np.zeros((), np.int32))
+        self.built = True
+
+    def _constant(self, name: str, value: np.ndarray) -> Any:
+        value = np.asarray(value)
+        return self.add_weight(name=name, shape=value.shape, dtype=value.dtype.name, trainable=False,
+                               initializer=lambda shape, dtype: keras.ops.convert_to_tensor(value, dtype))
+
+    @property
+    def coefficients(self) -> np.ndarray:
+        """Φ as of the last refresh, [classes, classes]; zeros before the first step."""
+        return np.array(self._coefficients)
+
+    @property
+    def running_train_accuracy(self) -> float:
+        """The exponential average of the mini-batches' accuracies that s_t holds."""
+        return float(self._train_accuracy)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        return self.student(inputs, training=training)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        refresh = tf.equal(self._step.value % self.refresh_every, 0)
+        self._coefficients.assign(tf.cond(refresh, self._fresh_coefficients, lambda: self._coefficients.value + 0))
+        logs = super().train_step(data)
+        self._step.assign_add(1)
+        return logs
+
+    def _fresh_coefficients(self) -> tf.Tensor:
+        logits = self.student(self._x_dev.value, training=False)
+        features = status_vector(self._step.value, self.num_steps, self._train_accuracy.value, self._y_dev.value,
+                                 logits)
+        return tf.cast(self._teacher.apply(tuple(v.value for v in self._theta), features), tf.float32)
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
+                     training: bool = True) -> Any:
+        """The mean over the batch of sample_weight · l_Φ(y, logits), plus regularisers."""
+        del x
+        labels = tf.cast(tf.reshape(y, [-1]), tf.int32)
+        if training:
+            self._train_accuracy.assign(running_accuracy(self._train_accuracy.value, accuracy(labels, y_pred)))
+        losses = self._form.per_example(labels, y_pred, tf.cast(self._coefficients.value, y_pred.dtype))
+        if sample_weight is not None:
+            losses *= tf.cast(tf.reshape(sample_weight, [-1]), losses.dtype)
+        return tf.add_n([tf.reduce_mean(losses), *self.losses])
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "student": keras.saving.serialize_keras_object(self.student),
+                "teacher": self._teacher.spec(), "dev_shape": list(self._x_dev.shape),
+                "dev_dtype": keras.backend.standardize_dtype(self._x_dev.dtype), "num_steps": self.num_steps,
+                "refresh_every": self.refresh_every}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> TaughtStudent:
+        config = dict(config)
+        student = keras.saving.deserialize_keras_object(config.pop("student"), custom_objects=custom_objects)
+        shape, dtype = config.pop("dev_shape"), config.pop("dev_dtype")
+        # Stand-ins of the right shape: the values are among the saved weights, which Keras loads next.
+        stand_in = (np.zeros(shape, dtype), np.arange(shape[0]) % 2)
+        return cls(student, Teacher.from_spec(config.pop("teacher")), stand_in, dev_sample_size=None, **config)
+
+
+def check_fits(teacher: Teacher, num_classes: int) -> None:
+    """Raises ValueError unless `teacher` is one for `num_classes` classes and the features of classification."""
+    if not isinstance(teacher, Teacher):
+        raise ValueError("the teacher must be a tf_l2t.teachers.Teacher, such as tf_l2t.load_teacher returns; received "
+                         f"{type(teacher).__name__}.")
+    if teacher.num_classes != num_classes:
+        raise ValueError(f"the teacher is for {teacher.num_classes} classes, the student has {num_classes}.")
+    if teacher.num_features != num_classes + 3:
+        raise ValueError(f"the teacher takes {teacher.num_features} features; a student of {num_classes} classes has "
+                         f"{num_classes + 3}: t/T, train accuracy, dev accuracy and {num_classes} precisions.")

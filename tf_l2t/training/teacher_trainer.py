@@ -1,0 +1,276 @@
+"""The loop that trains a teacher: Algorithm 1 of the L2T-DLF paper, Keras style."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_l2t.data import ArrayPair, check_dev, check_pair
+from tf_l2t.data.batches import Augment
+from tf_l2t.hypergradient import (CheckReport, Hypergradient, InnerOptimizer, Problem, StudentState, advance,
+                                  check_hypergradient, hypergradient, initial_state)
+from tf_l2t.losses import taught_form
+from tf_l2t.objectives import OBJECTIVES, accuracy
+from tf_l2t.students import FunctionalStudent
+from tf_l2t.teachers import Teacher
+from tf_l2t.training.callbacks import TeacherProgress
+from tf_l2t.training.problem import classification_problem, inner_optimizer
+from tf_l2t.training.taught_student import check_fits
+
+# Seeds below this are students that train a teacher; those above validate it.
+VALIDATION_SEED = 1_000_000
+MAX_DROPPED_IN_A_ROW = 3
+
+
+class TeacherDivergedError(RuntimeError):
+    """Several teacher steps in a row had no finite gradient."""
+
+
+class TeacherTrainer:
+    """Trains a teacher so that students that follow it do well on a dev set.
+
+        trainer = TeacherTrainer(student_fn=lambda: tf_l2t.students.lenet(), teacher=teacher, num_steps=1100,
+                                 batch_size=50, student_optimizer=keras.optimizers.SGD(0.01, momentum=0.9))
+        trainer.compile(optimizer=keras.optimizers.Adam(1e-4, epsilon=1e-8))
+        history = trainer.fit(train, dev, teacher_steps=60)
+
+    Args:
+      student_fn: builds a new, randomly initialised Keras classifier with logits as output.
+      teacher: trained in place.
+      num_steps: T, the updates of one student run.
+      batch_size: of the student's mini-batches.
+      student_optimizer: a `keras.optimizers.SGD` or an `InnerOptimizer`.
+      refresh_every: k: s_t is measured every k student steps and held in between.
+      dev_sample_size: how many dev examples s_t looks at; M always looks at all.
+      augment: as for `tf_l2t.data.array_batches`.
+      seed: rollout r of teacher step i starts student seed · 100,000 + i · rollouts + r.
+
+    Raises:
+      ValueError: if the student and the teacher do not fit.
+    """
+
+    def __init__(self, student_fn: Callable[[], keras.Model], teacher: Teacher, *, num_steps: int,
+                 batch_size: int, student_optimizer: InnerOptimizer | keras.optimizers.Optimizer,
+                 refresh_every: int = 20, dev_sample_size: int | None = 500, augment: Augment | None = None,
+                 seed: int = 0):
+        self.teacher = teacher
+        self.num_steps = num_steps
+        self._student_fn = student_fn
+        self._student = FunctionalStudent(student_fn)
+        check_fits(teacher, self._student.num_classes)
+        self._options = {"loss": taught_form(teacher.loss).per_example,
+                         "optimizer": inner_optimizer(student_optimizer), "num_steps": num_steps,
+                         "batch_size": batch_size, "refresh_every": refresh_every,
+                         "dev_sample_size": dev_sample_size, "augment": augment}
+        self._seed = seed * 100_000
+        self.optimizer: keras.optimizers.Optimizer | None = None
+        # What stock Keras callbacks look for on a model.
+        self.stop_training = False
+        self.train_function = None
+        self.layers: list[Any] = []
+
+    def compile(self, optimizer: keras.optimizers.Optimizer, objective: str | Callable[..., tf.Tensor] =
+                "log_likelihood", clip_norm: float | None = 1.0, rollouts: int = 1,
+                hvp: str = "forward_over_reverse", schedule: str | int = "every_k", debug: bool = False) -> None:
+        """Sets how the teacher is trained.
+
+        Args:
+          optimizer: any Keras optimizer; the paper uses Adam(1e-4, epsilon=1e-8) for 60 steps on MNIST.
+          objective: "log_likelihood", "relaxed_accuracy" (the paper's), or (labels, logits) -> scalar.
+          clip_norm: the largest norm of one rollout's dθ; None for no limit.
+          rollouts: students per teacher step, each from its own initialisation; their dθ are averaged.
+          hvp, schedule, debug: as for `tf_l2t.hypergradient.hypergradient`.
+
+        Raises:
+          ValueError: for an unknown objective or a number out of range.
+        """
+        if not callable(objective) and objective not in OBJECTIVES:
+            raise ValueError(f"objective must be one of {sorted(OBJECTIVES)} or a function; received {objective!r}.")
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise ValueError(f"optimizer must be a Keras optimizer; received {type(optimizer).__name__}.")
+        if rollouts < 1:
+            raise ValueError(f"rollouts must be at least 1; received {rollouts!r}.")
+        if clip_norm is not None and not clip_norm > 0:
+            raise ValueError(f"clip_norm must be above 0, or None; received {clip_norm!r}.")
+        self.optimizer = optimizer
+        self.optimizer.build(self.teacher.theta)
+        self._objective = objective if callable(objective) else OBJECTIVES[objective]
+        self._clip_norm = clip_norm
+        self._rollouts = rollouts
+        self._engine = {"hvp": hvp, "schedule": schedule, "debug": debug}
+
+    def fit(self, train: Any, dev: Any, teacher_steps: int, *, validation_data: Any = None,
+            validation_freq: int = 5, validation_rollouts: int = 2, callbacks: Sequence[keras.callbacks.Callback] = (),
+            verbose: int = 1) -> keras.callbacks.History:
+        """Runs `teacher_steps` teacher optimization steps and leaves the teacher at its best weights.
+
+        Every `validation_freq` steps, and before the first, new students of seeds that never train the teacher
+        follow it; the teacher whose students have the highest mean objective is the best one.
+
+        Args:
+          train: (x, y), what students are trained on.
+          dev: (x, y), on which M and s_t are measured.
+          teacher_steps: the number of steps of the teacher's optimizer.
+          validation_data: (x, y) that validation students are measured on; the dev set if None.
+          validation_freq: 0 for no validation; then the teacher is left at its last weights.
+          validation_rollouts: students per validation.
+          callbacks: Keras callbacks; a teacher step is their epoch.
+          verbose: 1 for a progress bar, 0 for silence.
+
+        Returns:
+          A Keras `History`; per teacher step `objective` (M, mean over rollouts), `dev_accuracy`, `gradient_norm`
+          (of the mean dθ before clipping), `adjoint_norm` (‖dω_0‖), `dropped` (steps so far without a finite
+          gradient), `seconds`; at validations `val_objective` and `val_accuracy`.
+
+        Raises:
+          ValueError: for data that does not fit, or a trainer that is not compiled.
+          TeacherDivergedError: after three steps in a row without a finite gradient.
+        """
+        if self.optimizer is None:
+            raise ValueError("call compile(optimizer=...) before fit.")
+        if teacher_steps < 1 or validation_freq < 0 or validation_rollouts < 1:
+            raise ValueError("teacher_steps and validation_rollouts must be at least 1 and validation_freq at least 0; "
+                             f"received {teacher_steps!r}, {validation_rollouts!r}, {validation_freq!r}.")
+        train, dev = self._checked(train, "train"), check_dev(self._checked(dev, "dev"))
+        held_out = dev if validation_data is None else check_dev(self._checked(validation_data, "validation_data"))
+        problem = classification_problem(self._student, train, dev, objective=self._objective, **self._options)
+        gradient_fn = hypergradient(problem, self.teacher, **self._engine)
+        run_fn = advance(problem, self.teacher)
+        dev_accuracy = self._measure(accuracy, dev)
+        validate = [self._measure(self._objective, held_out), self._measure(accuracy, held_out)]
+
+        history = keras.callbacks.History()
+        bar = [TeacherProgress(teacher_steps)] if verbose else []
+        calls = keras.callbacks.CallbackList([*callbacks, history, *bar], add_history=False, add_progbar=False,
+                                             model=self, verbose=0, epochs=teacher_steps, steps=1)
+        self.stop_training = False
+        dropped = dropped_in_a_row = 0
+        best_value, best_theta = -np.inf, self.get_weights()
+        calls.on_train_begin()
+        if validation_freq:
+            best_value = self._validate(run_fn, validate, problem, validation_rollouts)[0]
+            history.params["initial_val_objective"] = best_value
+        for step in range(teacher_steps):
+            calls.on_epoch_begin(step)
+            started = time.perf_counter()
+            results = [gradient_fn(self._new_student(problem, seed), seed) for seed in self._seeds(step)]
+            self.last_result = results[-1]
+            applied, logs = self._apply(results)
+            logs["dev_accuracy"] = float(np.mean([dev_accuracy(r.rollout.final_state) for r in results]))
+            dropped_in_a_row = 0 if applied else dropped_in_a_row + 1
+            dropped += not applied
+            logs |= {"dropped": dropped, "seconds": time.perf_counter() - started}
+            last = step == teacher_steps - 1
+            if validation_freq and ((step + 1) % validation_freq == 0 or last):
+                logs["val_objective"], logs["val_accuracy"] = self._validate(run_fn, validate, problem,
+                                                                             validation_rollouts)
+                if logs["val_objective"] > best_value:
+                    best_value, best_theta = logs["val_objective"], self.get_weights()
+            calls.on_epoch_end(step, logs)
+            if dropped_in_a_row == MAX_DROPPED_IN_A_ROW:
+                self.set_weights(best_theta)
+                raise TeacherDivergedError(
+                    f"no finite gradient in {MAX_DROPPED_IN_A_ROW} teacher steps in a row (the last was step {step}). "
+                    "Lower the student's or the teacher's learning rate, shorten num_steps, or use the stable loss. "
+                    "The teacher is left at its best weights so far.")
+            if self.stop_training:
+                break
+        if validation_freq:
+            self.set_weights(best_theta)
+        calls.on_train_end()
+        self.teacher.training = {"num_steps": self.num_steps, "teacher_steps": len(history.epoch),
+                                 "dropped": dropped,
+                                 **({"val_objective": best_value} if validation_freq else {})}
+        return history
+
+    def check(self, train: Any, dev: Any, num_steps: int | None = None, **kwargs: Any) -> CheckReport:
+        """`tf_l2t.hypergradient.check_hypergradient` for this student, loss, optimizer and data, in float64.
+
+        Args:
+          train, dev: as for `fit`; a few dozen examples are enough.
+          num_steps: the horizon to check at; the trainer's if None.
+          **kwargs: passed on, such as `tolerance`.
+        """
+        if self.optimizer is None:
+            raise ValueError("call compile(optimizer=...) before check.")
+        student = FunctionalStudent(self._student_fn, dtype="float64")
+        options = self._options | {"num_steps": num_steps or self.num_steps}
+        problem = classification_problem(student, self._checked(train, "train"), self._checked(dev, "dev"),
+                                         objective=self._objective, **options)
+        return check_hypergradient(problem, self.teacher, initial_state(problem, *student.init(self._seed)),
+                                   self._seed, **kwargs)
+
+    def _checked(self, data: Any, what: str) -> ArrayPair:
+        if not isinstance(data, tuple) or len(data) != 2:
+            raise ValueError(f"{what} must be a pair (x, y) of arrays; received {type(data).__name__}.")
+        pair = check_pair(*data, self._student.num_classes, what)
+        expected = tuple(self._student.model.input_shape[1:])
+        if any(want is not None and want != got for want, got in zip(expected, pair.x.shape[1:], strict=False)) \
+                or len(expected) != pair.x.ndim - 1:
+            raise ValueError(f"{what}: the student takes examples of shape {expected}; received {pair.x.shape[1:]}.")
+        return pair
+
+    def _seeds(self, step: int) -> range:
+        first = self._seed + step * self._rollouts
+        return range(first, first + self._rollouts)
+
+    def _new_student(self, problem: Problem, seed: int) -> StudentState:
+        return initial_state(problem, *self._student.init(seed))
+
+    def _measure(self, measure: Callable[..., tf.Tensor], data: ArrayPair) -> Callable[[StudentState], float]:
+        x, y = tf.convert_to_tensor(data.x), tf.convert_to_tensor(data.y)
+
+        @tf.function(autograph=False)
+        def value(params, non_trainable):
+            return measure(y, self._student.apply(params, non_trainable, x, training=False)[0])
+
+        return lambda state: float(value(state.params, state.non_trainable))
+
+    def _validate(self, run_fn: Callable[..., StudentState], measures: Sequence[Callable[[StudentState], float]],
+                  problem: Problem, rollouts: int) -> tuple[float, ...]:
+        """The mean of every measure over students that never train the teacher; −∞ where one is not finite."""
+        first = VALIDATION_SEED + self._seed
+        finals = [run_fn(self._new_student(problem, seed), seed, problem.num_steps)
+                  for seed in range(first, first + rollouts)]
+        means = [float(np.mean([measure(final) for final in finals])) for measure in measures]
+        return tuple(mean if np.isfinite(mean) else -np.inf for mean in means)
+
+    def _apply(self, results: Sequence[Hypergradient]) -> tuple[bool, dict[str, float]]:
+        """One step of the teacher's optimizer along the mean of the finite rollouts' clipped gradients."""
+        norms = [float(tf.linalg.global_norm(r.gradient)) for r in results]
+        finite = [(r, n) for r, n in zip(results, norms, strict=True) if np.isfinite(n) and np.isfinite(r.objective)]
+        logs = {"objective": float(np.mean([float(r.objective) for r in results])),
+                "gradient_norm": float(np.mean(norms)),
+                "adjoint_norm": float(np.mean([float(tf.linalg.global_norm(r.adjoint.params)) for r in results])),
+                "learning_rate": float(self.optimizer.learning_rate)}
+        if not finite:
+            return False, logs
+        scales = [1.0 if self._clip_norm is None else min(1.0, self._clip_norm / max(n, 1e-30)) for _, n in finite]
+        mean = [tf.add_n([scale * g for (_, _), scale, g in zip(finite, scales, gradients, strict=True)]) / len(finite)
+                for gradients in zip(*(r.gradient for r, _ in finite), strict=True)]
+        self.optimizer.apply([-g for g in mean], self.teacher.theta)
+        return True, logs
+
+    # What stock Keras callbacks (ModelCheckpoint, EarlyStopping, TensorBoard, …) call.
+    def get_weights(self) -> list[np.ndarray]:
+        return [v.numpy() for v in self.teacher.theta]
+
+    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
+        for variable, value in zip(self.teacher.theta, weights, strict=True):
+            variable.assign(value)
+
+    def save(self, filepath: str, overwrite: bool = True, **kwargs: Any) -> None:
+        """Exports the teacher (`tf_l2t.export_teacher`)."""
+        from tf_l2t.export import export_teacher
+
+        del kwargs
+        export_teacher(self.teacher, filepath, num_steps=self.num_steps, overwrite=overwrite)
+
+    def save_weights(self, filepath: str, overwrite: bool = True) -> None:
+        del overwrite
+        tf.train.Checkpoint(teacher=self.teacher).write(str(filepath))
