@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -46,6 +47,7 @@ class FunctionalStudent:
         self.model = self.new_model(0)
         check_classifier(self.model)
         self.num_classes = int(self.model.output_shape[-1])
+        self._count_correct = tf.function(self._count, autograph=False, reduce_retracing=True)
         self._template = [(w.shape, w.dtype) for w in self.model.trainable_variables]
 
     def new_model(self, seed: int) -> keras.Model:
@@ -74,6 +76,16 @@ class FunctionalStudent:
             list(params), list(non_trainable), x, training=training, return_losses=True)
         penalty = tf.add_n(losses) if losses else tf.zeros((), logits.dtype)
         return logits, tuple(non_trainable), penalty
+
+    def accuracy(self, params: Tensors, non_trainable: Tensors, x: Any, y: Any, chunk: int = 2000) -> float:
+        """The exact accuracy on (x, y), computed in chunks that bound the memory."""
+        correct = sum(int(self._count_correct(params, non_trainable, tf.convert_to_tensor(x[i:i + chunk]),
+                                              tf.convert_to_tensor(y[i:i + chunk]))) for i in range(0, len(x), chunk))
+        return correct / len(x)
+
+    def _count(self, params: Tensors, non_trainable: Tensors, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        logits = self.apply(params, non_trainable, x, training=False)[0]
+        return tf.reduce_sum(tf.cast(tf.argmax(logits, -1, output_type=y.dtype) == y, tf.int32))
 
     def load(self, model: keras.Model, params: Tensors, non_trainable: Tensors) -> keras.Model:
         """Assigns the weights to `model`, and returns it."""

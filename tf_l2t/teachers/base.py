@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar
 
 import tensorflow as tf
@@ -37,6 +38,16 @@ class Teacher(tf.Module):
         self.num_classes = num_classes
         self.num_features = num_features
         self.loss = loss
+        self._training = "{}"  # JSON text: a dict would become part of the SavedModel's object graph
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """How the teacher was trained, as JSON values: empty until a trainer or `load_teacher` notes it."""
+        return json.loads(self._training)
+
+    def note_training(self, summary: dict[str, Any]) -> None:
+        """Sets `training`."""
+        self._training = json.dumps(summary)
 
     @property
     def theta(self) -> tuple[tf.Variable, ...]:

@@ -183,9 +183,9 @@ class TeacherTrainer:
         if validation_freq:
             self.set_weights(best_theta)
         calls.on_train_end()
-        self.teacher.training = {"num_steps": self.num_steps, "teacher_steps": len(history.epoch),
-                                 "dropped": dropped,
-                                 **({"val_objective": best_value} if validation_freq else {})}
+        validated = {"val_objective": best_value} if validation_freq else {}
+        self.teacher.note_training({"num_steps": self.num_steps, "teacher_steps": len(history.epoch),
+                                    "dropped": dropped, **validated})
         return history
 
     def check(self, train: Any, dev: Any, num_steps: int | None = None, **kwargs: Any) -> CheckReport:

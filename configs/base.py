@@ -1,0 +1,64 @@
+"""Every field of a config, with its default. Experiments start from here and change what is theirs."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.seed = 0  # of the students that train the teacher
+
+    config.data = data = ml_collections.ConfigDict()
+    data.name = "mnist_5k"  # "mnist_5k" (embedded) or "mnist" (full)
+    data.path = ""  # of full MNIST: an .npz, a folder of idx files; "" for tensorflow-datasets
+    data.dev_size = 500
+    data.test_size = 1000  # of mnist_5k; full MNIST has its own test set
+    data.split_seed = 0
+    data.noise_fraction = 0.0  # of the train labels, moved to the next class
+    data.noise_seed = 0
+
+    config.student = student = ml_collections.ConfigDict()
+    student.name = "mlp"  # see tf_l2t.students.STUDENTS
+    student.activation = "relu"
+
+    config.training = training = ml_collections.ConfigDict()  # one student run
+    training.num_steps = 300
+    training.batch_size = 50
+    training.learning_rate = 0.1
+    training.decay = "linear"  # to 0 over num_steps, or "constant"
+    training.momentum = 0.9
+
+    config.features = features = ml_collections.ConfigDict()
+    features.refresh_every = 20  # student steps for which the status is held
+    features.dev_sample_size = 500
+
+    config.teacher = teacher = ml_collections.ConfigDict()
+    teacher.name = "attention"  # see tf_l2t.teachers.TEACHERS
+    teacher.num_keys = 10
+    teacher.loss = "stable"  # or "paper"
+    teacher.seed = 0
+
+    config.teacher_training = outer = ml_collections.ConfigDict()
+    outer.steps = 80
+    outer.learning_rate = 0.002  # of Adam
+    outer.decay = "cosine"  # to 0 over steps, or "constant"
+    outer.epsilon = 1e-8
+    outer.objective = "log_likelihood"  # or "relaxed_accuracy"
+    outer.clip_norm = 1.0  # of one rollout's gradient; 0 for no limit
+    outer.rollouts = 1
+    outer.hvp = "forward_over_reverse"  # or "reverse_over_reverse"
+    outer.schedule = "every_k"  # or "store_all"
+    outer.validation_freq = 5
+    outer.validation_rollouts = 2
+
+    config.compare = compare = ml_collections.ConfigDict()
+    compare.teacher = ""  # an exported teacher, for the taught rows
+    compare.setting = ""  # the name under which --measured records the results
+    compare.rows = ("cross_entropy", "dev_only", "train_tuned", "taught", "taught_tuned")
+    compare.learning_rates = (0.01, 0.03, 0.1, 0.2, 0.3)
+    compare.tune_rates = (0.001, 0.003, 0.01, 0.03, 0.1)
+    compare.tune_steps = 100
+    compare.seeds = 3
+    compare.selection_seeds = 2
+    compare.num_folds = 5
+    compare.evaluate_every = 50
+    return config.lock()

@@ -1,0 +1,181 @@
+"""Teachers as SavedModels: out with named signatures and metadata, in with every file checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import shutil
+import tempfile
+from typing import Any
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
+
+from tf_l2t.features import feature_names
+from tf_l2t.losses import taught_form
+from tf_l2t.teachers import Teacher
+
+METADATA = "tf_l2t.json"
+FORMAT = 1
+
+
+class _Exported(tf.Module):
+    """The functions of the SavedModel. `teacher` is its only state."""
+
+    def __init__(self, teacher: Teacher):
+        super().__init__()
+        self.teacher = teacher
+        form = taught_form(teacher.loss)
+        status = tf.TensorSpec([teacher.num_features], tf.float32, "features")
+
+        @tf.function(input_signature=[status], autograph=False)
+        def coefficients(features):
+            return {"coefficients": teacher(features)}
+
+        @tf.function(input_signature=[status, tf.TensorSpec([None], tf.int32, "labels"),
+                                      tf.TensorSpec([None, teacher.num_classes], tf.float32, "logits")],
+                     autograph=False)
+        def loss(features, labels, logits):
+            return {"loss": form.per_example(labels, logits, teacher(features))}
+
+        self.coefficients = coefficients
+        self.loss = loss
+
+
+def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int | None = None,
+                   summary: dict[str, Any] | None = None, overwrite: bool = False) -> pathlib.Path:
+    """Writes a teacher as a TensorFlow SavedModel.
+
+    Signatures, usable from any program that reads SavedModels, without this library:
+
+        coefficients: features float32 [num_features] -> coefficients float32 [classes, classes]
+        loss: features float32 [num_features], labels int32 [batch], logits float32 [batch, classes]
+              -> loss float32 [batch]
+
+    Beside it, `tf_l2t.json` holds the class and config, the features' names in order, the number of classes, T, the
+    versions, a summary of the training, and the SHA-256 of every file.
+
+    Args:
+      teacher: to export.
+      path: a directory that does not exist yet (or see `overwrite`); written whole or not at all.
+      num_steps: T, over which the teacher was trained; by default what `TeacherTrainer.fit` noted.
+      summary: more about the training, JSON values.
+      overwrite: replace an exported teacher at `path`. Anything else there is never touched.
+
+    Returns:
+      `path`.
+
+    Raises:
+      ValueError: if something is at `path` already.
+    """
+    import keras
+
+    path = pathlib.Path(path)
+    replaced = path.exists()
+    if replaced and not (overwrite and (path / METADATA).is_file()):
+        raise ValueError(f"{str(path)!r} exists; export to a new directory"
+                         + ("" if overwrite else ", or pass overwrite=True to replace an exported teacher") + ".")
+    training = dict(teacher.training)
+    metadata = {
+        "format": FORMAT, "teacher": teacher.spec(), "loss": teacher.loss, "num_classes": teacher.num_classes,
+        "features": list(feature_names(teacher.num_classes))
+        if teacher.num_features == teacher.num_classes + 3 else teacher.num_features,
+        "num_steps": num_steps if num_steps is not None else training.get("num_steps"),
+        "versions": {"tensorflow": tf.__version__, "keras": keras.__version__, "tf_l2t": _version()},
+        "training": training | (summary or {}),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        module = _Exported(teacher)
+        tf.saved_model.save(module, str(staging), signatures={"coefficients": module.coefficients,
+                                                              "loss": module.loss})
+        metadata["files"] = {str(file.relative_to(staging)): _sha256(file)
+                             for file in sorted(staging.rglob("*")) if file.is_file()}
+        (staging / METADATA).write_text(json.dumps(metadata, indent=2) + "\n")
+        staging.chmod(0o755)
+        if replaced:
+            shutil.rmtree(path)
+        staging.rename(path)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return path
+
+
+def load_teacher(path: str | pathlib.Path) -> Teacher:
+    """Reads a teacher that `export_teacher` wrote.
+
+    No graph is loaded, so nothing from the file runs: the teacher is built again from its class name and config, and
+    only its variables are read. Every file's checksum and the signatures' shapes are checked first.
+
+    Args:
+      path: the directory.
+
+    Returns:
+      A `Teacher`, equal to the exported one and trainable; `teacher.training` is the summary of its training.
+
+    Raises:
+      ValueError: if there is no exported teacher at `path`, a file is missing or damaged, or it holds another kind of
+        SavedModel or a teacher class that is not imported.
+    """
+    path = pathlib.Path(path)
+    if not path.is_dir():
+        raise ValueError(f"there is no directory {str(path)!r}; give the one that export_teacher wrote.")
+    if not (path / METADATA).is_file():
+        kind = "a SavedModel, but not of a teacher" if (path / "saved_model.pb").exists() else "no SavedModel"
+        raise ValueError(f"{str(path)!r} is {kind}: it has no {METADATA}. Give a directory that export_teacher wrote.")
+    try:
+        metadata = json.loads((path / METADATA).read_text())
+        files, spec, classes = metadata["files"], metadata["teacher"], metadata["num_classes"]
+        known_format = metadata["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path / METADATA} is damaged: {error!r}. Export the teacher again.") from error
+    if known_format != FORMAT:
+        raise ValueError(f"{str(path)!r} has format {known_format!r}; this version reads format {FORMAT}.")
+    for name, expected in files.items():
+        file = path / name
+        if not file.resolve().is_relative_to(path.resolve()) or not file.is_file():
+            raise ValueError(f"{str(path)!r} is damaged: {name} is missing.")
+        if _sha256(file) != expected:
+            raise ValueError(f"{str(path)!r} is damaged: {name} is not the file that was exported.")
+    teacher = Teacher.from_spec(spec)
+    if teacher.num_classes != classes:
+        raise ValueError(f"{path / METADATA} contradicts itself: {classes} classes, and {teacher.num_classes}.")
+    _check_signatures(path, teacher)
+    try:
+        status = tf.train.Checkpoint(teacher=teacher).read(str(path / "variables" / "variables"))
+        status.assert_existing_objects_matched()
+    except (AssertionError, ValueError, tf.errors.OpError) as error:
+        raise ValueError(f"{str(path)!r} does not hold the variables of its {spec['class']}: {error}") from error
+    teacher.note_training(metadata["training"] | {"num_steps": metadata["num_steps"]})
+    return teacher
+
+
+def _check_signatures(path: pathlib.Path, teacher: Teacher) -> None:
+    try:
+        graphs = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs
+        signatures = graphs[0].signature_def
+    except (DecodeError, IndexError, OSError) as error:
+        raise ValueError(f"{path / 'saved_model.pb'} is no SavedModel: {error}") from error
+    classes, features = teacher.num_classes, teacher.num_features
+    expected = {"coefficients": {"features": [features], "coefficients": [classes, classes]},
+                "loss": {"features": [features], "labels": [-1], "logits": [-1, classes], "loss": [-1]}}
+    for name, shapes in expected.items():
+        if name not in signatures:
+            raise ValueError(f"{str(path)!r} has no signature {name!r}; it has {sorted(signatures)}.")
+        found = {key: [d.size for d in info.tensor_shape.dim] for part in (signatures[name].inputs,
+                 signatures[name].outputs) for key, info in part.items()}
+        if found != shapes:
+            raise ValueError(f"{str(path)!r}: the signature {name!r} should have the shapes {shapes}; it has {found}.")
+
+
+def _sha256(file: pathlib.Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _version() -> str:
+    from tf_l2t import __version__
+
+    return __version__

@@ -1,0 +1,68 @@
+"""Measured figures: one JSON file per subject, and the tables in the documents that are made from it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import pathlib
+import re
+from typing import Any
+
+from tf_l2t.training.workdir import environment, write_json
+
+KEY = ("setting", "student", "loss")
+
+
+def record(path: str | pathlib.Path, rows: list[dict[str, Any]]) -> None:
+    """Adds `rows` to the file, in the place of rows with the same setting, student and loss.
+
+    Every row is dated; the file's date, machine and versions are those of the newest rows.
+
+    Raises:
+      ValueError: if the file exists and is no file of measured figures.
+    """
+    path = pathlib.Path(path)
+    kept: list[dict[str, Any]] = []
+    if path.exists():
+        try:
+            kept = json.loads(path.read_text())["rows"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{str(path)!r} is no file of measured figures: {error!r}.") from error
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    new = [{**row, "date": today} for row in rows]
+    replaced = {tuple(row[k] for k in KEY) for row in new}
+    kept = [row for row in kept if tuple(row[k] for k in KEY) not in replaced]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"date": today, **environment(), "rows": kept + new})
+
+
+def error_table(rows: list[dict[str, Any]]) -> str:
+    """Measured test errors as a Markdown table."""
+    lines = ["| setting | student | loss | rate | test error, %, last | of the best-on-dev weights | seeds | date |",
+             "|---|---|---|---|---|---|---|---|"]
+    for row in rows:
+        best = "–" if row.get("best_test_error_mean") is None else \
+            f"{row['best_test_error_mean']:.2f} ± {row['best_test_error_std']:.2f}"
+        rate = f"{row['learning_rate']:g}"
+        if row.get("tune_rate") is not None:
+            rate += f", then {row['tune_rate']:g}"
+        lines.append(f"| {row['setting']} | {row['student']} | {row['loss']} | {rate} | "
+                     f"{row['test_error_mean']:.2f} ± {row['test_error_std']:.2f} | {best} | {row['seeds']} | "
+                     f"{row['date']} |")
+    commands = sorted({row["command"] for row in rows})
+    return "\n".join([*lines, "", "Commands:", "", *(f"    {command}" for command in commands)])
+
+
+def fill_tables(text: str, folder: str | pathlib.Path) -> str:
+    """`text` with everything between `<!-- measured: NAME -->` and `<!-- end -->` made anew from NAME.json.
+
+    Raises:
+      ValueError: if there is no such file in `folder`.
+    """
+    def table(match: re.Match[str]) -> str:
+        file = pathlib.Path(folder) / f"{match[1]}.json"
+        if not file.exists():
+            raise ValueError(f"a document names the measured figures {match[1]!r}, but there is no {file}.")
+        return f"<!-- measured: {match[1]} -->\n{error_table(json.loads(file.read_text())['rows'])}\n<!-- end -->"
+
+    return re.sub(r"<!-- measured: (\w+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)

@@ -1,0 +1,105 @@
+"""Many students of one kind, compiled once: what comparisons are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tf_l2t.data import ArrayPair
+from tf_l2t.hypergradient import advance, initial_state, sgd
+from tf_l2t.objectives import accuracy
+from tf_l2t.students import FunctionalStudent
+from tf_l2t.training.problem import PerExampleLoss, classification_problem
+
+DECAYS = ("linear", "constant")
+
+
+class Weights(NamedTuple):
+    """A student's weights between two runs."""
+
+    params: tuple[tf.Tensor, ...]
+    non_trainable: tuple[tf.Tensor, ...]
+
+
+class StudentRun(NamedTuple):
+    """One trained student.
+
+    Attributes:
+      last: weights after the last step.
+      best: weights at the evaluation with the highest dev accuracy (the earliest of equals).
+      dev_accuracy: of `last`.
+      best_dev_accuracy: of `best`.
+    """
+
+    last: Weights
+    best: Weights
+    dev_accuracy: float
+    best_dev_accuracy: float
+
+
+class StudentRuns:
+    """Trains students of one architecture on the same data by the same loss, from any weights at any learning rate.
+
+    Args:
+      student: the architecture.
+      train: what they are trained on.
+      dev: what they are evaluated on, and what the status features look at.
+      loss: (labels, logits, coefficients) -> [batch].
+      coefficients_fn: a teacher, or any function of s_t for losses without coefficients.
+      num_steps, batch_size, momentum: of the student's SGD.
+      decay: "linear" (the rate falls to 0 over num_steps) or "constant".
+      refresh_every, dev_sample_size: of the status features.
+      evaluate_every: steps between two looks at the dev accuracy; 0 for the end only.
+    """
+
+    def __init__(self, student: FunctionalStudent, train: ArrayPair, dev: ArrayPair, *, loss: PerExampleLoss,
+                 coefficients_fn: Callable[[tf.Tensor], tf.Tensor], num_steps: int, batch_size: int, momentum: float,
+                 decay: str = "linear", refresh_every: int = 20, dev_sample_size: int | None = 500,
+                 evaluate_every: int = 0):
+        if decay not in DECAYS:
+            raise ValueError(f"decay must be one of {DECAYS}; received {decay!r}.")
+        self._student = student
+        self._dev = dev
+        # A variable, so that another rate needs no other graph.
+        self._rate = tf.Variable(0.0, trainable=False)
+        self._problem = classification_problem(
+            student, train, dev, loss=loss, objective=accuracy, optimizer=sgd(self._schedule(decay, num_steps), momentum),
+            num_steps=num_steps, batch_size=min(batch_size, train.size), refresh_every=refresh_every,
+            dev_sample_size=dev_sample_size)
+        self._advance = advance(self._problem, coefficients_fn)
+        self._stops = [*range(evaluate_every, num_steps, evaluate_every), num_steps] if evaluate_every else [num_steps]
+
+    def _schedule(self, decay: str, num_steps: int) -> Callable[[tf.Tensor], tf.Tensor]:
+        if decay == "constant":
+            return lambda step: self._rate + 0.0
+        return lambda step: self._rate * (1 - tf.cast(step, tf.float32) / num_steps)
+
+    def __call__(self, seed: int, learning_rate: float, start: Weights | None = None) -> StudentRun:
+        """Trains one student; `seed` draws its batches and, without `start`, its initial weights."""
+        self._rate.assign(learning_rate)
+        state = initial_state(self._problem, *(start or self._student.init(seed)))
+        best = best_accuracy = None
+        for stop in self._stops:
+            state = self._advance(state, seed, stop)
+            weights = Weights(state.params, state.non_trainable)
+            value = self._student.accuracy(*weights, self._dev.x, self._dev.y)
+            if best_accuracy is None or value > best_accuracy:
+                best, best_accuracy = weights, value
+        return StudentRun(weights, best, value, best_accuracy)
+
+
+def folds(data: ArrayPair, count: int, seed: int = 0) -> list[tuple[ArrayPair, ArrayPair]]:
+    """(kept, held out) pairs of `count`-fold cross-validation; parts are of equal size, a remainder is left out.
+
+    Raises:
+      ValueError: for fewer than 2 folds or fewer examples than folds.
+    """
+    if count < 2 or data.size < count:
+        raise ValueError(f"cross-validation needs at least 2 folds and as many examples; received {count} folds of "
+                         f"{data.size} examples.")
+    size = data.size // count
+    order = np.random.default_rng(seed).permutation(data.size)[:size * count].reshape(count, size)
+    return [(data.take(np.delete(order, i, axis=0).ravel()), data.take(order[i])) for i in range(count)]

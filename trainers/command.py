@@ -1,0 +1,110 @@
+"""What the commands share: flags, configs turned into objects, errors without a traceback."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+from absl import app, flags
+from ml_collections import config_flags
+
+from tf_l2t.data import Splits, fingerprint, mnist, mnist_5k, shift_labels
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/; --config.FIELD=VALUE overrides a field.")
+WORKDIR = flags.DEFINE_string("workdir", None, "A new directory for everything that the run writes.")
+DECAYS = ("constant", "linear", "cosine")
+
+
+def main(run: Callable[[ml_collections.ConfigDict, str], None]) -> None:
+    """Runs a command; bad input ends in one sentence and exit code 2, before any work."""
+    flags.mark_flags_as_required(["config", "workdir"])
+
+    def guarded(argv: list[str]) -> None:
+        if len(argv) > 1:
+            fail(f"unexpected arguments {argv[1:]}; options begin with --.")
+        try:
+            run(CONFIG.value, WORKDIR.value)
+        except ValueError as error:
+            fail(str(error))
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except (AttributeError, KeyError, TypeError, ValueError, ImportError, OSError) as error:
+        fail(f"the configuration is not valid: {error}. The fields and their defaults are in configs/base.py.")
+        raise  # not reached; tells the reader and the type checker so
+    except flags.Error as error:
+        fail(str(error))
+        raise
+
+
+def fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def command_line() -> str:
+    """The command, as it can be typed again."""
+    name = sys.modules["__main__"].__spec__.name if sys.modules["__main__"].__spec__ else sys.argv[0]
+    return f"python -m {name} {shlex.join(sys.argv[1:])}"
+
+
+def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The config as JSON values."""
+    return {key: plain(value) if isinstance(value, ml_collections.ConfigDict) else
+            list(value) if isinstance(value, tuple) else value for key, value in config.items()}
+
+
+def load_splits(config: ml_collections.ConfigDict) -> Splits:
+    data = config.data
+    if data.name == "mnist_5k":
+        splits = mnist_5k(data.dev_size, data.test_size, data.split_seed)
+    elif data.name == "mnist":
+        splits = mnist(data.path or None, data.dev_size, data.split_seed)
+    else:
+        raise ValueError(f"config.data.name must be 'mnist_5k' or 'mnist'; received {data.name!r}.")
+    return shift_labels(splits, data.noise_fraction, data.noise_seed) if data.noise_fraction else splits
+
+
+def describe(splits: Splits) -> dict[str, Any]:
+    return {**splits.about, "fingerprint": fingerprint(splits)}
+
+
+def student_fn(config: ml_collections.ConfigDict, splits: Splits) -> Callable[[], Any]:
+    from tf_l2t.students import STUDENTS
+
+    if config.student.name not in STUDENTS:
+        raise ValueError(f"config.student.name must be one of {sorted(STUDENTS)}; received {config.student.name!r}.")
+    build, shape = STUDENTS[config.student.name], splits.train.x.shape[1:]
+    return lambda: build(splits.num_classes, shape, activation=config.student.activation)
+
+
+def learning_rate(rate: float, decay: str, num_steps: int) -> Any:
+    """A number or a Keras schedule.
+
+    Raises:
+      ValueError: for an unknown decay.
+    """
+    import keras
+
+    if decay not in DECAYS:
+        raise ValueError(f"decay must be one of {DECAYS}; received {decay!r}.")
+    if decay == "linear":
+        return keras.optimizers.schedules.PolynomialDecay(rate, num_steps, end_learning_rate=0.0)
+    if decay == "cosine":
+        return keras.optimizers.schedules.CosineDecay(rate, num_steps)
+    return rate
+
+
+def student_optimizer(config: ml_collections.ConfigDict) -> Any:
+    import keras
+
+    training = config.training
+    return keras.optimizers.SGD(learning_rate(training.learning_rate, training.decay, training.num_steps),
+                                momentum=training.momentum)
