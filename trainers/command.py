@@ -13,7 +13,8 @@ from ml_collections import config_flags
 
 from tf_l2t.data import Splits, fingerprint, mnist, mnist_5k, shift_labels
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/; --config.FIELD=VALUE overrides a field.")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", help_string="A file of configs/; --config.FIELD=VALUE overrides a field.")
 WORKDIR = flags.DEFINE_string("workdir", None, "A new directory for everything that the run writes.")
 DECAYS = ("constant", "linear", "cosine")
 
@@ -26,7 +27,7 @@ def main(run: Callable[[ml_collections.ConfigDict, str], None]) -> None:
         if len(argv) > 1:
             fail(f"unexpected arguments {argv[1:]}; options begin with --.")
         try:
-            run(CONFIG.value, WORKDIR.value)
+            run(CONFIG.value, WORKDIR.value or "")
         except ValueError as error:
             fail(str(error))
 
@@ -81,7 +82,8 @@ def student_fn(config: ml_collections.ConfigDict, splits: Splits) -> Callable[[]
 
     if config.student.name not in STUDENTS:
         raise ValueError(f"config.student.name must be one of {sorted(STUDENTS)}; received {config.student.name!r}.")
-    build, shape = STUDENTS[config.student.name], splits.train.x.shape[1:]
+    build: Any = STUDENTS[config.student.name]
+    shape = splits.train.x.shape[1:]
     return lambda: build(splits.num_classes, shape, activation=config.student.activation)
 
 

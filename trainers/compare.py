@@ -1,6 +1,7 @@
 """Trains new students by every way of a table, and prints the table.
 
-    python -m trainers.compare --config configs/demo.py --workdir runs/table --config.compare.teacher=runs/teacher/teacher
+    python -m trainers.compare --config configs/demo.py --workdir runs/table \\
+        --config.compare.teacher=runs/teacher/teacher
 
 Writes manifest.json, results.json, table.md and figures/ to the work directory.
 """

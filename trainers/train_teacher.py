@@ -49,10 +49,12 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     figures = workdir / "figures"
     percent = [100 * value for value in history.history["dev_accuracy"]]
     validated = history.history.get("val_accuracy")
-    steps = [e + 1 for e in history.epoch if (e + 1) % outer.validation_freq == 0 or e == history.epoch[-1]] \
-        if validated else None
+    validation = None
+    if validated:
+        steps = [e + 1 for e in history.epoch if (e + 1) % outer.validation_freq == 0 or e == history.epoch[-1]]
+        validation = (steps, [100 * value for value in validated])
     curve = plotting.plot_teacher_curve([e + 1 for e in history.epoch], percent, figures / "teacher_curve.png",
-                                        (steps, [100 * value for value in validated]) if validated else None)
+                                        validation)
     print(f"teacher: {teacher_dir}\nTensorBoard: {workdir / 'tensorboard'}\ncurve: {curve}")
 
 

@@ -39,7 +39,8 @@ def array_batches(x: Any, y: Any, batch_size: int, augment: Augment | None = Non
     x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
     num_examples = int(x.shape[0])
     if not 1 <= batch_size <= num_examples:
-        raise ValueError(f"batch_size must be between 1 and the {num_examples} train examples; received {batch_size!r}.")
+        raise ValueError(f"batch_size must be between 1 and the {num_examples} train examples; received "
+                         f"{batch_size!r}.")
 
     def batch_fn(seed: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         indices = batch_indices(seed, step, batch_size, num_examples)

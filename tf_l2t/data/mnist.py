@@ -6,6 +6,7 @@ import gzip
 import importlib.resources
 import pathlib
 import struct
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from tf_l2t.data.splits import ArrayPair, Splits, check_dev, check_pair
 NUM_CLASSES = 10
 IDX_FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
              "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}
-_IDX_DTYPES = {0x08: np.uint8, 0x09: np.int8, 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_IDX_DTYPES: dict[int, Any] = {0x08: np.uint8, 0x09: np.int8, 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
 def scale(images: np.ndarray) -> np.ndarray:
@@ -118,7 +119,7 @@ def _from_idx(folder: pathlib.Path, part: str) -> ArrayPair:
         if not present:
             raise ValueError(f"{folder} has neither {name} nor {name}.gz.")
         arrays.append(read_idx(present[0]))
-    return _images(*arrays, f"{folder} ({part})")
+    return _images(arrays[0], arrays[1], f"{folder} ({part})")
 
 
 def _from_tfds() -> tuple[ArrayPair, ArrayPair]:

@@ -63,9 +63,9 @@ def check_pair(x: Any, y: Any, num_classes: int | None = None, what: str = "data
         raise ValueError(f"{what}: x has {len(x)} examples and y has {len(y)}; they must be equally many.")
     if len(x) == 0:
         raise ValueError(f"{what}: there is no example in it.")
-    if not np.issubdtype(y.dtype, np.integer):
-        if not np.issubdtype(y.dtype, np.floating) or not np.all(y == np.round(y)):
-            raise ValueError(f"{what}: labels must be integers; received dtype {y.dtype}.")
+    whole = np.issubdtype(y.dtype, np.integer) or (np.issubdtype(y.dtype, np.floating) and np.all(y == np.round(y)))
+    if not whole:
+        raise ValueError(f"{what}: labels must be integers; received dtype {y.dtype}.")
     low, high = int(y.min()), int(y.max())
     if low < 0 or (num_classes is not None and high >= num_classes):
         upper = "C - 1" if num_classes is None else str(num_classes - 1)
@@ -99,7 +99,7 @@ def from_arrays(train: tuple[Any, Any], dev: tuple[Any, Any], test: tuple[Any, A
     if len(set(shapes)) > 1:
         raise ValueError(f"train, dev and test examples must have one shape; received {shapes}.")
     check_dev(parts[1])
-    return Splits(*parts, num_classes, name, {"source": name})
+    return Splits(parts[0], parts[1], parts[2], num_classes, name, {"source": name})
 
 
 def fingerprint(splits: Splits) -> str:

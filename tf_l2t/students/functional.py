@@ -107,7 +107,7 @@ def check_classifier(model: keras.Model) -> None:
     if not isinstance(shape, tuple) or len(shape) != 2 or not isinstance(shape[-1], int) or shape[-1] < 2:
         raise ValueError("a student must have one output of logits, [batch, classes], with at least 2 classes; "
                          f"{model.name!r} has output shape {shape!r}.")
-    last = model.layers[-1] if model.layers else None
+    last: Any = model.layers[-1] if model.layers else None
     softmax = isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax
     if softmax:
         raise ValueError(f"the student {model.name!r} ends in a softmax; it must return logits: remove the activation "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 import keras
@@ -19,15 +20,17 @@ class TeacherProgress(keras.callbacks.Callback):
 
     def __init__(self, teacher_steps: int):
         super().__init__()
+        self._done = 0
         names = (*SCALARS, "seconds")
         self._bar = keras.utils.Progbar(teacher_steps, stateful_metrics=names, unit_name="teacher step")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         shown = {name: value for name, value in (logs or {}).items() if name not in ("seconds", "learning_rate")}
-        self._bar.update(epoch + 1, list(shown.items()), finalize=False)
+        self._done = epoch + 1
+        self._bar.update(self._done, list(shown.items()), finalize=False)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self._bar.update(self._bar.target if not self.model.stop_training else self._bar._seen_so_far, finalize=True)
+        self._bar.update(self._done, finalize=True)
 
 
 class TeacherSummaries(keras.callbacks.Callback):
@@ -41,7 +44,7 @@ class TeacherSummaries(keras.callbacks.Callback):
       images_every: teacher steps between two sets of images.
     """
 
-    def __init__(self, log_dir: str, images_every: int = 10):
+    def __init__(self, log_dir: str | pathlib.Path, images_every: int = 10):
         super().__init__()
         self._log_dir = str(log_dir)
         self._images_every = images_every
@@ -75,7 +78,7 @@ class TaughtStudentSummaries(keras.callbacks.Callback):
       every: student steps between two records.
     """
 
-    def __init__(self, log_dir: str, every: int = 100):
+    def __init__(self, log_dir: str | pathlib.Path, every: int = 100):
         super().__init__()
         self._log_dir = str(log_dir)
         self._every = every

@@ -1,4 +1,6 @@
-"""One honest table: every way of training gets the same data, steps, grid of rates and seeds; dev chooses, test reports.
+"""One honest table: the same data, steps, grid of rates and seeds for every way of training.
+
+Dev chooses, test reports.
 
 A row that is trained on train data has its learning rate chosen by the dev accuracy of students of separate selection
 seeds. A row that is trained on dev data cannot be judged by the same digits: its rate is chosen by cross-validation
@@ -96,10 +98,11 @@ class Comparison:
                              f"received {list(learning_rates)}, {list(tune_rates)}, {seeds!r}, {selection_seeds!r}.")
         if teacher is not None:
             check_fits(teacher, student.num_classes)
-        self._splits, self._student, self._teacher = splits, student, teacher
-        self._options = {"num_steps": num_steps, "batch_size": batch_size, "momentum": momentum, "decay": decay,
-                         "refresh_every": refresh_every, "dev_sample_size": dev_sample_size,
-                         "evaluate_every": evaluate_every}
+        self._splits, self._student = splits, student
+        self._teacher: Any = teacher
+        self._options: dict[str, Any] = {
+            "num_steps": num_steps, "batch_size": batch_size, "momentum": momentum, "decay": decay,
+            "refresh_every": refresh_every, "dev_sample_size": dev_sample_size, "evaluate_every": evaluate_every}
         self._rates, self._tune_rates, self._tune_steps = tuple(learning_rates), tuple(tune_rates), tune_steps
         self._report = range(REPORT_SEED, REPORT_SEED + seeds)
         self._selection = range(SELECTION_SEED, SELECTION_SEED + selection_seeds)
@@ -145,15 +148,13 @@ class Comparison:
 
     def _runs(self, loss: str, train: ArrayPair, dev: ArrayPair, **changes: Any) -> StudentRuns:
         if loss == "taught":
-            per_example, coefficients_fn = taught_form(self._teacher.loss).per_example, self._teacher
-        else:
-            fixed = FIXED_LOSSES[loss]
-            per_example = lambda labels, logits, coefficients: fixed(labels, logits)  # noqa: E731
-            coefficients_fn = lambda features: tf.zeros(())  # noqa: E731
-        return StudentRuns(self._student, train, dev, loss=per_example, coefficients_fn=coefficients_fn,
-                           **(self._options | changes))
+            return StudentRuns(self._student, train, dev, loss=taught_form(self._teacher.loss).per_example,
+                               coefficients_fn=self._teacher, **(self._options | changes))
+        fixed = FIXED_LOSSES[loss]
+        return StudentRuns(self._student, train, dev, loss=lambda labels, logits, _: fixed(labels, logits),
+                           coefficients_fn=lambda _: tf.zeros(()), **(self._options | changes))
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019  (a comparison lives as long as its process)
+    @functools.cache  # noqa: B019  (a comparison lives as long as its process)
     def _trained(self, loss: str, data: str) -> tuple[float, list[Any]]:
         """The chosen rate and the reported students; tuned rows start from the students of the row they tune."""
         if data == "train":
@@ -179,7 +180,7 @@ class Comparison:
                 scores[tune_rate] += [tuner(seed, tune_rate, start).dev_accuracy for seed, start in starts.items()]
         return self._best(scores, f"tuning after {loss}")
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019
+    @functools.cache  # noqa: B019
     def _on_train(self, loss: str) -> StudentRuns:
         return self._runs(loss, self._splits.train, self._splits.dev)
 

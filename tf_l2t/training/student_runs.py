@@ -66,9 +66,9 @@ class StudentRuns:
         # A variable, so that another rate needs no other graph.
         self._rate = tf.Variable(0.0, trainable=False)
         self._problem = classification_problem(
-            student, train, dev, loss=loss, objective=accuracy, optimizer=sgd(self._schedule(decay, num_steps), momentum),
-            num_steps=num_steps, batch_size=min(batch_size, train.size), refresh_every=refresh_every,
-            dev_sample_size=dev_sample_size)
+            student, train, dev, loss=loss, objective=accuracy,
+            optimizer=sgd(self._schedule(decay, num_steps), momentum), num_steps=num_steps,
+            batch_size=min(batch_size, train.size), refresh_every=refresh_every, dev_sample_size=dev_sample_size)
         self._advance = advance(self._problem, coefficients_fn)
         self._stops = [*range(evaluate_every, num_steps, evaluate_every), num_steps] if evaluate_every else [num_steps]
 
@@ -81,14 +81,15 @@ class StudentRuns:
         """Trains one student; `seed` draws its batches and, without `start`, its initial weights."""
         self._rate.assign(learning_rate)
         state = initial_state(self._problem, *(start or self._student.init(seed)))
-        best = best_accuracy = None
+        evaluated: list[tuple[float, Weights]] = []
         for stop in self._stops:
             state = self._advance(state, seed, stop)
             weights = Weights(state.params, state.non_trainable)
             value = self._student.accuracy(*weights, self._dev.x, self._dev.y)
-            if best_accuracy is None or value > best_accuracy:
-                best, best_accuracy = weights, value
-        return StudentRun(weights, best, value, best_accuracy)
+            if not evaluated or value > evaluated[-1][0]:
+                evaluated.append((value, weights))
+        best_value, best = evaluated[-1]
+        return StudentRun(weights, best, value, best_value)
 
 
 def folds(data: ArrayPair, count: int, seed: int = 0) -> list[tuple[ArrayPair, ArrayPair]]:

@@ -52,8 +52,8 @@ class TaughtStudent(keras.Model):
         check_fits(teacher, num_classes)
         x, y = check_dev(check_pair(*dev_data, num_classes, "dev_data"), "dev_data")
         if x.shape[1:] != tuple(student.input_shape[1:]):
-            raise ValueError(f"dev_data: the student takes examples of shape {tuple(student.input_shape[1:])}; received "
-                             f"{x.shape[1:]}.")
+            raise ValueError("dev_data: the student takes examples of shape "
+                             f"{tuple(student.input_shape[1:])}; received {x.shape[1:]}.")
         self.student = student
         self.num_steps = num_steps
         self.refresh_every = refresh_every

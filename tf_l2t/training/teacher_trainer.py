@@ -12,8 +12,17 @@ import tensorflow as tf
 
 from tf_l2t.data import ArrayPair, check_dev, check_pair
 from tf_l2t.data.batches import Augment
-from tf_l2t.hypergradient import (CheckReport, Hypergradient, InnerOptimizer, Problem, StudentState, advance,
-                                  check_hypergradient, hypergradient, initial_state)
+from tf_l2t.hypergradient import (
+    CheckReport,
+    Hypergradient,
+    InnerOptimizer,
+    Problem,
+    StudentState,
+    advance,
+    check_hypergradient,
+    hypergradient,
+    initial_state,
+)
 from tf_l2t.losses import taught_form
 from tf_l2t.objectives import OBJECTIVES, accuracy
 from tf_l2t.students import FunctionalStudent
@@ -63,12 +72,12 @@ class TeacherTrainer:
         self._student_fn = student_fn
         self._student = FunctionalStudent(student_fn)
         check_fits(teacher, self._student.num_classes)
-        self._options = {"loss": taught_form(teacher.loss).per_example,
+        self._options: dict[str, Any] = {"loss": taught_form(teacher.loss).per_example,
                          "optimizer": inner_optimizer(student_optimizer), "num_steps": num_steps,
                          "batch_size": batch_size, "refresh_every": refresh_every,
                          "dev_sample_size": dev_sample_size, "augment": augment}
         self._seed = seed * 100_000
-        self.optimizer: keras.optimizers.Optimizer | None = None
+        self.optimizer: Any = None
         # What stock Keras callbacks look for on a model.
         self.stop_training = False
         self.train_function = None
@@ -102,7 +111,7 @@ class TeacherTrainer:
         self._objective = objective if callable(objective) else OBJECTIVES[objective]
         self._clip_norm = clip_norm
         self._rollouts = rollouts
-        self._engine = {"hvp": hvp, "schedule": schedule, "debug": debug}
+        self._engine: dict[str, Any] = {"hvp": hvp, "schedule": schedule, "debug": debug}
 
     def fit(self, train: Any, dev: Any, teacher_steps: int, *, validation_data: Any = None,
             validation_freq: int = 5, validation_rollouts: int = 2, callbacks: Sequence[keras.callbacks.Callback] = (),

@@ -1,0 +1,33 @@
+"""Trains one new student by an exported teacher, through Keras `fit`.
+
+    python -m trainers.train_student --config configs/demo.py --workdir runs/student \\
+        --config.compare.teacher=runs/teacher/teacher
+
+Writes manifest.json, results.json, tensorboard/ and the trained network student.keras to the work directory.
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+import tf_l2t
+from tf_l2t.training import TaughtStudent, TaughtStudentSummaries
+from trainers import command
+from trainers.fit import fit_and_save
+
+
+def run(config: ml_collections.ConfigDict, workdir: str) -> None:
+    if not config.compare.teacher:
+        raise ValueError("set config.compare.teacher to the directory of an exported teacher.")
+    teacher = tf_l2t.load_teacher(config.compare.teacher)
+
+    def taught(network, splits):
+        return TaughtStudent(network, teacher, splits.dev, config.training.num_steps,
+                             refresh_every=config.features.refresh_every,
+                             dev_sample_size=config.features.dev_sample_size)
+
+    fit_and_save(config, workdir, taught, None, lambda log_dir: [TaughtStudentSummaries(log_dir)])
+
+
+if __name__ == "__main__":
+    command.main(run)
