@@ -54,8 +54,8 @@ def get_config() -> ml_collections.ConfigDict:
     compare.teacher = ""  # an exported teacher, for the taught rows
     compare.setting = ""  # the name under which --measured records the results
     compare.rows = ("cross_entropy", "dev_only", "train_tuned", "taught", "taught_tuned")
-    compare.learning_rates = (0.01, 0.03, 0.1, 0.2, 0.3)
-    compare.tune_rates = (0.001, 0.003, 0.01, 0.03, 0.1)
+    compare.learning_rates = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
+    compare.tune_rates = (0.003, 0.01, 0.03, 0.1, 0.2, 0.3)
     compare.tune_steps = 100
     compare.seeds = 3
     compare.selection_seeds = 2

@@ -6,6 +6,7 @@ import gzip
 import importlib.resources
 import pathlib
 import struct
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -46,15 +47,15 @@ def mnist(path: str | None = None, dev_size: int = 10_000, seed: int = 0) -> Spl
 
     Args:
       path: an `.npz` file with x_train, y_train, x_test, y_test; or a directory of the four idx files (gzip or
-        not); or None for tensorflow-datasets' `mnist` from its data directory.
+        not); or a data directory of tensorflow-datasets with a prepared `mnist`; or None for its default one.
       dev_size: taken from the end of a permutation of the train digits drawn by `seed`.
       seed: of the split.
 
     Raises:
       ValueError: if there is nothing readable at `path`, or a part would be empty.
     """
-    if path is None:
-        train, test = _from_tfds()
+    if path is None or (pathlib.Path(path) / "mnist").is_dir():
+        train, test = _from_tfds(path)
     elif pathlib.Path(path).is_dir():
         train, test = (_from_idx(pathlib.Path(path), part) for part in ("train", "test"))
     else:
@@ -83,13 +84,13 @@ def _images(x: np.ndarray, y: np.ndarray, what: str) -> ArrayPair:
 def _from_npz(path: str) -> tuple[ArrayPair, ArrayPair]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return (_images(arrays["x_train"], arrays["y_train"], f"{path} (train)"),
-                    _images(arrays["x_test"], arrays["y_test"], f"{path} (test)"))
+            x_train, y_train, x_test, y_test = (arrays[k] for k in ("x_train", "y_train", "x_test", "y_test"))
     except FileNotFoundError as error:
         raise ValueError(f"there is no file {path!r}. Give an .npz with x_train, y_train, x_test, y_test, or a "
                          "directory with MNIST's four idx files.") from error
-    except (KeyError, OSError, EOFError) as error:
+    except (KeyError, OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path!r} is no .npz with x_train, y_train, x_test, y_test: {error}") from error
+    return _images(x_train, y_train, f"{path} (train)"), _images(x_test, y_test, f"{path} (test)")
 
 
 def read_idx(path: str | pathlib.Path) -> np.ndarray:
@@ -122,11 +123,12 @@ def _from_idx(folder: pathlib.Path, part: str) -> ArrayPair:
     return _images(arrays[0], arrays[1], f"{folder} ({part})")
 
 
-def _from_tfds() -> tuple[ArrayPair, ArrayPair]:
+def _from_tfds(data_dir: str | None) -> tuple[ArrayPair, ArrayPair]:
     import tensorflow_datasets as tfds
 
     try:
-        parts = tfds.load("mnist", split=["train", "test"], batch_size=-1, as_supervised=True, download=False)
+        parts = tfds.load("mnist", split=["train", "test"], batch_size=-1, as_supervised=True,
+                          data_dir=data_dir, download=False)
     except (AssertionError, FileNotFoundError, tfds.core.DatasetNotFoundError) as error:
         raise ValueError("tensorflow-datasets has no prepared mnist in its data directory. Prepare it with `tfds build "
                          "mnist`, or give the path of an .npz or of a directory with the idx files.") from error

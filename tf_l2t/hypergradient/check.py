@@ -46,7 +46,7 @@ class CheckReport(NamedTuple):
 
 
 def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentState, seed: int = 0, *,
-                        num_directions: int = 3, epsilon: float = 1e-3, tolerance: float = 1e-5,
+                        num_directions: int = 3, epsilon: float = 1e-4, tolerance: float = 1e-5,
                         agreement: float = 1e-10, hvp_modes: tuple[str, ...] = HVP_MODES,
                         schedules: tuple[str | int, ...] = ("store_all", "every_k"),
                         verbose: bool = True) -> CheckReport:

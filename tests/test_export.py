@@ -1,0 +1,153 @@
+"""Teachers through the file system: out, in another process, and damaged."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_l2t
+from tests import tiny
+from tf_l2t.losses import stable_loss
+from tf_l2t.teachers import AttentionTeacher
+
+IN_A_NEW_PROCESS = """
+import json, sys
+import numpy as np, tensorflow as tf
+raw = tf.saved_model.load(sys.argv[1])
+f, y, z = (np.array(v) for v in json.loads(sys.argv[2]))
+f, z = f.astype("float32"), z.astype("float32")
+named = raw.signatures["loss"](features=tf.constant(f), labels=tf.constant(y, tf.int32), logits=tf.constant(z))["loss"]
+plain = raw.signatures["coefficients"](features=tf.constant(f))["coefficients"]
+import tf_l2t
+loaded = tf_l2t.load_teacher(sys.argv[1])
+print(json.dumps([named.numpy().tolist(), plain.numpy().tolist(), loaded(f).numpy().tolist(), loaded.training]))
+"""
+
+
+@pytest.fixture
+def exported(tmp_path):
+    teacher = tiny.teacher()
+    path = tf_l2t.export_teacher(teacher, tmp_path / "teacher", num_steps=40, summary={"val_accuracy": 0.9})
+    return teacher, path
+
+
+def test_a_new_process_sees_the_same_teacher(exported):
+    teacher, path = exported
+    rng = np.random.default_rng(0)
+    f, y, z = rng.uniform(size=6), np.array([0, 2, 1, 1]), rng.standard_normal((4, 3))
+    out = subprocess.run([sys.executable, "-c", IN_A_NEW_PROCESS, str(path), json.dumps([v.tolist() for v in (f, y, z)])],
+                         check=True, capture_output=True, text=True).stdout
+    loss, coefficients, rebuilt, training = json.loads(out.splitlines()[-1])
+    phi = teacher(f.astype(np.float32))
+    np.testing.assert_allclose(coefficients, phi, rtol=1e-6)
+    np.testing.assert_array_equal(rebuilt, phi)
+    np.testing.assert_allclose(loss, stable_loss(y, tf.constant(z, tf.float32), phi), rtol=1e-6)
+    assert training == {"val_accuracy": 0.9, "num_steps": 40}
+
+
+def test_metadata(exported):
+    _, path = exported
+    metadata = json.loads((path / "tf_l2t.json").read_text())
+    assert metadata["features"] == ["progress", "train_accuracy", "dev_accuracy", "dev_precision_0", "dev_precision_1",
+                                    "dev_precision_2"]
+    assert (metadata["num_classes"], metadata["num_steps"], metadata["loss"]) == (3, 40, "stable")
+    assert metadata["versions"]["tensorflow"] == tf.__version__
+    assert metadata["teacher"]["class"] == "AttentionTeacher"
+    assert "saved_model.pb" in metadata["files"]
+
+
+def test_a_restored_signature_is_differentiable(exported):
+    teacher, path = exported
+    restored = tf.saved_model.load(str(path))
+    s = tf.constant(np.linspace(0, 1, 6), tf.float32)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(s)
+        live = tf.reduce_sum(teacher(s) ** 2)
+        loaded = tf.reduce_sum(restored.coefficients(s)["coefficients"] ** 2)
+    np.testing.assert_allclose(tape.gradient(loaded, s), tape.gradient(live, s), rtol=1e-5)
+
+
+def test_a_loaded_teacher_can_be_exported_and_trained_again(exported, tmp_path):
+    teacher, path = exported
+    loaded = tf_l2t.load_teacher(path)
+    second = tf_l2t.load_teacher(tf_l2t.export_teacher(loaded, tmp_path / "second"))
+    for a, b in zip(teacher.theta, second.theta, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert second.training["num_steps"] == 40
+    loaded.values.assign_add(tf.ones_like(loaded.values))
+
+
+def test_nothing_is_overwritten(exported, tmp_path):
+    teacher, path = exported
+    before = (path / "tf_l2t.json").read_bytes()
+    with pytest.raises(ValueError, match="exists"):
+        tf_l2t.export_teacher(teacher, path)
+    assert (path / "tf_l2t.json").read_bytes() == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="exists"):
+        tf_l2t.export_teacher(teacher, tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    tf_l2t.export_teacher(teacher, path, overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "teacher"]  # no staging directory is left
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "graph": (lambda p: _flip(p / "saved_model.pb"), "saved_model.pb is not the file"),
+    "variables": (lambda p: _flip(p / "variables" / "variables.data-00000-of-00001"), "is not the file"),
+    "missing": (lambda p: (p / "variables" / "variables.index").unlink(), "variables.index is missing"),
+    "no_metadata": (lambda p: (p / "tf_l2t.json").unlink(), "not of a teacher"),
+    "bad_json": (lambda p: (p / "tf_l2t.json").write_text("{"), "damaged"),
+    "no_fields": (lambda p: (p / "tf_l2t.json").write_text("{}"), "damaged"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damaged_teachers(exported, kind):
+    _, path = exported
+    spoil, message = DAMAGE[kind]
+    spoil(path)
+    with pytest.raises(ValueError, match=message):
+        tf_l2t.load_teacher(path)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"format": 99}, "format 99"), ({"teacher": {"class": "Stranger", "config": {}}}, "no teacher class"),
+    ({"num_classes": 4}, "contradicts"), ({"files": {"../outside": "0"}}, "missing"),
+    ({"teacher": {"class": "AttentionTeacher", "config": {"num_classes": 3, "num_features": 5, "loss": "stable"}}},
+     "should have the shapes"),
+    ({"teacher": {"class": "AttentionTeacher", "config": {"num_classes": 3, "num_features": 6, "num_keys": 9}}},
+     "variables"),
+])
+def test_metadata_that_does_not_fit(exported, change, message):
+    _, path = exported
+    metadata = json.loads((path / "tf_l2t.json").read_text())
+    (path / "tf_l2t.json").write_text(json.dumps(metadata | change))
+    with pytest.raises(ValueError, match=message):
+        tf_l2t.load_teacher(path)
+
+
+def test_foreign_saved_models_and_missing_directories(tmp_path):
+    tf.saved_model.save(tf.Module(), str(tmp_path / "foreign"))
+    with pytest.raises(ValueError, match="not of a teacher"):
+        tf_l2t.load_teacher(tmp_path / "foreign")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no SavedModel"):
+        tf_l2t.load_teacher(tmp_path / "empty")
+    with pytest.raises(ValueError, match="no directory"):
+        tf_l2t.load_teacher(tmp_path / "nowhere")
+
+
+def test_a_teacher_with_other_features_exports_their_number(tmp_path):
+    path = tf_l2t.export_teacher(AttentionTeacher(3, 2), tmp_path / "t")
+    assert json.loads((path / "tf_l2t.json").read_text())["features"] == 2
+    assert tf_l2t.load_teacher(path).num_features == 2

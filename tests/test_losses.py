@@ -1,0 +1,87 @@
+"""Losses against a second formula in NumPy, and their derivatives against differences."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_l2t.losses import TAUGHT_FORMS, cross_entropy, paper_loss, stable_loss, taught_form
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.standard_normal((5, 4)) * 2
+LABELS = np.array([0, 3, 1, 1, 2], np.int32)
+PHI = RNG.standard_normal((4, 4))
+
+
+def probabilities(logits):
+    e = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def test_cross_entropy():
+    expected = [-np.log(p[y]) for p, y in zip(probabilities(LOGITS), LABELS, strict=True)]
+    np.testing.assert_allclose(cross_entropy(LABELS, tf.constant(LOGITS)), expected, rtol=1e-13)
+
+
+def test_paper_loss():
+    expected = [-sigmoid(PHI[y] @ np.log(p)) for p, y in zip(probabilities(LOGITS), LABELS, strict=True)]
+    np.testing.assert_allclose(paper_loss(LABELS, tf.constant(LOGITS), tf.constant(PHI)), expected, rtol=1e-13)
+
+
+def test_stable_loss():
+    expected = []
+    for p, y in zip(probabilities(LOGITS), LABELS, strict=True):
+        argument = PHI[y, y] * np.log(p[y]) + sum(PHI[y, j] * np.log(p[j] + 0.05) for j in range(4) if j != y)
+        expected.append(-40 * sigmoid(argument))
+    np.testing.assert_allclose(stable_loss(LABELS, tf.constant(LOGITS), tf.constant(PHI)), expected, rtol=1e-13)
+
+
+def test_the_stable_form_starts_as_cross_entropy():
+    """At Φ = 0.1 I its gradient is σ'(0.1 log p) / σ'(0) times that of cross entropy: within 0.7 % for p_y > 0.2."""
+    logits = tf.constant([[1.0, 0.0, 0.5, -1.0], [3.0, 0.0, 0.0, 1.0]], tf.float64)
+    labels = tf.constant([0, 0])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(logits)
+        taught = tf.reduce_sum(stable_loss(labels, logits, 0.1 * tf.eye(4, dtype=tf.float64)))
+        fixed = tf.reduce_sum(cross_entropy(labels, logits))
+    np.testing.assert_allclose(tape.gradient(taught, logits), tape.gradient(fixed, logits), rtol=7e-3)
+
+
+@pytest.mark.parametrize("name", TAUGHT_FORMS)
+def test_derivatives_and_mixed_derivatives_against_differences(name):
+    form = taught_form(name)
+    logits, phi = tf.constant(LOGITS), tf.constant(PHI)
+    d_logits, d_phi = tf.constant(RNG.standard_normal((5, 4))), tf.constant(RNG.standard_normal((4, 4)))
+
+    def gradient(logits, phi):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = tf.reduce_sum(form.per_example(LABELS, logits, phi))
+        return tape.gradient(value, logits)
+
+    with tf.GradientTape() as tape:
+        tape.watch([logits, phi])
+        along = tf.reduce_sum(gradient(logits, phi) * d_logits)
+    hessian, mixed = tape.gradient(along, [logits, phi])
+    h = 1e-5
+    by_logits = tf.reduce_sum((gradient(logits + h * d_logits, phi) - gradient(logits - h * d_logits, phi))
+                              * d_logits) / (2 * h)
+    by_phi = tf.reduce_sum((gradient(logits, phi + h * d_phi) - gradient(logits, phi - h * d_phi)) * d_logits) / (2 * h)
+    np.testing.assert_allclose(tf.reduce_sum(hessian * d_logits), by_logits, rtol=1e-7)
+    np.testing.assert_allclose(tf.reduce_sum(mixed * d_phi), by_phi, rtol=1e-7)
+
+
+def test_extreme_logits_stay_finite():
+    logits = tf.constant([[1e4, 0, 0, 0], [0, 1e4, 0, 0.0]], tf.float32)
+    labels = tf.constant([1, 1])
+    for sign in (-1, 1):
+        values = stable_loss(labels, logits, sign * tf.ones((4, 4)))
+        assert np.isfinite(values).all()
+
+
+def test_unknown_form():
+    with pytest.raises(ValueError, match="'stable'"):
+        taught_form("hinge")

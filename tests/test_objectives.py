@@ -1,0 +1,43 @@
+import numpy as np
+import tensorflow as tf
+
+from tf_l2t.objectives import accuracy, class_precision, log_likelihood, relaxed_accuracy
+
+LOGITS = np.array([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0], [1.0, 0.5, 0.0], [0.0, 4.0, 0.0]])
+LABELS = np.array([0, 1, 0, 1], np.int32)
+P = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
+
+
+def test_values():
+    logits = tf.constant(LOGITS)
+    chosen = P[np.arange(4), LABELS]
+    np.testing.assert_allclose(relaxed_accuracy(LABELS, logits), chosen.mean(), rtol=1e-14)
+    np.testing.assert_allclose(log_likelihood(LABELS, logits), np.log(chosen + 1e-3).mean(), rtol=1e-14)
+    np.testing.assert_allclose(accuracy(LABELS, logits), 3 / 4)
+    # Predicted 0, 2, 0, 1: class 0 twice right, class 1 once right, class 2 once wrong.
+    np.testing.assert_allclose(class_precision(LABELS, logits), [1, 1, 0])
+
+
+def test_precision_of_a_class_that_is_never_predicted_is_zero():
+    np.testing.assert_array_equal(class_precision(np.array([1, 0], np.int32), tf.constant([[1.0, 0.0, 0.0]] * 2)),
+                                  [0.5, 0, 0])
+
+
+def test_a_dead_class_keeps_a_gradient_in_the_likelihood_only():
+    logits = tf.constant([[0.0, 12.0, 0.0]], tf.float64)
+    for objective, low, high in ((relaxed_accuracy, 0, 1e-4), (log_likelihood, 5e-3, 1)):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = objective(np.array([0], np.int32), logits)
+        assert low < float(tape.gradient(value, logits)[0, 0]) < high
+
+
+def test_gradients_against_differences():
+    direction = np.random.default_rng(0).standard_normal(LOGITS.shape)
+    for objective in (relaxed_accuracy, log_likelihood):
+        logits = tf.constant(LOGITS)
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = objective(LABELS, logits)
+        difference = (objective(LABELS, logits + 1e-6 * direction) - objective(LABELS, logits - 1e-6 * direction)) / 2e-6
+        np.testing.assert_allclose(np.sum(tape.gradient(value, logits) * direction), difference, rtol=1e-8)

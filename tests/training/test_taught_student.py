@@ -1,0 +1,151 @@
+"""TaughtStudent as a Keras model, and against the engine's own run of the same student."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_l2t
+from tests import tiny
+from tf_l2t.data import ArrayPair, array_batches, batch_dataset
+from tf_l2t.hypergradient import initial_state, rollout
+from tf_l2t.losses import taught_form
+from tf_l2t.objectives import log_likelihood
+from tf_l2t.students import FunctionalStudent
+from tf_l2t.training import TaughtStudent, TaughtStudentSummaries, classification_problem, inner_optimizer
+
+STEPS, BATCH = 23, 6
+
+
+def float32(pair: ArrayPair) -> ArrayPair:
+    return ArrayPair(pair.x.astype(np.float32), pair.y)
+
+
+TRAIN, DEV = float32(tiny.arrays(24, 0)), float32(tiny.arrays(15, 1))
+
+
+def optimizer():
+    return keras.optimizers.SGD(keras.optimizers.schedules.PolynomialDecay(0.05, STEPS, 0.0), momentum=0.9)
+
+
+def batches(steps=STEPS):
+    return batch_dataset(array_batches(TRAIN.x, TRAIN.y, BATCH), 3, steps)
+
+
+def taught(build=tiny.dense_batchnorm, teacher=None, seed=3, **options):
+    network = FunctionalStudent(build).new_model(seed)
+    model = TaughtStudent(network, teacher or tiny.teacher(), DEV, STEPS, refresh_every=4, dev_sample_size=9, **options)
+    model.compile(optimizer=optimizer(), metrics=["accuracy"])
+    return model
+
+
+@pytest.mark.parametrize("build", [tiny.plain, tiny.dense_batchnorm, tiny.conv_batchnorm, tiny.dropout])
+@pytest.mark.parametrize("loss", ["stable", "paper"])
+def test_fit_equals_the_engines_run(build, loss):
+    teacher = tiny.teacher(loss)
+    model = taught(build, teacher)
+    model.fit(batches(), verbose=0)
+    student = FunctionalStudent(build)
+    problem = classification_problem(
+        student, TRAIN, DEV, loss=taught_form(loss).per_example, objective=log_likelihood,
+        optimizer=inner_optimizer(optimizer()), num_steps=STEPS, batch_size=BATCH, refresh_every=4, dev_sample_size=9)
+    run = rollout(problem, teacher, trace=("coefficients",))(initial_state(problem, *student.init(3)), 3)
+    # The same float32 arithmetic in another order of operations: 23 steps of rounding.
+    for ours, keras_weight in zip(run.final_state.params, model.student.trainable_variables, strict=True):
+        np.testing.assert_allclose(keras_weight, ours, rtol=1e-4, atol=2e-5)
+    for ours, keras_weight in zip(run.final_state.non_trainable, model.student.non_trainable_variables, strict=True):
+        np.testing.assert_allclose(keras_weight, ours, rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(model.coefficients, run.trace["coefficients"][-1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(model.running_train_accuracy, run.final_state.status.train_accuracy, rtol=1e-5)
+
+
+def test_a_loaded_teacher_trains_to_the_same_weights_in_another_process(tmp_path):
+    teacher = tiny.teacher()
+    live = taught(teacher=teacher)
+    live.fit(batches(), verbose=0)
+    path = tf_l2t.export_teacher(teacher, tmp_path / "teacher")
+    code = ("import sys, numpy as np, tf_l2t\nfrom tests.training import test_taught_student as t\n"
+            "model = t.taught(teacher=tf_l2t.load_teacher(sys.argv[1]))\nmodel.fit(t.batches(), verbose=0)\n"
+            "np.savez(sys.argv[2], *model.student.get_weights())")
+    subprocess.run([sys.executable, "-c", code, str(path), str(tmp_path / "w.npz")], check=True)
+    with np.load(tmp_path / "w.npz") as arrays:
+        for name, weight in zip(arrays.files, live.student.get_weights(), strict=True):
+            np.testing.assert_array_equal(arrays[name], weight)
+
+
+def test_save_load_predict_and_go_on(tmp_path):
+    model = taught()
+    model.fit(batches(10), verbose=0)
+    model.save(tmp_path / "student.keras")
+    loaded = keras.models.load_model(tmp_path / "student.keras")
+    np.testing.assert_array_equal(loaded.predict(DEV.x, verbose=0), model.predict(DEV.x, verbose=0))
+    assert loaded.evaluate(*DEV, verbose=0) == model.evaluate(*DEV, verbose=0)
+    assert loaded.num_steps == STEPS and loaded.refresh_every == 4
+    for m in (model, loaded):
+        m.fit(batches(8), verbose=0)
+    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_fit_learns_and_keras_features_work(tmp_path):
+    model = taught(tiny.plain)
+    model.compile(optimizer=keras.optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"], steps_per_execution=4)
+    history = model.fit(TRAIN.x, TRAIN.y, validation_data=tuple(DEV), batch_size=8, epochs=30, verbose=0,
+                        callbacks=[keras.callbacks.EarlyStopping("accuracy", patience=30),
+                                   keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"))])
+    assert history.history["accuracy"][-1] > 0.9 > history.history["accuracy"][0]
+    assert set(history.history) == {"accuracy", "loss", "val_accuracy", "val_loss"}
+    np.testing.assert_allclose(keras.models.load_model(tmp_path / "best.keras").predict(DEV.x, verbose=0),
+                               model.student.predict(DEV.x, verbose=0), rtol=1e-5)
+
+
+def test_the_loss_is_the_taught_one_with_sample_weights_and_regularisers():
+    model = taught(tiny.regularised)
+    model.fit(batches(5), verbose=0)
+    logits = model.predict(DEV.x, verbose=0)
+    values = taught_form("stable").per_example(DEV.y, tf.constant(logits), tf.constant(model.coefficients)).numpy()
+    penalty = 0.01 * np.sum(np.square(model.student.get_weights()[0]))
+    weights = np.linspace(0, 2, 15).astype(np.float32)
+    assert model.evaluate(*DEV, verbose=0, batch_size=15)[0] == pytest.approx(values.mean() + penalty, rel=1e-5)
+    assert model.evaluate(*DEV, sample_weight=weights, verbose=0, batch_size=15)[0] == pytest.approx(
+        (weights * values).mean() + penalty, rel=1e-5)
+
+
+def test_labels_as_a_column_are_the_same():
+    first, second = taught(tiny.plain), taught(tiny.plain)
+    first.fit(TRAIN.x, TRAIN.y, batch_size=24, verbose=0, shuffle=False)
+    second.fit(TRAIN.x, TRAIN.y[:, None], batch_size=24, verbose=0, shuffle=False)
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_summaries_can_be_read_back(tmp_path):
+    model = taught(tiny.plain)
+    model.fit(batches(), validation_data=tuple(DEV), verbose=0, callbacks=[TaughtStudentSummaries(tmp_path, every=10)])
+    tags = {}
+    for file in tmp_path.glob("events*"):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                tags.setdefault(value.tag, []).append((event.step, tf.make_ndarray(value.tensor)))
+    assert {"student/running_train_accuracy", "coefficients/current", "coefficients/current/values",
+            "student/accuracy", "student/val_accuracy"} <= set(tags)
+    steps, images = zip(*tags["coefficients/current"], strict=True)
+    assert steps == (0, 10, 20)
+    picture = tf.io.decode_png(images[0][2]).numpy()
+    assert picture.ndim == 3 and picture.std() > 0
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"dev_data": (DEV.x, 0 * DEV.y)}, "at least two classes"), ({"dev_data": (DEV.x[:, :3], DEV.y)}, "of shape"),
+    ({"dev_data": (DEV.x * np.nan, DEV.y)}, "NaN"), ({"dev_data": (DEV.x, DEV.y + 1)}, "labels from 1 to 3"),
+    ({"num_steps": 0}, "num_steps"), ({"refresh_every": 0}, "refresh_every"),
+    ({"teacher": tf_l2t.teachers.AttentionTeacher(4, 7)}, "4 classes, the student has 3"),
+    ({"teacher": tf_l2t.teachers.AttentionTeacher(3, 5)}, "5 features"), ({"teacher": "runs/teacher"}, "load_teacher"),
+])
+def test_what_does_not_fit(change, message):
+    arguments = {"teacher": tiny.teacher(), "dev_data": DEV, "num_steps": 5} | change
+    with pytest.raises(ValueError, match=message):
+        TaughtStudent(tiny.plain(), **arguments)

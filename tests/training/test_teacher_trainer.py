@@ -1,0 +1,193 @@
+"""The teacher's training loop."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_l2t
+from tests import tiny
+from tf_l2t.data import ArrayPair
+from tf_l2t.hypergradient import InnerOptimizer, hypergradient, initial_state, sgd
+from tf_l2t.losses import stable_loss
+from tf_l2t.objectives import log_likelihood
+from tf_l2t.students import FunctionalStudent
+from tf_l2t.training import TeacherDivergedError, TeacherSummaries, TeacherTrainer, classification_problem
+
+DEV = ArrayPair(*(tiny.arrays(30, 1)))
+
+
+def noisy_train():
+    train = tiny.arrays(60, 0)
+    y = train.y.copy()
+    y[::2] = (y[::2] + 1) % 3
+    return ArrayPair(train.x, y)
+
+
+def trainer(teacher=None, num_steps=25, student_optimizer=None, **options):
+    made = TeacherTrainer(tiny.plain, teacher or tf_l2t.teachers.AttentionTeacher(3, 6, num_keys=4),
+                          num_steps=num_steps, batch_size=12, refresh_every=5,
+                          student_optimizer=student_optimizer or keras.optimizers.SGD(0.05, momentum=0.9))
+    made.compile(keras.optimizers.Adam(0.01), **options)
+    return made
+
+
+def test_a_teacher_learns_to_help_on_shifted_labels():
+    made = trainer(rollouts=2)
+    history = made.fit(noisy_train(), DEV, teacher_steps=20, validation_freq=5, verbose=0)
+    values = history.history
+    assert len(values["objective"]) == 20 and len(values["val_objective"]) == 4
+    assert np.mean(values["objective"][-4:]) > np.mean(values["objective"][:4]) + 0.1
+    assert max(values["val_objective"]) > history.params["initial_val_objective"] + 0.1
+    assert values["dropped"][-1] == 0
+    assert made.teacher.training["teacher_steps"] == 20 and made.teacher.training["num_steps"] == 25
+    assert made.teacher.training["val_objective"] == max([*values["val_objective"],
+                                                          history.params["initial_val_objective"]])
+
+
+def test_one_step_is_adam_on_the_clipped_mean_gradient():
+    """The trainer's step against the engine's gradients of the same seeds and the stock optimizer."""
+    teacher = tiny.teacher()
+    start = [v.numpy() for v in teacher.theta]
+    made = trainer(teacher, rollouts=2, clip_norm=0.3)
+    history = made.fit(noisy_train(), DEV, teacher_steps=1, validation_freq=0, verbose=0)
+    student = FunctionalStudent(tiny.plain)
+    train, dev = noisy_train(), DEV
+    problem = classification_problem(student, train, dev, loss=stable_loss, objective=log_likelihood,
+                                     optimizer=sgd(float(np.float32(0.05)), 0.9), num_steps=25, batch_size=12,
+                                     refresh_every=5)
+    twin = tiny.teacher()
+    results = [hypergradient(problem, twin)(initial_state(problem, *student.init(s)), s) for s in (0, 1)]
+    norms = [float(tf.linalg.global_norm(r.gradient)) for r in results]
+    assert max(norms) > 0.3  # the clip is at work
+    mean = [sum(g * min(1, 0.3 / n) for g, n in zip(gs, norms, strict=True)) / 2
+            for gs in zip(*(r.gradient for r in results), strict=True)]
+    variables = [keras.Variable(v) for v in start]
+    keras.optimizers.Adam(0.01).apply([-g for g in mean], variables)
+    for ours, expected in zip(teacher.theta, variables, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-7)
+    assert history.history["gradient_norm"][0] == pytest.approx(np.mean(norms), rel=1e-5)
+    assert history.history["adjoint_norm"][0] == pytest.approx(
+        np.mean([float(tf.linalg.global_norm(r.adjoint.params)) for r in results]), rel=1e-5)
+    assert history.history["objective"][0] == pytest.approx(np.mean([float(r.objective) for r in results]), rel=1e-5)
+
+
+def test_the_best_teacher_on_dev_is_kept():
+    """At an absurd rate later teachers are worse than the first; the weights left are those of the best validation."""
+    made = trainer()
+    made.compile(keras.optimizers.SGD(300.0), clip_norm=None)
+    start = made.get_weights()
+    history = made.fit(noisy_train(), DEV, teacher_steps=4, validation_freq=1, verbose=0)
+    assert max(history.history["val_objective"]) < history.params["initial_val_objective"]
+    for a, b in zip(made.get_weights(), start, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def exploding() -> InnerOptimizer:
+    plain = sgd(0.05)
+    return plain._replace(update=lambda g, s, p, t: (tuple(x * 1e30 for x in plain.update(g, s, p, t)[0]), s))
+
+
+def test_gradients_that_are_not_finite_never_reach_the_teacher():
+    made = trainer(student_optimizer=exploding())
+    start = made.get_weights()
+    with pytest.raises(TeacherDivergedError, match="3 teacher steps in a row"):
+        made.fit(noisy_train(), DEV, teacher_steps=10, validation_freq=0, verbose=0)
+    for a, b in zip(made.get_weights(), start, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert int(made.optimizer.iterations) == 0
+
+
+def test_a_single_dropped_step_is_counted_and_survived(monkeypatch):
+    made = trainer()
+    apply, calls = made._apply, []
+
+    def second_is_nan(results):
+        calls.append(1)
+        if len(calls) == 2:
+            results = [r._replace(gradient=tuple(np.nan * g for g in r.gradient)) for r in results]
+        return apply(results)
+
+    monkeypatch.setattr(made, "_apply", second_is_nan)
+    history = made.fit(noisy_train(), DEV, teacher_steps=4, validation_freq=0, verbose=0)
+    assert history.history["dropped"] == [0, 1, 1, 1]
+    assert int(made.optimizer.iterations) == 3
+    assert all(np.isfinite(w).all() for w in made.get_weights())
+
+
+def test_stock_callbacks_and_event_files(tmp_path):
+    made = trainer()
+    history = made.fit(noisy_train(), DEV, teacher_steps=4, validation_freq=2, verbose=0, callbacks=[
+        keras.callbacks.TensorBoard(tmp_path / "stock"), keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        keras.callbacks.TerminateOnNaN(), keras.callbacks.EarlyStopping("objective", mode="max", patience=99),
+        keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"), monitor="objective", mode="max"),
+        TeacherSummaries(tmp_path / "ours", images_every=3)])
+    assert history.epoch == [0, 1, 2, 3]
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 5
+    assert tf_l2t.load_teacher(tmp_path / "best.keras").num_classes == 3
+    tags = {}
+    for file in (tmp_path / "ours").glob("events*"):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                tags.setdefault(value.tag, {})[event.step] = tf.make_ndarray(value.tensor)
+    for name in ("objective", "dev_accuracy", "gradient_norm", "adjoint_norm", "dropped"):
+        written = [float(tags[f"teacher/{name}"][step]) for step in range(4)]
+        np.testing.assert_allclose(written, history.history[name], rtol=1e-6)
+    assert sorted(tags["teacher/val_objective"]) == [1, 3]
+    for moment in ("start", "middle", "end"):
+        assert sorted(tags[f"coefficients/{moment}"]) == [0, 3]
+        assert tf.io.decode_png(tags[f"coefficients/{moment}"][0][2]).shape[-1] == 3
+        # A histogram is rows of (left, right, count): every coefficient is in one.
+        assert tags[f"coefficients/{moment}/values"][0][:, 2].sum() == 9
+    assert any(file.stat().st_size > 0 for file in (tmp_path / "stock").rglob("events*"))
+
+
+def test_early_stopping_stops():
+    made = trainer()
+    made.fit(noisy_train(), DEV, teacher_steps=50, validation_freq=0, verbose=0, callbacks=[
+        keras.callbacks.EarlyStopping("objective", mode="max", patience=1, min_delta=100)])
+    assert made.teacher.training["teacher_steps"] == 2
+
+
+def test_the_progress_bar(capsys):
+    trainer().fit(noisy_train(), DEV, teacher_steps=2, validation_freq=0)
+    out = capsys.readouterr().out
+    assert "2/2" in out and "objective" in out
+
+
+def test_the_same_seed_gives_the_same_teacher():
+    first, second = trainer(), trainer()
+    for made in (first, second):
+        made.fit(noisy_train(), DEV, teacher_steps=3, validation_freq=0, verbose=0)
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_check_runs_in_float64_on_the_users_own_parts():
+    assert trainer(tiny.teacher()).check(noisy_train(), DEV, num_steps=12, num_directions=1, verbose=False).passed
+
+
+@pytest.mark.parametrize(("train", "dev", "message"), [
+    ("x", DEV, "pair"), (DEV, (DEV.x[:, :5], DEV.y), "examples of shape"), (DEV, (DEV.x, 0 * DEV.y), "two classes"),
+    (DEV, (DEV.x[:0], DEV.y[:0]), "no example"), ((np.nan * DEV.x, DEV.y), DEV, "NaN"),
+    ((DEV.x, DEV.y + 3), DEV, "labels must be in 0 … 2"), ((DEV.x[:5], DEV.y[:5]), DEV, "batch_size"),
+])
+def test_bad_data(train, dev, message):
+    with pytest.raises(ValueError, match=message):
+        trainer().fit(train, dev, teacher_steps=1, verbose=0)
+
+
+@pytest.mark.parametrize("options", [{"objective": "accuracy"}, {"rollouts": 0}, {"clip_norm": 0}, {"optimizer": "adam"}])
+def test_bad_options(options):
+    with pytest.raises(ValueError, match="must be"):
+        trainer().compile(**({"optimizer": keras.optimizers.Adam()} | options))
+
+
+def test_order_and_fit_of_parts():
+    with pytest.raises(ValueError, match="4 classes, the student has 3"):
+        trainer(tf_l2t.teachers.AttentionTeacher(4, 7))
+    bare = TeacherTrainer(tiny.plain, tiny.teacher(), num_steps=5, batch_size=5, student_optimizer=sgd(0.1))
+    with pytest.raises(ValueError, match="compile"):
+        bare.fit(noisy_train(), DEV, teacher_steps=1)
+    with pytest.raises(ValueError, match="teacher_steps"):
+        trainer().fit(noisy_train(), DEV, teacher_steps=0)
