@@ -36,8 +36,10 @@ def main(run: Callable[[ml_collections.ConfigDict, str], None]) -> None:
 
 def _parse(argv: list[str]) -> list[str]:
     try:
-        return flags.FLAGS(argv)
-    except (AttributeError, KeyError, TypeError, ValueError, ImportError, OSError) as error:
+        rest = flags.FLAGS(argv)
+        plain(CONFIG.value)  # a file that failed to load says so only when it is looked at
+        return rest
+    except (AttributeError, KeyError, TypeError, ValueError, ImportError, OSError, SyntaxError) as error:
         fail(f"the configuration is not valid: {error}. The fields and their defaults are in configs/base.py.")
         raise  # not reached; tells the reader and the type checker so
     except flags.Error as error:

@@ -137,14 +137,16 @@ def test_frozen_features_are_near_live_ones():
         up, down = (tuple(t + sign * h * d for t, d in zip(theta, direction, strict=True)) for sign in (1, -1))
         return float(function(up, state, 0, features) - function(down, state, 0, features)) / (2 * h)
 
-    frozen = slope(1e-5, result.rollout.features, objective[0])
-    live = slope(1e-5, None, objective[1])
+    frozen = slope(1e-6, result.rollout.features, objective[0])
+    live = slope(1e-6, None, objective[1])
     np.testing.assert_allclose(frozen, float(norm), rtol=1e-7)
     # Here no accuracy on the dev sample changes within h, so all that is left is the difference's own error.
     np.testing.assert_allclose(live, float(norm), rtol=1e-7)
-    # Over a step of norm 0.5 they do change, and the two part: the truncation that equation (5) makes.
-    far_frozen, far_live = slope(0.5, result.rollout.features, objective[0]), slope(0.5, None, objective[1])
-    assert 0 < abs(far_live - far_frozen) < 0.2 * abs(far_frozen)
+    # Over a longer step some do, and the two part: here by 3 % at 0.01, where M itself has bent by 15 %
+    # (docs/engine.md has the table).
+    far_frozen, far_live = slope(0.01, result.rollout.features, objective[0]), slope(0.01, None, objective[1])
+    assert 0.02 * abs(far_frozen) < abs(far_live - far_frozen) < 0.05 * abs(far_frozen)
+    assert abs(far_frozen - float(norm)) > 0.1 * float(norm)
 
 
 def test_no_retracing_from_one_teacher_step_to_the_next():

@@ -67,7 +67,8 @@ def sgd(learning_rate: LearningRate, momentum: float = 0.0, nesterov: bool = Fal
         rate = learning_rate(step) if callable(learning_rate) else learning_rate
         new_params, new_velocity = [], []
         for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
-            eta = tf.cast(rate, param.dtype)
+            # tf.cast would round a Python number to float32 first.
+            eta = tf.cast(rate, param.dtype) if callable(learning_rate) else tf.constant(rate, param.dtype)
             if weight_decay and coupled:
                 grad = grad + weight_decay * param
             if weight_decay and not coupled:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_l2t.data import ArrayPair, array_batches
@@ -86,7 +87,8 @@ def inner_optimizer(optimizer: InnerOptimizer | keras.optimizers.Optimizer) -> I
     if unsupported:
         raise ValueError(f"these options of keras.optimizers.SGD are not differentiated through: {unsupported}.")
     rate = config["learning_rate"]
-    if isinstance(rate, dict):
-        rate = keras.optimizers.schedules.deserialize(rate)
-    return sgd(rate, momentum=float(config["momentum"]), nesterov=config["nesterov"],
-               weight_decay=float(config["weight_decay"] or 0))
+    rate = keras.optimizers.schedules.deserialize(rate) if isinstance(rate, dict) else float(np.float32(rate))
+    # Keras passes these numbers through float32, whatever the weights' dtype; so that both make the same steps, so
+    # must they here.
+    return sgd(rate, momentum=float(np.float32(config["momentum"])), nesterov=config["nesterov"],
+               weight_decay=float(np.float32(config["weight_decay"] or 0)))

@@ -1,0 +1,53 @@
+"""Documents agree with the figures and files that they name."""
+
+import json
+import pathlib
+import re
+
+import pytest
+
+from tf_l2t.training.measured import KEY, fill_tables
+from trainers.tables import documents
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda p: p.name)
+def test_tables_are_those_of_the_measured_figures(document):
+    text = document.read_text()
+    assert fill_tables(text, ROOT / "docs" / "measured") == text, "run python -m trainers.tables"
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda p: p.name)
+def test_links_and_named_files_exist(document):
+    text = document.read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), target
+    for config in re.findall(r"configs/\w+\.py", text):
+        assert (ROOT / config).exists(), config
+    for module in re.findall(r"-m (trainers\.\w+)", text):
+        assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
+
+
+def test_measured_files_have_the_layout():
+    for file in (ROOT / "docs" / "measured").glob("*.json"):
+        content = json.loads(file.read_text())
+        assert {"date", "machine", "versions", "rows"} == set(content)
+        for row in content["rows"]:
+            assert set(KEY) <= set(row) and row["command"].startswith("python -m trainers.")
+            assert isinstance(row["seeds"], int) and row["learning_rate"] > 0
+            assert 0 <= row["test_error_mean"] <= 100
+
+
+def test_the_readmes_python_example_runs():
+    """The code under «On your own arrays», on tiny arrays."""
+    text = (ROOT / "README.md").read_text()
+    code = re.search(r"## On your own.*?```python\n(.*?)```", text, flags=re.DOTALL)[1]
+    code = code.replace("teacher_steps=60", "teacher_steps=2").replace("num_steps=300", "num_steps=20")
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        names = {}
+        exec(compile(code.replace("runs/", f"{folder}/"), "README.md", "exec"), names)
+    assert names["student"].evaluate(names["x_dev"], names["y_dev"], verbose=0)[1] > 0.1

@@ -1,0 +1,137 @@
+"""The commands, as processes, at a tiny size."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_l2t
+
+ROOT = pathlib.Path(__file__).parent.parent
+SMALL = ["--config.training.num_steps=12", "--config.data.dev_size=60", "--config.data.test_size=200",
+         "--config.teacher_training.steps=2", "--config.teacher_training.validation_freq=1",
+         "--config.compare.learning_rates=(0.03,0.1)", "--config.compare.tune_rates=(0.01,)",
+         "--config.compare.tune_steps=5", "--config.compare.seeds=2", "--config.compare.selection_seeds=1",
+         "--config.compare.num_folds=2"]
+
+
+def run(name, workdir, *arguments, config="configs/demo.py"):
+    return subprocess.run([sys.executable, "-m", f"trainers.{name}", "--config", config, "--workdir", str(workdir),
+                           *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def teacher_run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "teacher"
+    done = run("train_teacher", workdir, *SMALL)
+    assert done.returncode == 0, done.stderr
+    return workdir, done
+
+
+def test_train_teacher(teacher_run):
+    workdir, done = teacher_run
+    assert "teacher:" in done.stdout and "teacher_curve.png" in done.stdout
+    manifest = json.loads((workdir / "manifest.json").read_text())
+    assert manifest["config"]["training"]["num_steps"] == 12
+    assert manifest["data"]["noise_fraction"] == 0.4 and len(manifest["data"]["fingerprint"]) == 64
+    assert manifest["command"].startswith("python -m trainers.train_teacher --config configs/demo.py")
+    history = json.loads((workdir / "history.json").read_text())
+    assert len(history["objective"]) == 2 and len(history["val_accuracy"]) == 2
+    assert tf_l2t.load_teacher(workdir / "teacher").training["data"]["noise_fraction"] == 0.4
+    assert list((workdir / "tensorboard").glob("events*"))
+    assert tf.io.decode_png((workdir / "figures" / "teacher_curve.png").read_bytes()).numpy().std() > 0
+
+
+def test_compare(teacher_run, tmp_path):
+    measured = tmp_path / "measured.json"
+    done = run("compare", tmp_path / "table", *SMALL, f"--config.compare.teacher={teacher_run[0] / 'teacher'}",
+               "--config.compare.setting=shifted40", "--measured", str(measured))
+    assert done.returncode == 0, done.stderr
+    assert "| taught on train, then tuned on dev |" in done.stdout
+    assert (tmp_path / "table" / "table.md").read_text() in done.stdout + "\n"
+    results = json.loads((tmp_path / "table" / "results.json").read_text())
+    assert [r["row"] for r in results] == ["cross_entropy", "dev_only", "train_tuned", "taught", "taught_tuned"]
+    for name in ("accuracy.png", "coefficients.png"):
+        assert tf.io.decode_png((tmp_path / "table" / "figures" / name).read_bytes()).numpy().std() > 0
+    rows = json.loads(measured.read_text())["rows"]
+    assert [row["loss"] for row in rows] == [r["row"] for r in results]
+    assert rows[0]["test_error_mean"] == pytest.approx(100 * (1 - np.mean(results[0]["test_accuracy"])), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["train_student", "train_baseline"])
+def test_students(name, teacher_run, tmp_path):
+    done = run(name, tmp_path / "run", *SMALL, "--verbose=0",
+               f"--config.compare.teacher={teacher_run[0] / 'teacher'}")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    network = keras.models.load_model(tmp_path / "run" / "student.keras")
+    splits = tf_l2t.data.mnist_5k(60, 200)
+    predicted = np.argmax(network.predict(splits.test.x, verbose=0), axis=1)
+    assert results["test_accuracy"] == pytest.approx(np.mean(predicted == splits.test.y), abs=1e-6)
+    assert list((tmp_path / "run" / "tensorboard").rglob("events*"))
+
+
+BAD = {
+    "unknown field": (["--config.training.lr=1"], "configs/base.py"),
+    "wrong type": (["--config.training.num_steps=many"], "num_steps=many"),
+    "unknown student": (["--config.student.name=transformer"], "'lenet', 'mlp'"),
+    "unknown data": (["--config.data.name=svhn"], "'mnist_5k' or 'mnist'"),
+    "noise": (["--config.data.noise_fraction=2.0"], "[0, 1]"),
+    "split": (["--config.data.dev_size=6000"], "Every part needs"),
+    "decay": (["--config.teacher_training.decay=step"], "decay must be one of"),
+    "extra argument": (["extra"], "unexpected arguments"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_harms_nothing(case, tmp_path):
+    arguments, message = BAD[case]
+    done = run("train_teacher", tmp_path / "run", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_directories(teacher_run, tmp_path):
+    again = run("train_teacher", teacher_run[0], *SMALL)
+    assert again.returncode == 2 and "another run" in again.stderr
+    missing = run("compare", tmp_path / "run", f"--config.compare.teacher={tmp_path / 'none'}")
+    assert missing.returncode == 2 and "no directory" in missing.stderr
+    no_config = run("compare", tmp_path / "run", config="configs/none.py")
+    assert no_config.returncode == 2 and "Traceback" not in no_config.stderr
+    untaught = run("compare", tmp_path / "run")
+    assert untaught.returncode == 2 and "exported teacher" in untaught.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.stem)
+def test_every_config_has_the_fields_of_the_base(path):
+    import importlib
+
+    if path.stem == "__init__":
+        return
+    from configs import base
+    from trainers.command import plain
+
+    def fields(config):
+        return {key: fields(value) if isinstance(value, dict) else type(value) for key, value in config.items()}
+
+    module = importlib.import_module(f"configs.{path.stem}")
+    assert fields(plain(module.get_config())) == fields(plain(base.get_config()))
+    assert module.__doc__
+
+
+def test_the_papers_numbers():
+    from configs import mnist_lenet, mnist_mlp
+
+    mlp, lenet = mnist_mlp.get_config(), mnist_lenet.get_config()
+    assert (mlp.training.batch_size, lenet.training.batch_size) == (20, 500)
+    for config in (mlp, lenet):
+        assert (config.training.learning_rate, config.training.momentum) == (0.01, 0.9)
+        outer = config.teacher_training
+        assert (outer.steps, outer.learning_rate, outer.epsilon, config.teacher.num_keys) == (60, 1e-4, 1e-8, 10)

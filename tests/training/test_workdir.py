@@ -1,0 +1,69 @@
+import json
+
+import pytest
+
+from tf_l2t.training.measured import error_table, fill_tables, record
+from tf_l2t.training.workdir import check_workdir, create_workdir, write_json
+
+
+def test_a_run_gets_a_manifest(tmp_path):
+    path = create_workdir(tmp_path / "a" / "b", "python -m x", {"seed": 1}, {"train": 5})
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert (manifest["command"], manifest["config"], manifest["data"]) == ("python -m x", {"seed": 1}, {"train": 5})
+    assert {"python", "tensorflow", "keras", "numpy", "tf_l2t"} == set(manifest["versions"])
+    assert "cores" in manifest["machine"]
+
+
+def test_a_directory_in_use_is_never_touched(tmp_path):
+    create_workdir(tmp_path / "run", "c", {}, {})
+    before = (tmp_path / "run" / "manifest.json").read_bytes()
+    with pytest.raises(ValueError, match="another run"):
+        create_workdir(tmp_path / "run", "d", {}, {})
+    assert (tmp_path / "run" / "manifest.json").read_bytes() == before
+    with pytest.raises(ValueError, match="other files"):
+        check_workdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file"):
+        check_workdir(tmp_path / "file")
+    with pytest.raises(ValueError, match="new directory"):
+        check_workdir("")
+    (tmp_path / "empty").mkdir()
+    assert check_workdir(tmp_path / "empty").is_dir()
+    assert check_workdir(tmp_path / "new") == tmp_path / "new"
+    assert not (tmp_path / "new").exists()
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def row(loss, mean, setting="clean"):
+    return {"setting": setting, "student": "mlp", "loss": loss, "test_error_mean": mean, "test_error_std": 0.5,
+            "learning_rate": 0.1, "tune_rate": None, "seeds": 3, "command": "python -m trainers.compare"}
+
+
+def test_rows_replace_their_predecessors(tmp_path):
+    path = tmp_path / "m.json"
+    record(path, [row("taught", 2.0), row("cross_entropy", 3.0)])
+    record(path, [row("taught", 1.5), row("taught", 9.0, "shifted40")])
+    stored = json.loads(path.read_text())
+    assert [(r["setting"], r["loss"], r["test_error_mean"]) for r in stored["rows"]] == [
+        ("clean", "cross_entropy", 3.0), ("clean", "taught", 1.5), ("shifted40", "taught", 9.0)]
+    assert {"date", "machine", "versions", "rows"} == set(stored)
+    (tmp_path / "other.json").write_text("[]")
+    with pytest.raises(ValueError, match="no file of measured figures"):
+        record(tmp_path / "other.json", [row("taught", 1.0)])
+
+
+def test_tables_are_filled_in_place(tmp_path):
+    record(tmp_path / "mnist.json", [row("taught", 1.5)])
+    filled = fill_tables("a\n<!-- measured: mnist -->\nold\n<!-- end -->\nb", tmp_path)
+    table = error_table(json.loads((tmp_path / "mnist.json").read_text())["rows"])
+    assert filled == f"a\n<!-- measured: mnist -->\n{table}\n<!-- end -->\nb"
+    assert "1.50 ± 0.50" in filled and fill_tables(filled, tmp_path) == filled
+    with pytest.raises(ValueError, match="'none'"):
+        fill_tables("<!-- measured: none -->\n<!-- end -->", tmp_path)
