@@ -59,7 +59,8 @@ def test_planning_needs_no_tensorflow():
 
 
 def test_importing_the_package_loads_nothing_heavy():
-    code = ("import sys, tf_l2t; heavy = {'tensorflow', 'keras', 'matplotlib', 'tensorflow_datasets'} & set(sys.modules);"
+    code = ("import sys, tf_l2t\n"
+            "heavy = {'tensorflow', 'keras', 'matplotlib', 'tensorflow_datasets'} & set(sys.modules)\n"
             "assert not heavy, heavy; assert tf_l2t.TeacherTrainer and tf_l2t.losses.stable_loss")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 

@@ -16,11 +16,11 @@ NUM_CLASSES = 3
 IMAGE = (6, 6, 2)
 
 
-def arrays(count: int = 24, seed: int = 0, shape: tuple[int, ...] = IMAGE) -> ArrayPair:
+def arrays(count: int = 24, seed: int = 0, separation: float = 0.5) -> ArrayPair:
     """Inputs whose class shows in their mean, and labels of every class."""
     rng = np.random.default_rng(seed)
     y = (np.arange(count) % NUM_CLASSES).astype(np.int32)
-    return ArrayPair(rng.standard_normal((count, *shape)) + 0.5 * y.reshape(-1, *[1] * len(shape)), y)
+    return ArrayPair(rng.standard_normal((count, *IMAGE)) + separation * y.reshape(-1, 1, 1, 1), y)
 
 
 def _network(*layers) -> keras.Model:
@@ -33,7 +33,8 @@ def _network(*layers) -> keras.Model:
 
 def dense_batchnorm() -> keras.Model:
     layers = keras.layers
-    return _network(layers.Flatten(), layers.Dense(5), layers.BatchNormalization(momentum=0.8), layers.Activation("tanh"))
+    return _network(layers.Flatten(), layers.Dense(5), layers.BatchNormalization(momentum=0.8),
+                    layers.Activation("tanh"))
 
 
 def conv_batchnorm() -> keras.Model:

@@ -44,7 +44,8 @@ def _write_npz(path, train, test):
 
 
 def _write_idx(path, train, test, compress):
-    names = [("train-images-idx3-ubyte", "train-labels-idx1-ubyte"), ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")]
+    names = [("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+             ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")]
     for files, arrays in zip(names, (train, test), strict=True):
         for name, array in zip(files, arrays, strict=True):
             content = gzip.compress(_idx(array)) if compress else _idx(array)
@@ -96,7 +97,7 @@ def test_missing_and_damaged_sources_say_what_to_do(tmp_path):
         data.mnist(str(tmp_path))
     for content in (b"", b"\1\2\3\4", _idx(_images(2, 0)[0])[:-5]):
         (tmp_path / "file").write_bytes(content)
-        with pytest.raises(ValueError, match="idx file|should hold"):
+        with pytest.raises(ValueError, match=r"idx file|should hold"):
             data.read_idx(tmp_path / "file")
 
 
@@ -142,7 +143,8 @@ def test_a_dataset_gives_the_same_batches_as_the_function():
 X, Y = np.zeros((6, 2)), np.array([0, 1, 2, 0, 1, 2])
 BAD = {
     "shapes": ((X, Y[:, None] * np.ones(3, int)), "One-hot"), "lengths": ((X, Y[:4]), "6 examples and y has 4"),
-    "empty": ((X[:0], Y[:0]), "no example"), "fractions": ((X, Y + 0.5), "integers"), "range": ((X, Y + 1), "from 1 to 3"),
+    "empty": ((X[:0], Y[:0]), "no example"), "fractions": ((X, Y + 0.5), "integers"),
+    "range": ((X, Y + 1), "from 1 to 3"),
     "negative": ((X, Y - 1), "from -1"), "nan": ((np.where(np.eye(6, 2) > 0, np.nan, X), Y), "2 of 6"),
     "text": ((X.astype(str), Y), "numbers"),
 }

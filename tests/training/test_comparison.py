@@ -17,7 +17,7 @@ def float32(pair):
     return ArrayPair(pair.x.astype(np.float32), pair.y)
 
 
-SPLITS = from_arrays(*(tuple(float32(tiny.arrays(n, seed))) for n, seed in ((60, 0), (30, 1), (45, 2))))
+SPLITS = from_arrays(*(tuple(float32(tiny.arrays(n, seed, separation=1.0))) for n, seed in ((60, 0), (30, 1), (45, 2))))
 STUDENT = FunctionalStudent(tiny.plain)
 
 
@@ -80,8 +80,7 @@ def test_every_row():
         row = ROWS[result.row]
         assert (result.tune_rate is not None) == row.tuned
         assert (result.best_test_accuracy is not None) == (row.data == "train" and not row.tuned)
-        # Better than chance on data whose classes overlap.
-        assert np.mean(result.test_accuracy) > 0.5
+        assert np.mean(result.test_accuracy) > 0.7  # chance is a third
     # A row's students are those of the report seeds at the chosen rate.
     expected = [STUDENT.accuracy(*runs(num_steps=40, evaluate_every=5)(REPORT_SEED + i, 0.05).last, *SPLITS.test)
                 for i in range(2)]
