@@ -1,5 +1,5 @@
 # make demo | test | lint. Each makes its own virtual environment; PYTHON names the interpreter to make it with.
-PYTHON ?= $(shell for v in python3.11 python3.12 python3.13 python3; do command -v $$v && break; done)
+PYTHON ?= $(shell for v in python3.11 python3.12 python3.13 python3; do $$v -c "" 2>/dev/null && command -v $$v && break; done)
 VENV ?= .venv
 RUN ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -7,8 +7,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 .PHONY: demo test lint clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
-	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("tf_l2t needs Python 3.11, 3.12 or 3.13; %s is %d.%d. Name another: make PYTHON=/path/to/python3.11" % (sys.executable, *v))' \
-	  || { echo "no usable Python: install 3.11, 3.12 or 3.13, or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "found no Python: install 3.11, 3.12 or 3.13, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("tf_l2t needs Python 3.11, 3.12 or 3.13; %s is %d.%d. Name another: make PYTHON=/path/to/python3.11" % (sys.executable, *v))'
 	"$(PYTHON)" -m venv --clear "$(VENV)"
 	"$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@

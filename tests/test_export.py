@@ -39,7 +39,8 @@ def test_a_new_process_sees_the_same_teacher(exported):
     rng = np.random.default_rng(0)
     f, y, z = rng.uniform(size=6), np.array([0, 2, 1, 1]), rng.standard_normal((4, 3))
     given = json.dumps([v.tolist() for v in (f, y, z)])
-    out = subprocess.run([sys.executable, "-c", IN_A_NEW_PROCESS, str(path), given], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run([sys.executable, "-c", IN_A_NEW_PROCESS, str(path), given], check=True,
+                         capture_output=True, text=True).stdout
     loss, coefficients, rebuilt, training = json.loads(out.splitlines()[-1])
     phi = teacher(f.astype(np.float32))
     np.testing.assert_allclose(coefficients, phi, rtol=1e-6)

@@ -135,3 +135,9 @@ def test_the_papers_numbers():
         assert (config.training.learning_rate, config.training.momentum) == (0.01, 0.9)
         outer = config.teacher_training
         assert (outer.steps, outer.learning_rate, outer.epsilon, config.teacher.num_keys) == (60, 1e-4, 1e-8, 10)
+
+
+def test_divergence_is_one_sentence_too(tmp_path):
+    done = run("train_teacher", tmp_path / "run", *SMALL, "--config.training.learning_rate=1e30",
+               "--config.teacher_training.steps=5")
+    assert done.returncode == 2 and "Lower the student's" in done.stderr and "Traceback" not in done.stderr

@@ -12,6 +12,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from tf_l2t.data import Splits, fingerprint, mnist, mnist_5k, shift_labels
+from tf_l2t.training import TeacherDivergedError
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A file of configs/; --config.FIELD=VALUE overrides a field.")
@@ -20,7 +21,7 @@ DECAYS = ("constant", "linear", "cosine")
 
 
 def main(run: Callable[[ml_collections.ConfigDict, str], None]) -> None:
-    """Runs a command; bad input ends in one sentence and exit code 2, before any work."""
+    """Runs a command; bad input ends in one sentence and exit code 2 before any work, divergence likewise."""
     flags.mark_flags_as_required(["config", "workdir"])
 
     def guarded(argv: list[str]) -> None:
@@ -28,7 +29,7 @@ def main(run: Callable[[ml_collections.ConfigDict, str], None]) -> None:
             fail(f"unexpected arguments {argv[1:]}; options begin with --.")
         try:
             run(CONFIG.value, WORKDIR.value or "")
-        except ValueError as error:
+        except (ValueError, TeacherDivergedError) as error:
             fail(str(error))
 
     app.run(guarded, flags_parser=_parse)

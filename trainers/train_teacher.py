@@ -7,6 +7,8 @@ Writes manifest.json, history.json, tensorboard/, figures/ and the SavedModel te
 
 from __future__ import annotations
 
+import math
+
 import keras
 import ml_collections
 from absl import flags
@@ -44,8 +46,10 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     history = trainer.fit(splits.train, splits.dev, outer.steps, validation_freq=outer.validation_freq,
                           validation_rollouts=outer.validation_rollouts, verbose=VERBOSE.value,
                           callbacks=[TeacherSummaries(workdir / "tensorboard")])
-    write_json(workdir / "history.json", history.history)
     teacher_dir = tf_l2t.export_teacher(teacher, workdir / "teacher", summary={"data": dict(splits.about)})
+    # JSON has no NaN: a student that diverged shows as null.
+    write_json(workdir / "history.json", {name: [value if math.isfinite(value) else None for value in values]
+                                          for name, values in history.history.items()})
     figures = workdir / "figures"
     percent = [100 * value for value in history.history["dev_accuracy"]]
     validated = history.history.get("val_accuracy")

@@ -64,7 +64,7 @@ def test_folds_partition():
 
 
 def compare(teacher, log=lambda line: None, **options):
-    options = {"num_steps": 40, "batch_size": 10, "momentum": 0.9, "decay": "linear", "learning_rates": (0.0003, 0.05),
+    options = {"num_steps": 40, "batch_size": 10, "momentum": 0.9, "decay": "linear", "learning_rates": (0.0003, 0.02),
                "tune_rates": (0.01,), "tune_steps": 5, "seeds": 2, "selection_seeds": 1, "num_folds": 2,
                "evaluate_every": 5} | options
     return Comparison(SPLITS, STUDENT, teacher, log=log, **options)
@@ -76,19 +76,19 @@ def test_every_row():
     assert [r.row for r in results] == list(ROWS)
     for result in results:
         assert len(result.test_accuracy) == 2
-        assert result.learning_rate == 0.05  # at 0.0003 forty steps teach nothing: dev chooses the other
+        assert result.learning_rate == 0.02  # at 0.0003 forty steps teach nothing: dev chooses the other
         row = ROWS[result.row]
         assert (result.tune_rate is not None) == row.tuned
         assert (result.best_test_accuracy is not None) == (row.data == "train" and not row.tuned)
-        assert np.mean(result.test_accuracy) > 0.7  # chance is a third
+        assert np.mean(result.test_accuracy) > 0.5  # chance is a third
     # A row's students are those of the report seeds at the chosen rate.
-    expected = [STUDENT.accuracy(*runs(num_steps=40, evaluate_every=5)(REPORT_SEED + i, 0.05).last, *SPLITS.test)
+    expected = [STUDENT.accuracy(*runs(num_steps=40, evaluate_every=5)(REPORT_SEED + i, 0.02).last, *SPLITS.test)
                 for i in range(2)]
     np.testing.assert_allclose(results[0].test_accuracy, expected)
     table = markdown_table(results)
     assert len(table.splitlines()) == 2 + len(ROWS)
     assert "{:.2f} ± {:.2f}".format(*(100 * v for v in mean_std(expected))) in table
-    assert any("chosen 0.05" in line for line in lines)
+    assert any("chosen 0.02" in line for line in lines)
 
 
 def test_test_labels_choose_nothing():

@@ -78,6 +78,7 @@ class TeacherTrainer:
                          "dev_sample_size": dev_sample_size, "augment": augment}
         self._seed = seed * 100_000
         self.optimizer: Any = None
+        self.last_result: Hypergradient | None = None  # of the newest rollout, for callbacks
         # What stock Keras callbacks look for on a model.
         self.stop_training = False
         self.train_function = None
@@ -215,7 +216,7 @@ class TeacherTrainer:
                                    self._seed, **kwargs)
 
     def _checked(self, data: Any, what: str) -> ArrayPair:
-        if not isinstance(data, tuple) or len(data) != 2:
+        if not isinstance(data, tuple | list) or len(data) != 2:
             raise ValueError(f"{what} must be a pair (x, y) of arrays; received {type(data).__name__}.")
         pair = check_pair(*data, self._student.num_classes, what)
         expected = tuple(self._student.model.input_shape[1:])
