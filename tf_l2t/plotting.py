@@ -78,7 +78,7 @@ def plot_bars(means: Mapping[str, float], stds: Mapping[str, float], path: str |
     axes.bar_label(bars, fmt="%.2f", padding=4)
     axes.invert_yaxis()
     axes.set_xlabel(xlabel)
-    axes.margins(x=0.12)
+    axes.set_xlim(right=1.15 * max(means.values()))
     return _save(figure, path)
 
 
