@@ -1,7 +1,7 @@
 # make demo | test | lint. Each makes its own virtual environment; PYTHON names the interpreter to make it with.
 PYTHON ?= $(shell for v in python3.11 python3.12 python3.13 python3; do $$v -c "" 2>/dev/null && command -v $$v && break; done)
-VENV ?= .venv
-RUN ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
+VENV := .venv
+RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo test lint clean
@@ -9,7 +9,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 $(VENV)/.installed: setup.cfg pyproject.toml
 	@test -n "$(PYTHON)" || { echo "found no Python: install 3.11, 3.12 or 3.13, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("tf_l2t needs Python 3.11, 3.12 or 3.13; %s is %d.%d. Name another: make PYTHON=/path/to/python3.11" % (sys.executable, *v))'
-	"$(PYTHON)" -m venv --clear "$(VENV)"
+	"$(PYTHON)" -m venv "$(VENV)"
 	"$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 

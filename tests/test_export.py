@@ -93,6 +93,10 @@ def test_nothing_is_overwritten(exported, tmp_path):
         tf_l2t.export_teacher(teacher, tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     tf_l2t.export_teacher(teacher, path, overwrite=True)
+    (path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="notes.txt"):
+        tf_l2t.export_teacher(teacher, path, overwrite=True)
+    assert (path / "notes.txt").read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "teacher"]  # no staging directory is left
 
 
@@ -109,6 +113,7 @@ DAMAGE = {
     "no_metadata": (lambda p: (p / "tf_l2t.json").unlink(), "not of a teacher"),
     "bad_json": (lambda p: (p / "tf_l2t.json").write_text("{"), "damaged"),
     "no_fields": (lambda p: (p / "tf_l2t.json").write_text("{}"), "damaged"),
+    "a_list": (lambda p: (p / "tf_l2t.json").write_text("[]"), "damaged"),
 }
 
 
@@ -123,7 +128,9 @@ def test_damaged_teachers(exported, kind):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"format": 99}, "format 99"), ({"teacher": {"class": "Stranger", "config": {}}}, "no teacher class"),
-    ({"num_classes": 4}, "contradicts"), ({"files": {"../outside": "0"}}, "missing"),
+    ({"num_classes": 4}, "contradicts"), ({"files": {}}, "'files'"), ({"files": []}, "'files'"),
+    ({"teacher": "AttentionTeacher"}, "'teacher'"), ({"training": None}, "'training'"), ({"num_steps": "1"}, "'num_st"),
+    ({"teacher": {"class": "AttentionTeacher"}}, "no teacher class"),
     ({"teacher": {"class": "AttentionTeacher", "config": {"num_classes": 3, "num_features": 5, "loss": "stable"}}},
      "should have the shapes"),
     ({"teacher": {"class": "AttentionTeacher", "config": {"num_classes": 3, "num_features": 6, "num_keys": 9}}},
@@ -134,6 +141,16 @@ def test_metadata_that_does_not_fit(exported, change, message):
     metadata = json.loads((path / "tf_l2t.json").read_text())
     (path / "tf_l2t.json").write_text(json.dumps(metadata | change))
     with pytest.raises(ValueError, match=message):
+        tf_l2t.load_teacher(path)
+
+
+def test_files_outside_the_directory_are_not_read(exported):
+    _, path = exported
+    metadata = json.loads((path / "tf_l2t.json").read_text())
+    metadata["files"]["../outside"] = "0"
+    (path / "tf_l2t.json").write_text(json.dumps(metadata))
+    (path.parent / "outside").write_text("")
+    with pytest.raises(ValueError, match="outside is missing"):
         tf_l2t.load_teacher(path)
 
 

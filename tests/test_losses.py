@@ -78,8 +78,16 @@ def test_extreme_logits_stay_finite():
     logits = tf.constant([[1e4, 0, 0, 0], [0, 1e4, 0, 0.0]], tf.float32)
     labels = tf.constant([1, 1])
     for sign in (-1, 1):
-        values = stable_loss(labels, logits, sign * tf.ones((4, 4)))
-        assert np.isfinite(values).all()
+        phi = sign * tf.ones((4, 4))
+        with tf.GradientTape() as outer:
+            outer.watch([logits, phi])
+            with tf.GradientTape() as tape:
+                tape.watch(logits)
+                values = stable_loss(labels, logits, phi)
+            gradient = tape.gradient(values, logits)
+        second = outer.gradient(gradient, [logits, phi])
+        for tensor in (values, gradient, *second):
+            assert np.isfinite(tensor).all()
 
 
 def test_unknown_form():

@@ -82,7 +82,41 @@ def _with_softmax():
     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
 
 
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(3)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def _subclassed():
+    model = Subclassed()
+    model(np.zeros((1, 4)))
+    return model
+
+
+def test_a_subclassed_model_can_be_wrapped():
+    def build():
+        inputs = keras.Input((4,))
+        return keras.Model(inputs, Subclassed()(inputs))
+
+    student = FunctionalStudent(build)
+    params, non_trainable = student.init(0)
+    assert student.num_classes == 3
+    x = np.ones((2, 4), np.float32)
+    np.testing.assert_allclose(student.apply(params, non_trainable, x, False)[0], x @ params[0] + params[1], rtol=1e-6)
+
+
+def test_one_shared_model_is_no_initialisation():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match="new model at every call"):
+        FunctionalStudent(lambda: model).init(0)
+
+
 @pytest.mark.parametrize(("build", "message"), [
+    (_subclassed, "wrap a subclassed one"),
     (_with_softmax, "logits"), (lambda: "mlp", "keras.Model"),
     (lambda: keras.Sequential([keras.layers.Dense(3)]), "no weights yet"),
     (lambda: keras.Sequential([keras.Input((4, 4)), keras.layers.Dense(3)]), "one output"),

@@ -19,6 +19,9 @@ from tf_l2t.teachers import Teacher
 
 METADATA = "tf_l2t.json"
 FORMAT = 1
+_METADATA_TYPES: dict[str, Any] = {"teacher": dict, "files": dict, "training": dict, "num_classes": int,
+                                   "num_steps": int | None}
+_REQUIRED_FILES = {"saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"}
 
 
 class _Exported(tf.Module):
@@ -62,7 +65,7 @@ def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int
       path: a directory that does not exist yet (or see `overwrite`); written whole or not at all.
       num_steps: T, over which the teacher was trained; by default what `TeacherTrainer.fit` noted.
       summary: more about the training, JSON values.
-      overwrite: replace an exported teacher at `path`. Anything else there is never touched.
+      overwrite: replace an exported teacher at `path`. A directory with any other file in it is never touched.
 
     Returns:
       `path`.
@@ -75,8 +78,13 @@ def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int
     path = pathlib.Path(path)
     replaced = path.exists()
     if replaced and not (overwrite and (path / METADATA).is_file()):
-        raise ValueError(f"{str(path)!r} exists; export to a new directory"
-                         + ("" if overwrite else ", or pass overwrite=True to replace an exported teacher") + ".")
+        raise ValueError(f"{str(path)!r} exists; export to a new directory. overwrite=True replaces an exported "
+                         "teacher, and nothing else.")
+    if replaced:
+        foreign = _files(path) - {METADATA, *_read_metadata(path)["files"]}
+        if foreign:
+            raise ValueError(f"{str(path)!r} exists and holds files that are no teacher's: {sorted(foreign)}; export "
+                             "to a new directory.")
     training = dict(teacher.training)
     metadata = {
         "format": FORMAT, "teacher": teacher.spec(), "loss": teacher.loss, "num_classes": teacher.num_classes,
@@ -92,13 +100,14 @@ def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int
         module = _Exported(teacher)
         tf.saved_model.save(module, str(staging), signatures={"coefficients": module.coefficients,
                                                               "loss": module.loss})
-        metadata["files"] = {str(file.relative_to(staging)): _sha256(file)
-                             for file in sorted(staging.rglob("*")) if file.is_file()}
+        metadata["files"] = {name: _sha256(staging / name) for name in sorted(_files(staging))}
         (staging / METADATA).write_text(json.dumps(metadata, indent=2) + "\n")
         staging.chmod(0o755)
+        old = staging.with_name(f"{staging.name}-old")
         if replaced:
-            shutil.rmtree(path)
+            path.rename(old)  # kept until the new one stands
         staging.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return path
@@ -121,6 +130,34 @@ def load_teacher(path: str | pathlib.Path) -> Teacher:
         SavedModel or a teacher class that is not imported.
     """
     path = pathlib.Path(path)
+    metadata = _read_metadata(path)
+    for name, expected in metadata["files"].items():
+        file = path / name
+        if not file.resolve().is_relative_to(path.resolve()) or not file.is_file():
+            raise ValueError(f"{str(path)!r} is damaged: {name} is missing.")
+        if _sha256(file) != expected:
+            raise ValueError(f"{str(path)!r} is damaged: {name} is not the file that was exported.")
+    teacher = Teacher.from_spec(metadata["teacher"])
+    if teacher.num_classes != metadata["num_classes"]:
+        raise ValueError(f"{path / METADATA} contradicts itself: {metadata['num_classes']} classes, and "
+                         f"{teacher.num_classes}.")
+    _check_signatures(path, teacher)
+    try:
+        status = tf.train.Checkpoint(teacher=teacher).read(str(path / "variables" / "variables"))
+        status.assert_existing_objects_matched()
+    except (AssertionError, ValueError, tf.errors.OpError) as error:
+        raise ValueError(f"{str(path)!r} does not hold the variables of its {type(teacher).__name__}: "
+                         f"{error}") from error
+    teacher.note_training(metadata["training"] | {"num_steps": metadata["num_steps"]})
+    return teacher
+
+
+def _files(path: pathlib.Path) -> set[str]:
+    return {str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir()}
+
+
+def _read_metadata(path: pathlib.Path) -> dict[str, Any]:
+    """The metadata of the exported teacher at `path`, every key present and of its type."""
     if not path.is_dir():
         raise ValueError(f"there is no directory {str(path)!r}; give the one that export_teacher wrote.")
     if not (path / METADATA).is_file():
@@ -128,29 +165,17 @@ def load_teacher(path: str | pathlib.Path) -> Teacher:
         raise ValueError(f"{str(path)!r} is {kind}: it has no {METADATA}. Give a directory that export_teacher wrote.")
     try:
         metadata = json.loads((path / METADATA).read_text())
-        files, spec, classes = metadata["files"], metadata["teacher"], metadata["num_classes"]
-        known_format = metadata["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path / METADATA} is damaged: {error!r}. Export the teacher again.") from error
-    if known_format != FORMAT:
-        raise ValueError(f"{str(path)!r} has format {known_format!r}; this version reads format {FORMAT}.")
-    for name, expected in files.items():
-        file = path / name
-        if not file.resolve().is_relative_to(path.resolve()) or not file.is_file():
-            raise ValueError(f"{str(path)!r} is damaged: {name} is missing.")
-        if _sha256(file) != expected:
-            raise ValueError(f"{str(path)!r} is damaged: {name} is not the file that was exported.")
-    teacher = Teacher.from_spec(spec)
-    if teacher.num_classes != classes:
-        raise ValueError(f"{path / METADATA} contradicts itself: {classes} classes, and {teacher.num_classes}.")
-    _check_signatures(path, teacher)
-    try:
-        status = tf.train.Checkpoint(teacher=teacher).read(str(path / "variables" / "variables"))
-        status.assert_existing_objects_matched()
-    except (AssertionError, ValueError, tf.errors.OpError) as error:
-        raise ValueError(f"{str(path)!r} does not hold the variables of its {spec['class']}: {error}") from error
-    teacher.note_training(metadata["training"] | {"num_steps": metadata["num_steps"]})
-    return teacher
+    except ValueError as error:
+        raise ValueError(f"{path / METADATA} is damaged: {error}. Export the teacher again.") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        found = metadata.get("format") if isinstance(metadata, dict) else None
+        raise ValueError(f"{path / METADATA} has format {found!r}; this version reads format {FORMAT}. It is damaged, "
+                         "or of another version: export the teacher again.")
+    wrong = [key for key, kind in _METADATA_TYPES.items() if not isinstance(metadata.get(key, ...), kind)]
+    if wrong or not set(metadata["files"]) >= _REQUIRED_FILES:
+        raise ValueError(f"{path / METADATA} is damaged: {wrong or ['files']} missing or of another type. Export the "
+                         "teacher again.")
+    return metadata
 
 
 def _check_signatures(path: pathlib.Path, teacher: Teacher) -> None:

@@ -95,9 +95,10 @@ def test_missing_and_damaged_sources_say_what_to_do(tmp_path):
     (tmp_path / "mnist").mkdir()
     with pytest.raises(ValueError, match="tfds build"):
         data.mnist(str(tmp_path))
-    for content in (b"", b"\1\2\3\4", _idx(_images(2, 0)[0])[:-5]):
+    for content in (b"", b"\1\2\3\4", _idx(_images(2, 0)[0])[:-5], _idx(_images(2, 0)[0])[:6],
+                    gzip.compress(_idx(_images(2, 0)[0]))[:-20]):
         (tmp_path / "file").write_bytes(content)
-        with pytest.raises(ValueError, match=r"idx file|should hold"):
+        with pytest.raises(ValueError, match=r"idx file|should hold|damaged gzip"):
             data.read_idx(tmp_path / "file")
 
 
@@ -144,6 +145,7 @@ X, Y = np.zeros((6, 2)), np.array([0, 1, 2, 0, 1, 2])
 BAD = {
     "shapes": ((X, Y[:, None] * np.ones(3, int)), "One-hot"), "lengths": ((X, Y[:4]), "6 examples and y has 4"),
     "empty": ((X[:0], Y[:0]), "no example"), "fractions": ((X, Y + 0.5), "integers"),
+    "infinite": ((X, Y + np.inf), "integers"),
     "range": ((X, Y + 1), "from 1 to 3"),
     "negative": ((X, Y - 1), "from -1"), "nan": ((np.where(np.eye(6, 2) > 0, np.nan, X), Y), "2 of 6"),
     "text": ((X.astype(str), Y), "numbers"),

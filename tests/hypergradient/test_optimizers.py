@@ -73,9 +73,25 @@ def test_a_keras_sgd_is_taken_as_it_is(form):
         np.testing.assert_allclose(run_ours(inner_optimizer(stock)), run_keras(stock), rtol=1e-12, atol=1e-12)
 
 
+def test_a_schedule_of_ones_own_is_taken():
+    class Halving(keras.optimizers.schedules.LearningRateSchedule):  # without a get_config
+        def __call__(self, step):
+            return 0.1 * 0.5 ** tf.cast(step, tf.float32)
+
+    stock = keras.optimizers.SGD(Halving(), momentum=0.9)
+    np.testing.assert_allclose(run_ours(inner_optimizer(stock)), run_keras(stock), rtol=1e-12, atol=1e-12)
+
+
+def _without_decay_of_biases():
+    optimizer = keras.optimizers.SGD(0.1, weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
+
+
 @pytest.mark.parametrize(("optimizer", "message"), [
     (keras.optimizers.Adam(0.1), "received Adam"), (keras.optimizers.SGD(0.1, clipnorm=1.0), "clipnorm"),
     (keras.optimizers.SGD(0.1, use_ema=True), "use_ema"), ("sgd", "received str"),
+    (keras.optimizers.SGD(lambda: 0.1), "a function"), (_without_decay_of_biases(), "exclude_from_weight_decay"),
 ])
 def test_other_keras_optimizers_are_refused(optimizer, message):
     with pytest.raises(ValueError, match=message):

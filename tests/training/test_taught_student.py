@@ -138,6 +138,32 @@ def test_summaries_can_be_read_back(tmp_path):
     assert picture.ndim == 3 and picture.std() > 0
 
 
+@pytest.mark.parametrize(("x", "y", "message"), [
+    (TRAIN.x, TRAIN.y + 7, "labels from 7 to 9"), (TRAIN.x * np.nan, TRAIN.y, "NaN"),
+    (TRAIN.x, np.eye(3)[TRAIN.y], "One-hot"), (TRAIN.x[:5], TRAIN.y, "24"),
+])
+def test_bad_training_data(x, y, message):
+    model = taught(tiny.plain)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message):
+        model.fit(x, y, verbose=0)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_bad_labels_in_a_data_set():
+    for y, message in ((TRAIN.y + 7, "labels must be in"), (np.eye(3)[TRAIN.y], "One-hot")):
+        with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=message):
+            taught(tiny.plain).fit(tf.data.Dataset.from_tensor_slices((TRAIN.x, y)).batch(6), verbose=0)
+
+
+def test_a_second_loss_is_refused():
+    model = taught(tiny.plain)
+    model.compile("sgd", loss="mse")
+    with pytest.raises(ValueError, match="teacher sets the loss"):
+        model.fit(*TRAIN, verbose=0)
+
+
 @pytest.mark.parametrize(("change", "message"), [
     ({"dev_data": (DEV.x, 0 * DEV.y)}, "at least two classes"), ({"dev_data": (DEV.x[:, :3], DEV.y)}, "of shape"),
     ({"dev_data": (DEV.x * np.nan, DEV.y)}, "NaN"), ({"dev_data": (DEV.x, DEV.y + 1)}, "labels from 1 to 3"),

@@ -115,11 +115,62 @@ def test_a_single_dropped_step_is_counted_and_survived(monkeypatch):
     assert all(np.isfinite(w).all() for w in made.get_weights())
 
 
+def test_divergence_without_validation_keeps_the_last_weights(monkeypatch):
+    made = trainer()
+    apply, calls = made._apply, []
+
+    def nan_from_the_third_on(results):
+        calls.append(made.get_weights())
+        if len(calls) > 2:
+            results = [r._replace(gradient=tuple(np.nan * g for g in r.gradient)) for r in results]
+        return apply(results)
+
+    start = made.get_weights()
+    monkeypatch.setattr(made, "_apply", nan_from_the_third_on)
+    with pytest.raises(TeacherDivergedError, match="left at its last weights"):
+        made.fit(noisy_train(), DEV, teacher_steps=10, validation_freq=0, verbose=0)
+    assert not np.array_equal(made.get_weights()[0], start[0])
+    for a, b in zip(made.get_weights(), calls[2], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_one_bad_rollout_of_two_is_left_out_and_counted(monkeypatch):
+    made = trainer(rollouts=2)
+    apply, seen = made._apply, []
+
+    def first_is_nan(results):
+        seen.append(results)
+        return apply([results[0]._replace(gradient=tuple(np.nan * g for g in results[0].gradient)), results[1]])
+
+    monkeypatch.setattr(made, "_apply", first_is_nan)
+    history = made.fit(noisy_train(), DEV, teacher_steps=2, validation_freq=0, verbose=0).history
+    assert history["dropped"] == [0, 0] and history["dropped_rollouts"] == [1, 2]
+    np.testing.assert_allclose(history["objective"], [float(results[1].objective) for results in seen], rtol=1e-6)
+    np.testing.assert_allclose(history["gradient_norm"],
+                               [float(tf.linalg.global_norm(results[1].gradient)) for results in seen], rtol=1e-6)
+
+
+def test_the_papers_loss_and_objective_under_a_schedule():
+    made = trainer(tiny.teacher("paper"))
+    made.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.01, 3)), objective="relaxed_accuracy")
+    history = made.fit(noisy_train(), DEV, teacher_steps=3, validation_freq=0, verbose=0).history
+    np.testing.assert_allclose(history["learning_rate"], [0.01, 0.0075, 0.0025], rtol=1e-5)
+    assert all(0 < value < 1 for value in history["objective"])
+
+
+@pytest.mark.parametrize("options", [{"num_steps": 0}, {"batch_size": 0}, {"refresh_every": 0}, {"dev_sample_size": 0},
+                                     {"seed": 10}, {"seed": -1}])
+def test_numbers_out_of_range(options):
+    with pytest.raises(ValueError, match="must be"):
+        TeacherTrainer(tiny.plain, tiny.teacher(), **({"num_steps": 5, "batch_size": 5,
+                                                       "student_optimizer": sgd(0.1)} | options))
+
+
 def test_stock_callbacks_and_event_files(tmp_path):
     made = trainer()
     history = made.fit(noisy_train(), DEV, teacher_steps=4, validation_freq=2, verbose=0, callbacks=[
         keras.callbacks.TensorBoard(tmp_path / "stock"), keras.callbacks.CSVLogger(tmp_path / "log.csv"),
-        keras.callbacks.TerminateOnNaN(), keras.callbacks.EarlyStopping("objective", mode="max", patience=99),
+        keras.callbacks.EarlyStopping("objective", mode="max", patience=99),
         keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"), monitor="objective", mode="max"),
         TeacherSummaries(tmp_path / "ours", images_every=3)])
     assert history.epoch == [0, 1, 2, 3]
@@ -177,7 +228,7 @@ def test_bad_data(train, dev, message):
         trainer().fit(train, dev, teacher_steps=1, verbose=0)
 
 
-@pytest.mark.parametrize("options", [{"objective": "accuracy"}, {"rollouts": 0}, {"clip_norm": 0},
+@pytest.mark.parametrize("options", [{"objective": "accuracy"}, {"rollouts": 0}, {"clip_norm": 0}, {"hvp": "x"}, {"schedule": "x"},
                                      {"optimizer": "adam"}])
 def test_bad_options(options):
     with pytest.raises(ValueError, match="must be"):

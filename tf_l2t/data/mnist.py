@@ -7,6 +7,7 @@ import importlib.resources
 import pathlib
 import struct
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def _from_npz(path: str) -> tuple[ArrayPair, ArrayPair]:
     except FileNotFoundError as error:
         raise ValueError(f"there is no file {path!r}. Give an .npz with x_train, y_train, x_test, y_test, or a "
                          "directory with MNIST's four idx files.") from error
-    except (KeyError, OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except (KeyError, OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path!r} is no .npz with x_train, y_train, x_test, y_test: {error}") from error
     return _images(x_train, y_train, f"{path} (train)"), _images(x_test, y_test, f"{path} (test)")
 
@@ -100,9 +101,12 @@ def read_idx(path: str | pathlib.Path) -> np.ndarray:
       ValueError: if the header or the length is not that of an idx file.
     """
     content = pathlib.Path(path).read_bytes()
-    if content[:2] == b"\x1f\x8b":
-        content = gzip.decompress(content)
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_DTYPES:
+    try:
+        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path} is a damaged gzip file: {error}") from error
+    if len(content) < 4 or len(content) < 4 + 4 * content[3] or content[:2] != b"\0\0" \
+            or content[2] not in _IDX_DTYPES:
         raise ValueError(f"{path} does not begin as an idx file does.")
     rank = content[3]
     shape = struct.unpack(f">{rank}I", content[4:4 + 4 * rank])

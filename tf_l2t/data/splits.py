@@ -63,7 +63,8 @@ def check_pair(x: Any, y: Any, num_classes: int | None = None, what: str = "data
         raise ValueError(f"{what}: x has {len(x)} examples and y has {len(y)}; they must be equally many.")
     if len(x) == 0:
         raise ValueError(f"{what}: there is no example in it.")
-    whole = np.issubdtype(y.dtype, np.integer) or (np.issubdtype(y.dtype, np.floating) and np.all(y == np.round(y)))
+    whole = np.issubdtype(y.dtype, np.integer) or (np.issubdtype(y.dtype, np.floating) and np.isfinite(y).all()
+                                                    and np.all(y == np.round(y)))
     if not whole:
         raise ValueError(f"{what}: labels must be integers; received dtype {y.dtype}.")
     low, high = int(y.min()), int(y.max())

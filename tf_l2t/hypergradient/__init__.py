@@ -6,11 +6,20 @@ from tf_l2t.hypergradient.optimizers import InnerOptimizer, sgd
 from tf_l2t.hypergradient.schedules import Plan, every_k, plan_for, store_all
 from tf_l2t.hypergradient.state import Problem, StatusFeatures, StepOutput, StudentState, initial_state
 from tf_l2t.hypergradient.step import HVP_MODES, Adjoint, inner_step, step_adjoint
-from tf_l2t.hypergradient.unroll import Hypergradient, Rollout, advance, hypergradient, objective_of, rollout
+from tf_l2t.hypergradient.unroll import (
+    Hypergradient,
+    Rollout,
+    advance,
+    check_options,
+    hypergradient,
+    objective_of,
+    rollout,
+)
 
 __all__ = [
     "HVP_MODES", "Adjoint", "CheckReport", "CheckRow", "Hypergradient", "InnerOptimizer", "Plan", "Problem", "Rollout",
-    "StatusFeatures", "StepOutput", "StudentState", "advance", "check_hypergradient", "every_k", "exact_moments",
+    "StatusFeatures", "StepOutput", "StudentState", "advance", "check_hypergradient",
+    "check_options", "every_k", "exact_moments",
     "hypergradient", "initial_state", "inner_step", "objective_of", "plan_for", "rollout", "sgd", "step_adjoint",
     "store_all",
 ]

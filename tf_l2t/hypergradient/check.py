@@ -56,7 +56,7 @@ def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentSt
 
     1. Central differences. Along random directions d of unit norm in θ, (dM/dθ)'d against the fourth-order
        difference (8 (M(h) − M(−h)) − (M(2h) − M(−2h))) / 12h with the recorded s_t replayed, as equation (5) holds
-       them fixed. The error is measured relative to the larger of |(dM/dθ)'d| and ‖dM/dθ‖ / √(number of θ).
+       them fixed. The error is relative to the larger of the difference and ‖dM/dθ‖ / √(number of θ).
     2. Adjoint dot product. For the student's last step S and random u, w: ⟨w, S'(x) u⟩, by forward-mode
        differentiation of the step itself, against ⟨S'(x)ᵀ w, u⟩ by `step_adjoint`, in every HVP mode.
     3. Agreement: ‖g − g₀‖ / ‖g₀‖ between all HVP modes and schedules.

@@ -282,14 +282,25 @@ def objective_of(problem: Problem, teacher: TeacherLike) -> Callable[..., tf.Ten
     """
     plan = every_k(problem.num_steps)
 
-    @_compile_once
-    def run(theta: Tensors, state: StudentState, seed: tf.Tensor, features: tf.Tensor | None) -> tf.Tensor:
+    def run(theta: Tensors, state: StudentState, seed: tf.Tensor, features: tf.Tensor | None = None) -> tf.Tensor:
         forward, _ = _forward(problem, lambda s: teacher.apply(theta, s), state, seed, plan, (), features, False)
         final = forward.final_state
         return problem.objective_fn(final.params, final.non_trainable)
 
-    return lambda theta, state, seed, features=None: run(tuple(theta), state, tf.convert_to_tensor(seed, tf.int64),
-                                                         features)
+    live, replayed = _compile_once(run), _compile_once(run)
+
+    def call(theta: Tensors, state: StudentState, seed: int | tf.Tensor, features: tf.Tensor | None = None) -> Any:
+        arguments = (tuple(theta), state, tf.convert_to_tensor(seed, tf.int64))
+        return live(*arguments) if features is None else replayed(*arguments, features)
+
+    return call
+
+
+def check_options(hvp: str, schedule: str | int | Plan, num_steps: int) -> Plan:
+    """The plan of `schedule`; raises ValueError for an unknown HVP mode or schedule."""
+    if hvp not in HVP_MODES:
+        raise ValueError(f"hvp must be one of {HVP_MODES}; received {hvp!r}.")
+    return plan_for(schedule, num_steps)
 
 
 def hypergradient(problem: Problem, teacher: TeacherLike, *, hvp: str = "forward_over_reverse",
@@ -319,10 +330,8 @@ def hypergradient(problem: Problem, teacher: TeacherLike, *, hvp: str = "forward
     Raises:
       ValueError: for an unknown mode, schedule or trace name.
     """
-    if hvp not in HVP_MODES:
-        raise ValueError(f"hvp must be one of {HVP_MODES}; received {hvp!r}.")
     trace = _check_trace(trace)
-    plan = plan_for(schedule, problem.num_steps)
+    plan = check_options(hvp, schedule, problem.num_steps)
 
     @_compile_once
     def run(theta: Tensors, state: StudentState, seed: tf.Tensor) -> Hypergradient:

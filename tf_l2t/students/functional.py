@@ -45,8 +45,7 @@ class FunctionalStudent:
         self._student_fn = student_fn
         self._dtype = dtype
         self.model = self.new_model(0)
-        check_classifier(self.model)
-        self.num_classes = int(self.model.output_shape[-1])
+        self.num_classes = check_classifier(self.model)
         self._count_correct = tf.function(self._count, autograph=False, reduce_retracing=True)
         self._template = [(w.shape, w.dtype) for w in self.model.trainable_variables]
 
@@ -62,6 +61,8 @@ class FunctionalStudent:
           ValueError: if `student_fn` built a model of other shapes than the first time.
         """
         model = self.new_model(seed)
+        if model is self.model:
+            raise ValueError("student_fn must build a new model at every call; it returned the same one twice.")
         weights = [(w.shape, w.dtype) for w in model.trainable_variables]
         if weights != self._template:
             raise ValueError("student_fn must build the same architecture at every call; it first built weights "
@@ -96,14 +97,22 @@ class FunctionalStudent:
         return model
 
 
-def check_classifier(model: keras.Model) -> None:
-    """Raises ValueError unless `model` is a built Keras model with one output of logits, [batch, classes]."""
+def check_classifier(model: keras.Model) -> int:
+    """The number of classes of a student.
+
+    Raises:
+      ValueError: unless `model` is a built Functional or Sequential Keras model with one output of logits,
+        [batch, classes].
+    """
     if not isinstance(model, keras.Model):
         raise ValueError(f"a student must be a keras.Model; received {type(model).__name__}.")
     if not model.built:
         raise ValueError(f"the student {model.name!r} has no weights yet: give its first layer a keras.Input, "
                          "or call it once on data.")
     shape = getattr(model, "output_shape", None)
+    if shape is None:
+        raise ValueError(f"the student {model.name!r} must be a Functional or Sequential model; wrap a subclassed one: "
+                         "inputs = keras.Input(shape); keras.Model(inputs, model(inputs)).")
     if not isinstance(shape, tuple) or len(shape) != 2 or not isinstance(shape[-1], int) or shape[-1] < 2:
         raise ValueError("a student must have one output of logits, [batch, classes], with at least 2 classes; "
                          f"{model.name!r} has output shape {shape!r}.")
@@ -112,3 +121,4 @@ def check_classifier(model: keras.Model) -> None:
     if softmax:
         raise ValueError(f"the student {model.name!r} ends in a softmax; it must return logits: remove the activation "
                          f"of layer {last.name!r}.")
+    return int(shape[-1])

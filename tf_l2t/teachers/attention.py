@@ -19,7 +19,7 @@ class AttentionTeacher(Teacher):
 
     Args:
       num_classes: C.
-      num_features: |s|; C + 3 for `tf_l2t.features.ClassificationFeatures`.
+      num_features: |s|; C + 3 for the status of `tf_l2t.features`.
       num_keys: N (10 in the paper).
       loss: "stable" or "paper".
       seed: of V.

@@ -81,7 +81,7 @@ class Teacher(tf.Module):
           ValueError: if no teacher class of that name is imported, or the config does not fit it.
         """
         known = Teacher._classes
-        if spec.get("class") not in known:
+        if not isinstance(spec.get("config"), dict) or spec.get("class") not in known:
             raise ValueError(f"no teacher class is called {spec.get('class')!r}; known are {sorted(known)}. "
                              "Import the module that defines it first.")
         try:

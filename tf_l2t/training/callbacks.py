@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from tf_l2t.plotting import coefficient_image
 
-SCALARS = ("objective", "dev_accuracy", "gradient_norm", "adjoint_norm", "dropped", "learning_rate", "val_objective",
-           "val_accuracy")
+SCALARS = ("objective", "dev_accuracy", "gradient_norm", "adjoint_norm", "dropped", "dropped_rollouts",
+           "learning_rate", "val_objective", "val_accuracy")
+HIDDEN_IN_BAR = ("seconds", "learning_rate", "dropped_rollouts")
 
 
 class TeacherProgress(keras.callbacks.Callback):
@@ -25,7 +26,7 @@ class TeacherProgress(keras.callbacks.Callback):
         self._bar = keras.utils.Progbar(teacher_steps, stateful_metrics=names, unit_name="teacher step")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        shown = {name: value for name, value in (logs or {}).items() if name not in ("seconds", "learning_rate")}
+        shown = {name: value for name, value in (logs or {}).items() if name not in HIDDEN_IN_BAR}
         self._done = epoch + 1
         self._bar.update(self._done, list(shown.items()), finalize=False)
 
@@ -58,9 +59,9 @@ class TeacherSummaries(keras.callbacks.Callback):
                 if logs and name in logs:
                     tf.summary.scalar(f"teacher/{name}", logs[name])
             if epoch % self._images_every == 0 or epoch == self.params["epochs"] - 1:
-                features = self.model.last_result.rollout.features
-                for name, index in (("start", 0), ("middle", len(features) // 2), ("end", -1)):
-                    write_coefficients(f"coefficients/{name}", self.model.teacher(features[index]).numpy())
+                matrices = self.model.last_result.rollout.trace["coefficients"]
+                for name, index in (("start", 0), ("middle", len(matrices) // 2), ("end", -1)):
+                    write_coefficients(f"coefficients/{name}", matrices[index].numpy())
         self._writer.flush()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -82,20 +83,21 @@ class TaughtStudentSummaries(keras.callbacks.Callback):
         super().__init__()
         self._log_dir = str(log_dir)
         self._every = every
-        self._step = 0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._writer = tf.summary.create_file_writer(self._log_dir)
+        self._next = self.model.step
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if self._step % self._every == 0:
-            with self._writer.as_default(step=self._step):
+        done = self.model.step - 1  # the step that this batch made; with steps_per_execution not every one is seen
+        if done >= self._next:
+            with self._writer.as_default(step=done):
                 tf.summary.scalar("student/running_train_accuracy", self.model.running_train_accuracy)
                 write_coefficients("coefficients/current", self.model.coefficients)
-        self._step += 1
+            self._next += self._every
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        with self._writer.as_default(step=self._step):
+        with self._writer.as_default(step=self.model.step):
             for name, value in (logs or {}).items():
                 tf.summary.scalar(f"student/{name}", value)
         self._writer.flush()

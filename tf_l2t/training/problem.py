@@ -15,6 +15,10 @@ from tf_l2t.hypergradient import InnerOptimizer, Problem, StepOutput, sgd
 from tf_l2t.objectives import accuracy
 from tf_l2t.students import FunctionalStudent
 
+# Options of Keras optimizers that change the update; their counterparts are not built.
+_UNSUPPORTED = ("clipnorm", "clipvalue", "global_clipnorm", "use_ema", "loss_scale_factor",
+                "gradient_accumulation_steps", "_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
+
 PerExampleLoss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 Objective = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -80,15 +84,16 @@ def inner_optimizer(optimizer: InnerOptimizer | keras.optimizers.Optimizer) -> I
     if type(optimizer) is not keras.optimizers.SGD:
         raise ValueError("the student's optimizer must be a keras.optimizers.SGD or a "
                          f"tf_l2t.hypergradient.InnerOptimizer; received {type(optimizer).__name__}.")
-    config = optimizer.get_config()
-    unsupported = {name: config[name] for name in ("clipnorm", "clipvalue", "global_clipnorm", "use_ema",
-                                                   "loss_scale_factor", "gradient_accumulation_steps")
-                   if config.get(name)}
+    unsupported = [name for name in _UNSUPPORTED if getattr(optimizer, name, None)]
     if unsupported:
         raise ValueError(f"these options of keras.optimizers.SGD are not differentiated through: {unsupported}.")
-    rate = config["learning_rate"]
-    rate = keras.optimizers.schedules.deserialize(rate) if isinstance(rate, dict) else float(np.float32(rate))
-    # Keras passes these numbers through float32, whatever the weights' dtype; so that both make the same steps, so
-    # must they here.
-    return sgd(rate, momentum=float(np.float32(config["momentum"])), nesterov=config["nesterov"],
-               weight_decay=float(np.float32(config["weight_decay"] or 0)))
+    # The rate itself is only to be had as a private attribute: the public one is its value at the current step.
+    rate = optimizer._learning_rate
+    if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        if callable(rate):
+            raise ValueError("the learning rate must be a number or a LearningRateSchedule; received a function.")
+        rate = float(np.float32(rate))
+    # Keras passes its numbers through float32, whatever the weights' dtype; so that both make the same steps, so must
+    # they here.
+    return sgd(rate, momentum=float(np.float32(optimizer.momentum)), nesterov=optimizer.nesterov,
+               weight_decay=float(np.float32(optimizer.weight_decay or 0)))

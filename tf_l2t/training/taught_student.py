@@ -44,11 +44,10 @@ class TaughtStudent(keras.Model):
     def __init__(self, student: keras.Model, teacher: Teacher, dev_data: tuple[Any, Any], num_steps: int,
                  refresh_every: int = 20, dev_sample_size: int | None = 500, **kwargs: Any):
         super().__init__(**kwargs)
-        check_classifier(student)
+        num_classes = check_classifier(student)
         if num_steps < 1 or refresh_every < 1:
             raise ValueError("num_steps and refresh_every must be at least 1; received "
                              f"num_steps={num_steps!r}, refresh_every={refresh_every!r}.")
-        num_classes = int(student.output_shape[-1])
         check_fits(teacher, num_classes)
         x, y = check_dev(check_pair(*dev_data, num_classes, "dev_data"), "dev_data")
         if x.shape[1:] != tuple(student.input_shape[1:]):
@@ -79,12 +78,30 @@ class TaughtStudent(keras.Model):
         return np.array(self._coefficients)
 
     @property
+    def step(self) -> int:
+        """How many steps this student has been trained."""
+        return int(self._step)
+
+    @property
     def running_train_accuracy(self) -> float:
         """The exponential average of the mini-batches' accuracies that s_t holds."""
         return float(self._train_accuracy)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         return self.student(inputs, training=training)
+
+    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """As `keras.Model.fit`; arrays are checked before any work.
+
+        Raises:
+          ValueError: for labels that are no integers in range, inputs that are not finite, or if `compile` was given
+            a loss.
+        """
+        if getattr(self, "loss", None) is not None:
+            raise ValueError("the teacher sets the loss of a TaughtStudent: call compile without one.")
+        if isinstance(x, np.ndarray) and y is not None:
+            check_pair(x, y, self._coefficients.shape[0], "the training data")
+        return super().fit(x, y, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         refresh = tf.equal(self._step.value % self.refresh_every, 0)
@@ -103,7 +120,15 @@ class TaughtStudent(keras.Model):
                      training: bool = True) -> Any:
         """The mean over the batch of sample_weight · l_Φ(y, logits), plus regularisers."""
         del x
+        if y.shape.rank not in (1, None) and y.shape[1:].num_elements() != 1:
+            raise ValueError(f"labels must be integers [batch]; received shape {tuple(y.shape)}. One-hot labels: pass "
+                             "np.argmax(y, axis=-1).")
         labels = tf.cast(tf.reshape(y, [-1]), tf.int32)
+        # Data sets cannot be looked at beforehand; a label out of range would silently teach nothing.
+        in_range = tf.reduce_all((labels >= 0) & (labels < tf.shape(y_pred)[-1]))
+        check = tf.debugging.Assert(in_range, ["labels must be in 0 … C - 1; received", labels])
+        with tf.control_dependencies([check]):
+            labels = tf.identity(labels)
         if training:
             self._train_accuracy.assign(running_accuracy(self._train_accuracy.value, accuracy(labels, y_pred)))
         losses = self._form.per_example(labels, y_pred, tf.cast(self._coefficients.value, y_pred.dtype))

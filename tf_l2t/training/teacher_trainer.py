@@ -20,6 +20,7 @@ from tf_l2t.hypergradient import (
     StudentState,
     advance,
     check_hypergradient,
+    check_options,
     hypergradient,
     initial_state,
 )
@@ -31,8 +32,10 @@ from tf_l2t.training.callbacks import TeacherProgress
 from tf_l2t.training.problem import classification_problem, inner_optimizer
 from tf_l2t.training.taught_student import check_fits
 
-# Seeds below this are students that train a teacher; those above validate it.
+# Seeds 0 … 999,999 are students that train a teacher; from here on, students that validate it. Those of
+# `comparison` lie higher still, so that no table reports a student that a teacher has seen.
 VALIDATION_SEED = 1_000_000
+SEEDS_PER_TRAINING = 100_000
 MAX_DROPPED_IN_A_ROW = 3
 
 
@@ -60,13 +63,18 @@ class TeacherTrainer:
       seed: rollout r of teacher step i starts student seed · 100,000 + i · rollouts + r.
 
     Raises:
-      ValueError: if the student and the teacher do not fit.
+      ValueError: if the student and the teacher do not fit, or a number is out of range.
     """
 
     def __init__(self, student_fn: Callable[[], keras.Model], teacher: Teacher, *, num_steps: int,
                  batch_size: int, student_optimizer: InnerOptimizer | keras.optimizers.Optimizer,
                  refresh_every: int = 20, dev_sample_size: int | None = 500, augment: Augment | None = None,
                  seed: int = 0):
+        for name, value in (("num_steps", num_steps), ("batch_size", batch_size), ("refresh_every", refresh_every)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1; received {value!r}.")
+        if dev_sample_size is not None and dev_sample_size < 1:
+            raise ValueError(f"dev_sample_size must be at least 1, or None for all; received {dev_sample_size!r}.")
         self.teacher = teacher
         self.num_steps = num_steps
         self._student_fn = student_fn
@@ -76,7 +84,9 @@ class TeacherTrainer:
                          "optimizer": inner_optimizer(student_optimizer), "num_steps": num_steps,
                          "batch_size": batch_size, "refresh_every": refresh_every,
                          "dev_sample_size": dev_sample_size, "augment": augment}
-        self._seed = seed * 100_000
+        if not 0 <= seed < VALIDATION_SEED // SEEDS_PER_TRAINING:
+            raise ValueError(f"seed must be in 0 … {VALIDATION_SEED // SEEDS_PER_TRAINING - 1}; received {seed!r}.")
+        self._seed = seed * SEEDS_PER_TRAINING
         self.optimizer: Any = None
         self.last_result: Hypergradient | None = None  # of the newest rollout, for callbacks
         # What stock Keras callbacks look for on a model.
@@ -107,6 +117,7 @@ class TeacherTrainer:
             raise ValueError(f"rollouts must be at least 1; received {rollouts!r}.")
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"clip_norm must be above 0, or None; received {clip_norm!r}.")
+        check_options(hvp, schedule, self.num_steps)
         self.optimizer = optimizer
         self.optimizer.build(self.teacher.theta)
         self._objective = objective if callable(objective) else OBJECTIVES[objective]
@@ -135,7 +146,8 @@ class TeacherTrainer:
         Returns:
           A Keras `History`; per teacher step `objective` (M, mean over rollouts), `dev_accuracy`, `gradient_norm`
           (of the mean dθ before clipping), `adjoint_norm` (‖dω_0‖), `dropped` (steps so far without a finite
-          gradient), `seconds`; at validations `val_objective` and `val_accuracy`.
+          gradient), `dropped_rollouts` (rollouts so far without one; the other rollouts of a step still count),
+          `seconds`; at validations `val_objective` and `val_accuracy`.
 
         Raises:
           ValueError: for data that does not fit, or a trainer that is not compiled.
@@ -146,10 +158,13 @@ class TeacherTrainer:
         if teacher_steps < 1 or validation_freq < 0 or validation_rollouts < 1:
             raise ValueError("teacher_steps and validation_rollouts must be at least 1 and validation_freq at least 0; "
                              f"received {teacher_steps!r}, {validation_rollouts!r}, {validation_freq!r}.")
+        if teacher_steps * self._rollouts > SEEDS_PER_TRAINING:
+            raise ValueError(f"teacher_steps · rollouts must be at most {SEEDS_PER_TRAINING:,}; received "
+                             f"{teacher_steps * self._rollouts:,}.")
         train, dev = self._checked(train, "train"), check_dev(self._checked(dev, "dev"))
         held_out = dev if validation_data is None else check_dev(self._checked(validation_data, "validation_data"))
         problem = classification_problem(self._student, train, dev, objective=self._objective, **self._options)
-        gradient_fn = hypergradient(problem, self.teacher, **self._engine)
+        gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients",), **self._engine)
         run_fn = advance(problem, self.teacher)
         dev_accuracy = self._measure(accuracy, dev)
         validate = [self._measure(self._objective, held_out), self._measure(accuracy, held_out)]
@@ -159,7 +174,7 @@ class TeacherTrainer:
         calls = keras.callbacks.CallbackList([*callbacks, history, *bar], add_history=False, add_progbar=False,
                                              model=self, verbose=0, epochs=teacher_steps, steps=1)
         self.stop_training = False
-        dropped = dropped_in_a_row = 0
+        dropped = dropped_in_a_row = dropped_rollouts = 0
         best_value, best_theta = -np.inf, self.get_weights()
         calls.on_train_begin()
         if validation_freq:
@@ -172,9 +187,10 @@ class TeacherTrainer:
             self.last_result = results[-1]
             applied, logs = self._apply(results)
             logs["dev_accuracy"] = float(np.mean([dev_accuracy(r.rollout.final_state) for r in results]))
+            dropped_rollouts += logs["dropped_rollouts"]
             dropped_in_a_row = 0 if applied else dropped_in_a_row + 1
             dropped += not applied
-            logs |= {"dropped": dropped, "seconds": time.perf_counter() - started}
+            logs |= {"dropped": dropped, "dropped_rollouts": dropped_rollouts, "seconds": time.perf_counter() - started}
             last = step == teacher_steps - 1
             if validation_freq and ((step + 1) % validation_freq == 0 or last):
                 logs["val_objective"], logs["val_accuracy"] = self._validate(run_fn, validate, problem,
@@ -183,11 +199,12 @@ class TeacherTrainer:
                     best_value, best_theta = logs["val_objective"], self.get_weights()
             calls.on_epoch_end(step, logs)
             if dropped_in_a_row == MAX_DROPPED_IN_A_ROW:
-                self.set_weights(best_theta)
+                if validation_freq:
+                    self.set_weights(best_theta)
                 raise TeacherDivergedError(
                     f"no finite gradient in {MAX_DROPPED_IN_A_ROW} teacher steps in a row (the last was step {step}). "
                     "Lower the student's or the teacher's learning rate, shorten num_steps, or use the stable loss. "
-                    "The teacher is left at its best weights so far.")
+                    f"The teacher is left at its {'best' if validation_freq else 'last'} weights.")
             if self.stop_training:
                 break
         if validation_freq:
@@ -254,10 +271,12 @@ class TeacherTrainer:
         """One step of the teacher's optimizer along the mean of the finite rollouts' clipped gradients."""
         norms = [float(tf.linalg.global_norm(r.gradient)) for r in results]
         finite = [(r, n) for r, n in zip(results, norms, strict=True) if np.isfinite(n) and np.isfinite(r.objective)]
-        logs = {"objective": float(np.mean([float(r.objective) for r in results])),
-                "gradient_norm": float(np.mean(norms)),
-                "adjoint_norm": float(np.mean([float(tf.linalg.global_norm(r.adjoint.params)) for r in results])),
-                "learning_rate": float(self.optimizer.learning_rate)}
+        shown = finite or list(zip(results, norms, strict=True))
+        logs = {"objective": float(np.mean([float(r.objective) for r, _ in shown])),
+                "gradient_norm": float(np.mean([n for _, n in shown])),
+                "adjoint_norm": float(np.mean([float(tf.linalg.global_norm(r.adjoint.params)) for r, _ in shown])),
+                "learning_rate": float(self.optimizer.learning_rate),
+                "dropped_rollouts": len(results) - len(finite)}
         if not finite:
             return False, logs
         scales = [1.0 if self._clip_norm is None else min(1.0, self._clip_norm / max(n, 1e-30)) for _, n in finite]
