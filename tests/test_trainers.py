@@ -85,6 +85,9 @@ BAD = {
     "split": (["--config.data.dev_size=6000"], "Every part needs"),
     "decay": (["--config.teacher_training.decay=step"], "decay must be one of"),
     "extra argument": (["extra"], "unexpected arguments"),
+    "mode": (["--config.teacher_training.hvp=x"], "forward_over_reverse"),
+    "steps": (["--config.teacher_training.steps=0"], "teacher_steps"),
+    "batch": (["--config.training.batch_size=9999"], "3500 train examples"),
 }
 
 
@@ -104,6 +107,13 @@ def test_bad_directories(teacher_run, tmp_path):
     assert missing.returncode == 2 and "no directory" in missing.stderr
     no_config = run("compare", tmp_path / "run", config="configs/none.py")
     assert no_config.returncode == 2 and "Traceback" not in no_config.stderr
+    other = run("compare", tmp_path / "run", *SMALL, "--config.data.split_seed=1",
+                f"--config.compare.teacher={teacher_run[0] / 'teacher'}")
+    assert other.returncode == 2 and "another split" in other.stderr
+    (tmp_path / "text.json").write_text("[]")
+    measured = run("compare", tmp_path / "run", "--measured", str(tmp_path / "text.json"),
+                   "--config.compare.setting=x")
+    assert measured.returncode == 2 and "no file of measured figures" in measured.stderr
     untaught = run("compare", tmp_path / "run")
     assert untaught.returncode == 2 and "exported teacher" in untaught.stderr
     assert not (tmp_path / "run").exists()
@@ -141,3 +151,5 @@ def test_divergence_is_one_sentence_too(tmp_path):
     done = run("train_teacher", tmp_path / "run", *SMALL, "--config.training.learning_rate=1e30",
                "--config.teacher_training.steps=5")
     assert done.returncode == 2 and "Lower the student's" in done.stderr and "Traceback" not in done.stderr
+    assert tf_l2t.load_teacher(tmp_path / "run" / "teacher").num_classes == 10
+    assert json.loads((tmp_path / "run" / "history.json").read_text())["dropped"] == [1, 2, 3]

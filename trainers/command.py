@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import ml_collections
 from absl import app, flags
@@ -13,26 +13,34 @@ from ml_collections import config_flags
 
 from tf_l2t.data import Splits, fingerprint, mnist, mnist_5k, shift_labels
 from tf_l2t.training import TeacherDivergedError
+from tf_l2t.training.rates import learning_rate
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A file of configs/; --config.FIELD=VALUE overrides a field.")
 WORKDIR = flags.DEFINE_string("workdir", None, "A new directory for everything that the run writes.")
-DECAYS = ("constant", "linear", "cosine")
 
 
-def main(run: Callable[[ml_collections.ConfigDict, str], None]) -> None:
-    """Runs a command; bad input ends in one sentence and exit code 2 before any work, divergence likewise."""
+def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]) -> None:
+    """Runs a command in two phases.
+
+    `prepare(config, workdir)` checks everything, makes the work directory last, and returns the work. Bad input ends in
+    one sentence and exit code 2 before any work; an error in the work itself keeps its traceback.
+    """
     flags.mark_flags_as_required(["config", "workdir"])
 
-    def guarded(argv: list[str]) -> None:
+    def run(argv: list[str]) -> None:
         if len(argv) > 1:
             fail(f"unexpected arguments {argv[1:]}; options begin with --.")
         try:
-            run(CONFIG.value, WORKDIR.value or "")
-        except (ValueError, TeacherDivergedError) as error:
+            work = prepare(CONFIG.value, WORKDIR.value or "")
+        except ValueError as error:
+            fail(str(error))
+        try:
+            work()
+        except TeacherDivergedError as error:
             fail(str(error))
 
-    app.run(guarded, flags_parser=_parse)
+    app.run(run, flags_parser=_parse)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -42,13 +50,11 @@ def _parse(argv: list[str]) -> list[str]:
         return rest
     except (AttributeError, KeyError, TypeError, ValueError, ImportError, OSError, SyntaxError) as error:
         fail(f"the configuration is not valid: {error}. The fields and their defaults are in configs/base.py.")
-        raise  # not reached; tells the reader and the type checker so
     except flags.Error as error:
         fail(str(error))
-        raise
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
 
@@ -90,26 +96,10 @@ def student_fn(config: ml_collections.ConfigDict, splits: Splits) -> Callable[[]
     return lambda: build(splits.num_classes, shape, activation=config.student.activation)
 
 
-def learning_rate(rate: float, decay: str, num_steps: int) -> Any:
-    """A number or a Keras schedule.
-
-    Raises:
-      ValueError: for an unknown decay.
-    """
-    import keras
-
-    if decay not in DECAYS:
-        raise ValueError(f"decay must be one of {DECAYS}; received {decay!r}.")
-    if decay == "linear":
-        return keras.optimizers.schedules.PolynomialDecay(rate, num_steps, end_learning_rate=0.0)
-    if decay == "cosine":
-        return keras.optimizers.schedules.CosineDecay(rate, num_steps)
-    return rate
-
-
-def student_optimizer(config: ml_collections.ConfigDict) -> Any:
+def student_optimizer(config: ml_collections.ConfigDict, rate: float | None = None) -> Any:
+    """The student's SGD, at config.training.learning_rate or the given `rate`."""
     import keras
 
     training = config.training
-    return keras.optimizers.SGD(learning_rate(training.learning_rate, training.decay, training.num_steps),
-                                momentum=training.momentum)
+    rate = training.learning_rate if rate is None else rate
+    return keras.optimizers.SGD(learning_rate(rate, training.decay, training.num_steps), momentum=training.momentum)

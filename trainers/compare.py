@@ -8,6 +8,8 @@ Writes manifest.json, results.json, table.md and figures/ to the work directory.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import ml_collections
 import tensorflow as tf
 from absl import flags
@@ -19,18 +21,20 @@ from tf_l2t.losses import taught_form
 from tf_l2t.objectives import accuracy
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.training import classification_problem, inner_optimizer, measured
-from tf_l2t.training.comparison import REPORT_SEED, ROWS, Comparison, RowResult, markdown_table, mean_std
+from tf_l2t.training.comparison import REPORT_SEED, ROWS, Comparison, RowResult, markdown_table, mean_std, verdicts
 from tf_l2t.training.workdir import check_workdir, create_workdir, write_json
 from trainers import command
 
 MEASURED = flags.DEFINE_string("measured", None, "Record the results in this file of docs/measured/ too.")
 
 
-def run(config: ml_collections.ConfigDict, workdir: str) -> None:
+def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
     check_workdir(workdir)
     compare = config.compare
     if MEASURED.value and not compare.setting:
         raise ValueError("--measured needs a name for the results: set config.compare.setting.")
+    if MEASURED.value:
+        measured.read(MEASURED.value)
     teacher = tf_l2t.load_teacher(compare.teacher) if compare.teacher else None
     splits = command.load_splits(config)
     student = FunctionalStudent(command.student_fn(config, splits))
@@ -42,18 +46,22 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
         refresh_every=config.features.refresh_every, dev_sample_size=config.features.dev_sample_size,
         evaluate_every=compare.evaluate_every, log=lambda line: print(line, flush=True))
     comparison.check_rows(compare.rows)
-    workdir = create_workdir(workdir, command.command_line(), command.plain(config), command.describe(splits))
-    results = comparison.run(compare.rows)
-    write_json(workdir / "results.json", [result._asdict() for result in results])
-    table = markdown_table(results)
-    (workdir / "table.md").write_text(table + "\n")
-    print(f"\n{table}\n")
-    pictures = [draw_bars(results, workdir)]
-    if teacher is not None:
-        pictures.append(draw_coefficients(config, splits, student, teacher, results, workdir))
-    print("pictures:", *pictures, sep="\n  ")
-    if MEASURED.value:
-        measured.record(MEASURED.value, [measured_row(config, result) for result in results])
+    path = create_workdir(workdir, command.command_line(), command.plain(config), command.describe(splits))
+
+    def work() -> None:
+        results = comparison.run(compare.rows)
+        write_json(path / "results.json", [result._asdict() for result in results])
+        table = markdown_table(results)
+        (path / "table.md").write_text(table + "\n")
+        print("", table, "", *verdicts(results), "", sep="\n")
+        pictures = [draw_bars(results, path)]
+        if teacher is not None:
+            pictures.append(draw_coefficients(config, splits, student, teacher, results, path))
+        print("pictures:", *pictures, sep="\n  ")
+        if MEASURED.value:
+            measured.record(MEASURED.value, [measured_row(config, result) for result in results])
+
+    return work
 
 
 def measured_row(config: ml_collections.ConfigDict, result: RowResult) -> dict:
@@ -75,12 +83,10 @@ def draw_bars(results: list[RowResult], workdir):
 def draw_coefficients(config, splits, student, teacher, results, workdir):
     """Φ_t at the start, middle and end of a new student's run at the taught row's rate."""
     rates = [r.learning_rate for r in results if ROWS[r.row].loss == "taught"] or [config.training.learning_rate]
-    with config.unlocked():
-        config.training.learning_rate = rates[0]
     steps = config.training.num_steps
     problem = classification_problem(
         student, splits.train, splits.dev, loss=taught_form(teacher.loss).per_example, objective=accuracy,
-        optimizer=inner_optimizer(command.student_optimizer(config)), num_steps=steps,
+        optimizer=inner_optimizer(command.student_optimizer(config, rates[0])), num_steps=steps,
         batch_size=config.training.batch_size, refresh_every=config.features.refresh_every,
         dev_sample_size=config.features.dev_sample_size)
     features = rollout(problem, teacher)(initial_state(problem, *student.init(REPORT_SEED)), REPORT_SEED).features
@@ -89,4 +95,4 @@ def draw_coefficients(config, splits, student, teacher, results, workdir):
 
 
 if __name__ == "__main__":
-    command.main(run)
+    command.main(prepare)

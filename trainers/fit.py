@@ -18,9 +18,9 @@ from trainers import command
 VERBOSE = flags.DEFINE_integer("verbose", 1, "1 for a progress bar, 0 for silence.")
 
 
-def fit_and_save(config: ml_collections.ConfigDict, workdir: str, wrap: Callable[[keras.Model, Splits], keras.Model],
-                 loss: Any, callbacks: Callable[[str], list[Any]]) -> None:
-    """Fits `wrap(network, splits)` for config.training.num_steps steps, evaluates it on test, saves the network."""
+def prepare_fit(config: ml_collections.ConfigDict, workdir: str, wrap: Callable[[keras.Model, Splits], keras.Model],
+                loss: Any, callbacks: Callable[[str], list[Any]]) -> Callable[[], None]:
+    """The work that fits `wrap(network, splits)` for config.training.num_steps steps, evaluates it and saves it."""
     check_workdir(workdir)
     splits = command.load_splits(config)
     seed = REPORT_SEED + config.seed
@@ -30,11 +30,16 @@ def fit_and_save(config: ml_collections.ConfigDict, workdir: str, wrap: Callable
     batches = batch_dataset(array_batches(splits.train.x, splits.train.y, config.training.batch_size), seed,
                             config.training.num_steps)
     path = create_workdir(workdir, command.command_line(), command.plain(config), command.describe(splits))
-    model.fit(batches, validation_data=splits.dev, verbose=VERBOSE.value,
-              callbacks=callbacks(str(path / "tensorboard")))
-    results = {f"{name}_{key}": float(value) for name, part in (("dev", splits.dev), ("test", splits.test))
-               for key, value in model.evaluate(*part, verbose=0, return_dict=True).items()}
-    write_json(path / "results.json", results)
-    network.save(path / "student.keras")
-    print(f"test accuracy {100 * results['test_accuracy']:.2f} %, dev accuracy {100 * results['dev_accuracy']:.2f} %\n"
-          f"student: {path / 'student.keras'}\nTensorBoard: {path / 'tensorboard'}")
+
+    def work() -> None:
+        model.fit(batches, validation_data=splits.dev, verbose=VERBOSE.value,
+                  callbacks=callbacks(str(path / "tensorboard")))
+        results = {f"{name}_{key}": float(value) for name, part in (("dev", splits.dev), ("test", splits.test))
+                   for key, value in model.evaluate(*part, verbose=0, return_dict=True).items()}
+        write_json(path / "results.json", results)
+        network.save(path / "student.keras")
+        print(f"test accuracy {100 * results['test_accuracy']:.2f} %, "
+              f"dev accuracy {100 * results['dev_accuracy']:.2f} %\n"
+              f"student: {path / 'student.keras'}\nTensorBoard: {path / 'tensorboard'}")
+
+    return work

@@ -7,18 +7,20 @@ Writes manifest.json, results.json, tensorboard/ and the trained network student
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import ml_collections
 
 from trainers import command
-from trainers.fit import fit_and_save
+from trainers.fit import prepare_fit
 
 
-def run(config: ml_collections.ConfigDict, workdir: str) -> None:
-    fit_and_save(config, workdir, lambda network, splits: network,
-                 keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                 lambda log_dir: [keras.callbacks.TensorBoard(log_dir)])
+def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
+    return prepare_fit(config, workdir, lambda network, splits: network,
+                       keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                       lambda log_dir: [keras.callbacks.TensorBoard(log_dir)])
 
 
 if __name__ == "__main__":
-    command.main(run)
+    command.main(prepare)

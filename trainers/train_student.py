@@ -8,15 +8,17 @@ Writes manifest.json, results.json, tensorboard/ and the trained network student
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import ml_collections
 
 import tf_l2t
 from tf_l2t.training import TaughtStudent, TaughtStudentSummaries
 from trainers import command
-from trainers.fit import fit_and_save
+from trainers.fit import prepare_fit
 
 
-def run(config: ml_collections.ConfigDict, workdir: str) -> None:
+def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
     if not config.compare.teacher:
         raise ValueError("set config.compare.teacher to the directory of an exported teacher.")
     teacher = tf_l2t.load_teacher(config.compare.teacher)
@@ -26,8 +28,8 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
                              refresh_every=config.features.refresh_every,
                              dev_sample_size=config.features.dev_sample_size)
 
-    fit_and_save(config, workdir, taught, None, lambda log_dir: [TaughtStudentSummaries(log_dir)])
+    return prepare_fit(config, workdir, taught, None, lambda log_dir: [TaughtStudentSummaries(log_dir)])
 
 
 if __name__ == "__main__":
-    command.main(run)
+    command.main(prepare)

@@ -8,6 +8,8 @@ Writes manifest.json, history.json, tensorboard/, figures/ and the SavedModel te
 from __future__ import annotations
 
 import math
+import pathlib
+from collections.abc import Callable
 
 import keras
 import ml_collections
@@ -18,13 +20,14 @@ from tf_l2t import plotting
 from tf_l2t.features import feature_names
 from tf_l2t.teachers import TEACHERS
 from tf_l2t.training import TeacherSummaries, TeacherTrainer
+from tf_l2t.training.rates import learning_rate
 from tf_l2t.training.workdir import check_workdir, create_workdir, write_json
 from trainers import command
 
 VERBOSE = flags.DEFINE_integer("verbose", 1, "1 for a progress bar, 0 for silence.")
 
 
-def run(config: ml_collections.ConfigDict, workdir: str) -> None:
+def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
     check_workdir(workdir)
     splits = command.load_splits(config)
     outer = config.teacher_training
@@ -38,29 +41,44 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
         batch_size=config.training.batch_size, student_optimizer=command.student_optimizer(config),
         refresh_every=config.features.refresh_every, dev_sample_size=config.features.dev_sample_size,
         seed=config.seed)
-    trainer.compile(keras.optimizers.Adam(command.learning_rate(outer.learning_rate, outer.decay, outer.steps),
+    trainer.compile(keras.optimizers.Adam(learning_rate(outer.learning_rate, outer.decay, outer.steps),
                                           epsilon=outer.epsilon),
                     objective=outer.objective, clip_norm=outer.clip_norm or None, rollouts=outer.rollouts,
                     hvp=outer.hvp, schedule=outer.schedule)
-    workdir = create_workdir(workdir, command.command_line(), command.plain(config), command.describe(splits))
-    history = trainer.fit(splits.train, splits.dev, outer.steps, validation_freq=outer.validation_freq,
-                          validation_rollouts=outer.validation_rollouts, verbose=VERBOSE.value,
-                          callbacks=[TeacherSummaries(workdir / "tensorboard")])
-    teacher_dir = tf_l2t.export_teacher(teacher, workdir / "teacher", summary={"data": dict(splits.about)})
-    # JSON has no NaN: a student that diverged shows as null.
-    write_json(workdir / "history.json", {name: [value if math.isfinite(value) else None for value in values]
-                                          for name, values in history.history.items()})
-    figures = workdir / "figures"
-    percent = [100 * value for value in history.history["dev_accuracy"]]
-    validated = history.history.get("val_accuracy")
-    validation = None
-    if validated:
-        steps = [e + 1 for e in history.epoch if (e + 1) % outer.validation_freq == 0 or e == history.epoch[-1]]
-        validation = (steps, [100 * value for value in validated])
-    curve = plotting.plot_teacher_curve([e + 1 for e in history.epoch], percent, figures / "teacher_curve.png",
-                                        validation)
-    print(f"teacher: {teacher_dir}\nTensorBoard: {workdir / 'tensorboard'}\ncurve: {curve}")
+    trainer.check_data(splits.train, splits.dev)
+    trainer.check_steps(outer.steps, outer.validation_freq, outer.validation_rollouts)
+    path = create_workdir(workdir, command.command_line(), command.plain(config), command.describe(splits))
+
+    def work() -> None:
+        history = keras.callbacks.History()
+        try:
+            trainer.fit(splits.train, splits.dev, outer.steps, validation_freq=outer.validation_freq,
+                        validation_rollouts=outer.validation_rollouts, verbose=VERBOSE.value,
+                        callbacks=[TeacherSummaries(path / "tensorboard"), history])
+        finally:  # a run that diverged, or was interrupted, keeps its best teacher and its history too
+            teacher_dir = tf_l2t.export_teacher(teacher, path / "teacher", num_steps=config.training.num_steps,
+                                                summary={"data": dict(splits.about)})
+            write_history(history.history, path)
+        curve = draw_curve(history, outer.validation_freq, path / "figures" / "teacher_curve.png")
+        print(f"teacher: {teacher_dir}\nTensorBoard: {path / 'tensorboard'}\ncurve: {curve}")
+
+    return work
+
+
+def write_history(history: dict[str, list[float]], path: pathlib.Path) -> None:
+    """As JSON, which has no NaN: a student that diverged shows as null."""
+    write_json(path / "history.json", {name: [value if math.isfinite(value) else None for value in values]
+                                       for name, values in history.items()})
+
+
+def draw_curve(history: keras.callbacks.History, validation_freq: int, path: pathlib.Path) -> pathlib.Path:
+    values = {name: [100 * value for value in history.history.get(name, [])]
+              for name in ("dev_accuracy", "val_accuracy")}
+    validated = [e + 1 for e in history.epoch
+                 if validation_freq and ((e + 1) % validation_freq == 0 or e == history.epoch[-1])]
+    return plotting.plot_teacher_curve([e + 1 for e in history.epoch], values["dev_accuracy"], path,
+                                       (validated, values["val_accuracy"]) if validated else None)
 
 
 if __name__ == "__main__":
-    command.main(run)
+    command.main(prepare)

@@ -146,8 +146,7 @@ def test_frozen_features_are_near_live_ones():
     np.testing.assert_allclose(frozen, float(norm), rtol=1e-7)
     # Here no accuracy on the dev sample changes within h, so all that is left is the difference's own error.
     np.testing.assert_allclose(live, float(norm), rtol=1e-7)
-    # Over a longer step some do, and the two part: here by 3 % at 0.01, where M itself has bent by 15 %
-    # (docs/engine.md has the table).
+    # Over a longer step some do, and the two part: by 3 % at 0.01, where M itself has bent by 15 % (docs/engine.md).
     far_frozen, far_live = slope(0.01, result.rollout.features), slope(0.01, None)
     assert 0.02 * abs(far_frozen) < abs(far_live - far_frozen) < 0.05 * abs(far_frozen)
     assert abs(far_frozen - float(norm)) > 0.1 * float(norm)

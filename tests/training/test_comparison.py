@@ -9,7 +9,7 @@ from tf_l2t.losses import cross_entropy
 from tf_l2t.objectives import accuracy
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.training import classification_problem
-from tf_l2t.training.comparison import REPORT_SEED, ROWS, Comparison, markdown_table, mean_std
+from tf_l2t.training.comparison import REPORT_SEED, ROWS, Comparison, RowResult, markdown_table, mean_std, verdicts
 from tf_l2t.training.student_runs import StudentRuns, Weights, folds
 
 
@@ -24,7 +24,7 @@ STUDENT = FunctionalStudent(tiny.plain)
 def runs(**options):
     options = {"num_steps": 20, "batch_size": 10, "momentum": 0.9, "evaluate_every": 6} | options
     return StudentRuns(STUDENT, SPLITS.train, SPLITS.dev, loss=lambda labels, logits, _: cross_entropy(labels, logits),
-                       coefficients_fn=lambda _: tf.zeros(()), **options)
+                       coefficients_fn=None, **options)
 
 
 def test_a_run_in_stretches_is_the_engines_run():
@@ -48,7 +48,7 @@ def test_another_rate_and_start_need_no_other_runs():
     still = train(9, 0.0, start=Weights(*slow.last))
     np.testing.assert_array_equal(still.last.params[0], slow.last.params[0])
     with pytest.raises(ValueError, match="decay"):
-        runs(decay="cosine")
+        runs(decay="step")
 
 
 def test_folds_partition():
@@ -102,6 +102,23 @@ def test_test_labels_choose_nothing():
     assert first.test_accuracy != second.test_accuracy
 
 
+def test_verdicts_say_what_the_rows_say():
+    rows = {"cross_entropy": 0.6, "train_tuned": 0.9, "taught": 0.8, "taught_tuned": 0.95}
+    results = [RowResult(row, ROWS[row].label, 0.1, None, [value], None) for row, value in rows.items()]
+    assert [s.split(": ")[-1] for s in verdicts(results)] == ["a factor of 2.00.", "5.00 against 10.00 % test error."]
+    assert "tuned beats" in verdicts(results)[1]
+    worse = [r._replace(test_accuracy=[0.85]) if r.row == "taught_tuned" else r for r in results]
+    assert "does not beat" in verdicts(worse)[1]
+    assert verdicts(results[:2]) == []
+
+
+def test_a_teacher_of_another_split_is_refused():
+    teacher = tiny.teacher()
+    teacher.note_training({"data": {"source": "arrays", "split_seed": 4}})
+    with pytest.raises(ValueError, match="another split"):
+        compare(teacher)
+
+
 def test_mean_std():
     assert mean_std([1.0, 3.0]) == pytest.approx((2.0, 2 ** 0.5))
     assert mean_std([5.0]) == (5.0, 0.0)
@@ -114,3 +131,7 @@ def test_bad_comparisons():
         compare(None).run(["taught"])
     with pytest.raises(ValueError, match="a value each"):
         compare(None, learning_rates=())
+    for options in ({"num_steps": 0}, {"tune_steps": 0}, {"decay": "step"}, {"num_folds": 1}, {"batch_size": 99},
+                    {"refresh_every": 0}):
+        with pytest.raises(ValueError, match="received"):
+            compare(None, **options)

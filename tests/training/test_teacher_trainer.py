@@ -228,7 +228,8 @@ def test_bad_data(train, dev, message):
         trainer().fit(train, dev, teacher_steps=1, verbose=0)
 
 
-@pytest.mark.parametrize("options", [{"objective": "accuracy"}, {"rollouts": 0}, {"clip_norm": 0}, {"hvp": "x"}, {"schedule": "x"},
+@pytest.mark.parametrize("options", [{"objective": "accuracy"}, {"rollouts": 0}, {"clip_norm": 0},
+                                     {"hvp": "x"}, {"schedule": "x"},
                                      {"optimizer": "adam"}])
 def test_bad_options(options):
     with pytest.raises(ValueError, match="must be"):

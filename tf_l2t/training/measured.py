@@ -13,6 +13,21 @@ from tf_l2t.training.workdir import environment, write_json
 KEY = ("setting", "student", "loss")
 
 
+def read(path: str | pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of a file of measured figures; none if there is no file.
+
+    Raises:
+      ValueError: if the file is of another kind.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        return []
+    try:
+        return json.loads(path.read_text())["rows"]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ValueError(f"{str(path)!r} is no file of measured figures: {error!r}.") from error
+
+
 def record(path: str | pathlib.Path, rows: list[dict[str, Any]]) -> None:
     """Adds `rows` to the file, in the place of rows with the same setting, student and loss.
 
@@ -22,12 +37,7 @@ def record(path: str | pathlib.Path, rows: list[dict[str, Any]]) -> None:
       ValueError: if the file exists and is no file of measured figures.
     """
     path = pathlib.Path(path)
-    kept: list[dict[str, Any]] = []
-    if path.exists():
-        try:
-            kept = json.loads(path.read_text())["rows"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{str(path)!r} is no file of measured figures: {error!r}.") from error
+    kept = read(path)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     new = [{**row, "date": today} for row in rows]
     replaced = {tuple(row[k] for k in KEY) for row in new}

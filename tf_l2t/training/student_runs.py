@@ -9,12 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from tf_l2t.data import ArrayPair
-from tf_l2t.hypergradient import advance, initial_state, sgd
+from tf_l2t.hypergradient import StatusFeatures, advance, initial_state, sgd
 from tf_l2t.objectives import accuracy
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.training.problem import PerExampleLoss, classification_problem
-
-DECAYS = ("linear", "constant")
+from tf_l2t.training.rates import learning_rate
 
 
 class Weights(NamedTuple):
@@ -48,19 +47,17 @@ class StudentRuns:
       train: what they are trained on.
       dev: what they are evaluated on, and what the status features look at.
       loss: (labels, logits, coefficients) -> [batch].
-      coefficients_fn: a teacher, or any function of s_t for losses without coefficients.
+      coefficients_fn: a teacher; None for a fixed loss, which gets 0 and costs no look at the status.
       num_steps, batch_size, momentum: of the student's SGD.
-      decay: "linear" (the rate falls to 0 over num_steps) or "constant".
+      decay: of the rate over num_steps, as `tf_l2t.training.rates.learning_rate`.
       refresh_every, dev_sample_size: of the status features.
       evaluate_every: steps between two looks at the dev accuracy; 0 for the end only.
     """
 
     def __init__(self, student: FunctionalStudent, train: ArrayPair, dev: ArrayPair, *, loss: PerExampleLoss,
-                 coefficients_fn: Callable[[tf.Tensor], tf.Tensor], num_steps: int, batch_size: int, momentum: float,
-                 decay: str = "linear", refresh_every: int = 20, dev_sample_size: int | None = 500,
+                 coefficients_fn: Callable[[tf.Tensor], tf.Tensor] | None, num_steps: int, batch_size: int,
+                 momentum: float, decay: str = "linear", refresh_every: int = 20, dev_sample_size: int | None = 500,
                  evaluate_every: int = 0):
-        if decay not in DECAYS:
-            raise ValueError(f"decay must be one of {DECAYS}; received {decay!r}.")
         self._student = student
         self._dev = dev
         # A variable, so that another rate needs no other graph.
@@ -69,13 +66,15 @@ class StudentRuns:
             student, train, dev, loss=loss, objective=accuracy,
             optimizer=sgd(self._schedule(decay, num_steps), momentum), num_steps=num_steps,
             batch_size=min(batch_size, train.size), refresh_every=refresh_every, dev_sample_size=dev_sample_size)
-        self._advance = advance(self._problem, coefficients_fn)
+        if coefficients_fn is None:
+            self._problem = self._problem._replace(features=StatusFeatures(
+                lambda: (), lambda state: (tf.zeros(()), ()), lambda status, metrics: ()))
+        self._advance = advance(self._problem, coefficients_fn or tf.identity)
         self._stops = [*range(evaluate_every, num_steps, evaluate_every), num_steps] if evaluate_every else [num_steps]
 
     def _schedule(self, decay: str, num_steps: int) -> Callable[[tf.Tensor], tf.Tensor]:
-        if decay == "constant":
-            return lambda step: self._rate + 0.0
-        return lambda step: self._rate * (1 - tf.cast(step, tf.float32) / num_steps)
+        shape = learning_rate(1.0, decay, num_steps)
+        return lambda step: self._rate * (shape(step) if callable(shape) else shape)
 
     def __call__(self, seed: int, learning_rate: float, start: Weights | None = None) -> StudentRun:
         """Trains one student; `seed` draws its batches and, without `start`, its initial weights."""

@@ -153,15 +153,8 @@ class TeacherTrainer:
           ValueError: for data that does not fit, or a trainer that is not compiled.
           TeacherDivergedError: after three steps in a row without a finite gradient.
         """
-        if self.optimizer is None:
-            raise ValueError("call compile(optimizer=...) before fit.")
-        if teacher_steps < 1 or validation_freq < 0 or validation_rollouts < 1:
-            raise ValueError("teacher_steps and validation_rollouts must be at least 1 and validation_freq at least 0; "
-                             f"received {teacher_steps!r}, {validation_rollouts!r}, {validation_freq!r}.")
-        if teacher_steps * self._rollouts > SEEDS_PER_TRAINING:
-            raise ValueError(f"teacher_steps · rollouts must be at most {SEEDS_PER_TRAINING:,}; received "
-                             f"{teacher_steps * self._rollouts:,}.")
-        train, dev = self._checked(train, "train"), check_dev(self._checked(dev, "dev"))
+        self.check_steps(teacher_steps, validation_freq, validation_rollouts)
+        train, dev = self.check_data(train, dev)
         held_out = dev if validation_data is None else check_dev(self._checked(validation_data, "validation_data"))
         problem = classification_problem(self._student, train, dev, objective=self._objective, **self._options)
         gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients",), **self._engine)
@@ -215,6 +208,25 @@ class TeacherTrainer:
                                     "dropped": dropped, **validated})
         return history
 
+    def check_steps(self, teacher_steps: int, validation_freq: int = 5, validation_rollouts: int = 2) -> None:
+        """Raises the ValueErrors of `fit` about its numbers, and about a trainer that is not compiled."""
+        if self.optimizer is None:
+            raise ValueError("call compile(optimizer=...) before fit.")
+        if teacher_steps < 1 or validation_freq < 0 or validation_rollouts < 1:
+            raise ValueError("teacher_steps and validation_rollouts must be at least 1 and validation_freq at least 0; "
+                             f"received {teacher_steps!r}, {validation_rollouts!r}, {validation_freq!r}.")
+        if teacher_steps * self._rollouts > SEEDS_PER_TRAINING:
+            raise ValueError(f"teacher_steps · rollouts must be at most {SEEDS_PER_TRAINING:,}; received "
+                             f"{teacher_steps * self._rollouts:,}.")
+
+    def check_data(self, train: Any, dev: Any) -> tuple[ArrayPair, ArrayPair]:
+        """`train` and `dev` as `fit` takes them; raises its ValueErrors about data."""
+        train, dev = self._checked(train, "train"), check_dev(self._checked(dev, "dev"))
+        if self._options["batch_size"] > train.size:
+            raise ValueError(f"batch_size must be at most the {train.size} train examples; received "
+                             f"{self._options['batch_size']!r}.")
+        return train, dev
+
     def check(self, train: Any, dev: Any, num_steps: int | None = None, **kwargs: Any) -> CheckReport:
         """`tf_l2t.hypergradient.check_hypergradient` for this student, loss, optimizer and data, in float64.
 
@@ -235,7 +247,7 @@ class TeacherTrainer:
     def _checked(self, data: Any, what: str) -> ArrayPair:
         if not isinstance(data, tuple | list) or len(data) != 2:
             raise ValueError(f"{what} must be a pair (x, y) of arrays; received {type(data).__name__}.")
-        pair = check_pair(*data, self._student.num_classes, what)
+        pair = check_pair(data[0], data[1], self._student.num_classes, what)
         expected = tuple(self._student.model.input_shape[1:])
         if any(want is not None and want != got for want, got in zip(expected, pair.x.shape[1:], strict=False)) \
                 or len(expected) != pair.x.ndim - 1:
