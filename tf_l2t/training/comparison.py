@@ -222,8 +222,9 @@ def verdicts(results: Sequence[RowResult]) -> list[str]:
     rivals = {row: error for row, error in errors.items() if ROWS[row].loss != "taught"}
     sentences = []
     if "taught" in errors and "cross_entropy" in errors:
+        factor = errors["cross_entropy"] / max(errors["taught"], 1e-9)
         sentences.append(f"taught on train: {errors['taught']:.2f} % test error, {errors['cross_entropy']:.2f} % by "
-                         f"cross entropy on train: a factor of {errors['cross_entropy'] / max(errors['taught'], 1e-9):.2f}.")
+                         f"cross entropy on train: a factor of {factor:.2f}.")
     if "taught_tuned" in errors and rivals:
         best = min(rivals, key=rivals.__getitem__)
         verb = "beats" if errors["taught_tuned"] < rivals[best] else "does not beat"
