@@ -94,7 +94,7 @@ def test_nothing_is_overwritten(exported, tmp_path):
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     tf_l2t.export_teacher(teacher, path, overwrite=True)
     (path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="notes.txt"):
+    with pytest.raises(ValueError, match=r"notes\.txt"):
         tf_l2t.export_teacher(teacher, path, overwrite=True)
     assert (path / "notes.txt").read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "teacher"]  # no staging directory is left
