@@ -86,7 +86,7 @@ BAD = {
     "decay": (["--config.teacher_training.decay=step"], "decay must be one of"),
     "extra argument": (["extra"], "unexpected arguments"),
     "mode": (["--config.teacher_training.hvp=x"], "forward_over_reverse"),
-    "steps": (["--config.teacher_training.steps=0"], "teacher_steps"),
+    "steps": (["--config.teacher_training.steps=0"], "number of steps must be at least 1"),
     "batch": (["--config.training.batch_size=9999"], "3500 train examples"),
 }
 

@@ -282,7 +282,7 @@ def objective_of(problem: Problem, teacher: TeacherLike) -> Callable[..., tf.Ten
     """
     plan = every_k(problem.num_steps)
 
-    def run(theta: Tensors, state: StudentState, seed: tf.Tensor, features: tf.Tensor | None = None) -> tf.Tensor:
+    def run(theta: Tensors, state: StudentState, seed: tf.Tensor, features: tf.Tensor | None) -> tf.Tensor:
         forward, _ = _forward(problem, lambda s: teacher.apply(theta, s), state, seed, plan, (), features, False)
         final = forward.final_state
         return problem.objective_fn(final.params, final.non_trainable)
@@ -291,7 +291,7 @@ def objective_of(problem: Problem, teacher: TeacherLike) -> Callable[..., tf.Ten
 
     def call(theta: Tensors, state: StudentState, seed: int | tf.Tensor, features: tf.Tensor | None = None) -> Any:
         arguments = (tuple(theta), state, tf.convert_to_tensor(seed, tf.int64))
-        return live(*arguments) if features is None else replayed(*arguments, features)
+        return live(*arguments, None) if features is None else replayed(*arguments, features)
 
     return call
 
