@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import ml_collections
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from tf_l2t.data import Splits, fingerprint, mnist, mnist_5k, shift_labels
@@ -29,6 +29,8 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
     flags.mark_flags_as_required(["config", "workdir"])
 
     def run(argv: list[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # TensorFlow's notes on every file it saves help nobody here
         if len(argv) > 1:
             fail(f"unexpected arguments {argv[1:]}; options begin with --.")
         try:

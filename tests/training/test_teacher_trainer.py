@@ -200,6 +200,19 @@ def test_early_stopping_stops():
     assert made.teacher.training["teacher_steps"] == 2
 
 
+def test_a_teacher_that_is_stopped_between_validations_is_validated_then():
+    class StopAfter(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 6
+
+    made = trainer(rollouts=2)
+    start = made.get_weights()
+    history = made.fit(noisy_train(), DEV, teacher_steps=50, validation_freq=50, verbose=0, callbacks=[StopAfter()])
+    assert "val_objective" not in history.history
+    assert made.teacher.training["val_objective"] > history.params["initial_val_objective"]
+    assert not np.array_equal(made.get_weights()[0], start[0])
+
+
 def test_the_progress_bar(capsys):
     trainer().fit(noisy_train(), DEV, teacher_steps=2, validation_freq=0)
     out = capsys.readouterr().out

@@ -144,8 +144,8 @@ class TeacherTrainer:
           verbose: 1 for a progress bar, 0 for silence.
 
         Returns:
-          A Keras `History`; per teacher step `objective` (M, mean over rollouts), `dev_accuracy`, `gradient_norm`
-          (of the mean dθ before clipping), `adjoint_norm` (‖dω_0‖), `dropped` (steps so far without a finite
+          A Keras `History`; per teacher step the means over rollouts of `objective` (M), `dev_accuracy`,
+          `gradient_norm` (‖dθ‖ before clipping) and `adjoint_norm` (‖dω_0‖); `dropped` (steps so far without a finite
           gradient), `dropped_rollouts` (rollouts so far without one; the other rollouts of a step still count),
           `seconds`; at validations `val_objective` and `val_accuracy`.
 
@@ -199,11 +199,15 @@ class TeacherTrainer:
                     "Lower the student's or the teacher's learning rate, shorten num_steps, or use the stable loss. "
                     f"The teacher is left at its {'best' if validation_freq else 'last'} weights.")
             if self.stop_training:
+                if validation_freq and "val_objective" not in logs:
+                    value = self._validate(run_fn, validate, problem, validation_rollouts)[0]
+                    if value > best_value:
+                        best_value, best_theta = value, self.get_weights()
                 break
         if validation_freq:
             self.set_weights(best_theta)
         calls.on_train_end()
-        validated = {"val_objective": best_value} if validation_freq else {}
+        validated = {"val_objective": best_value} if validation_freq and np.isfinite(best_value) else {}
         self.teacher.note_training({"num_steps": self.num_steps, "teacher_steps": len(history.epoch),
                                     "dropped": dropped, **validated})
         return history
