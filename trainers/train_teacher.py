@@ -55,7 +55,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
             trainer.fit(splits.train, splits.dev, outer.steps, validation_freq=outer.validation_freq,
                         validation_rollouts=outer.validation_rollouts, verbose=VERBOSE.value,
                         callbacks=[TeacherSummaries(path / "tensorboard"), history])
-        finally:  # a run that diverged, or was interrupted, keeps its best teacher and its history too
+        finally:  # a run that diverged keeps its best teacher, one that was interrupted its newest
             teacher_dir = tf_l2t.export_teacher(teacher, path / "teacher", num_steps=config.training.num_steps,
                                                 summary={"data": dict(splits.about)})
             write_history(history.history, path)

@@ -116,7 +116,7 @@ def test_the_loss_is_the_taught_one_with_sample_weights_and_regularisers():
 
 def test_labels_as_a_column_are_the_same():
     first, second = taught(tiny.plain), taught(tiny.plain)
-    first.fit(TRAIN.x, TRAIN.y, batch_size=24, verbose=0, shuffle=False)
+    first.fit(TRAIN.x, TRAIN.y, 24, verbose=0, shuffle=False)
     second.fit(TRAIN.x, TRAIN.y[:, None], batch_size=24, verbose=0, shuffle=False)
     for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)

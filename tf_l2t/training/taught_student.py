@@ -90,7 +90,7 @@ class TaughtStudent(keras.Model):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         return self.student(inputs, training=training)
 
-    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.fit`; arrays are checked before any work.
 
         Raises:
@@ -101,7 +101,7 @@ class TaughtStudent(keras.Model):
             raise ValueError("the teacher sets the loss of a TaughtStudent: call compile without one.")
         if isinstance(x, np.ndarray) and y is not None:
             check_pair(x, y, self._coefficients.shape[0], "the training data")
-        return super().fit(x, y, **kwargs)
+        return super().fit(x, y, *args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         refresh = tf.equal(self._step.value % self.refresh_every, 0)
