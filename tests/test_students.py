@@ -31,7 +31,7 @@ def test_students_take_other_classes_and_sizes(name):
 def test_apply_equals_the_model_and_changes_nothing():
     student = FunctionalStudent(tiny.dense_batchnorm)
     params, non_trainable = student.init(3)
-    model = student.load(student.new_model(0), params, non_trainable)
+    model = student.new_model(3)
     x = tiny.arrays(8).x.astype(np.float32)
     for training in (False, True):
         logits, after, penalty = student.apply(params, non_trainable, x, training=training)

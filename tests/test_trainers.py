@@ -110,6 +110,9 @@ def test_bad_directories(teacher_run, tmp_path):
     other = run("compare", tmp_path / "run", *SMALL, "--config.data.split_seed=1",
                 f"--config.compare.teacher={teacher_run[0] / 'teacher'}")
     assert other.returncode == 2 and "another split" in other.stderr
+    student = run("train_student", tmp_path / "run", *SMALL, "--config.data.split_seed=1",
+                  f"--config.compare.teacher={teacher_run[0] / 'teacher'}")
+    assert student.returncode == 2 and "another split" in student.stderr
     (tmp_path / "text.json").write_text("[]")
     measured = run("compare", tmp_path / "run", "--measured", str(tmp_path / "text.json"),
                    "--config.compare.setting=x")

@@ -14,6 +14,7 @@ import ml_collections
 
 import tf_l2t
 from tf_l2t.training import TaughtStudent, TaughtStudentSummaries
+from tf_l2t.training.comparison import check_same_split
 from trainers import command
 from trainers.fit import prepare_fit
 
@@ -24,6 +25,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
     teacher = tf_l2t.load_teacher(config.compare.teacher)
 
     def taught(network, splits):
+        check_same_split(teacher, splits)
         return TaughtStudent(network, teacher, splits.dev, config.training.num_steps,
                              refresh_every=config.features.refresh_every,
                              dev_sample_size=config.features.dev_sample_size)

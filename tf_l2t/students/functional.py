@@ -29,7 +29,7 @@ def _building(seed: int, dtype: str | None) -> Iterator[None]:
 
 
 class FunctionalStudent:
-    """Any Keras classifier as pure functions.
+    """A Functional or Sequential Keras classifier as pure functions.
 
     Args:
       student_fn: builds and returns a new `keras.Model` with logits [batch, classes] as its output. It is called
@@ -58,7 +58,7 @@ class FunctionalStudent:
         """(params, non_trainable) of a new student, initialised by `seed`.
 
         Raises:
-          ValueError: if `student_fn` built a model of other shapes than the first time.
+          ValueError: if `student_fn` built a model of other shapes than the first time, or no new one.
         """
         model = self.new_model(seed)
         if model is self.model:
@@ -87,14 +87,6 @@ class FunctionalStudent:
     def _count(self, params: Tensors, non_trainable: Tensors, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         logits = self.apply(params, non_trainable, x, training=False)[0]
         return tf.reduce_sum(tf.cast(tf.argmax(logits, -1, output_type=y.dtype) == y, tf.int32))
-
-    def load(self, model: keras.Model, params: Tensors, non_trainable: Tensors) -> keras.Model:
-        """Assigns the weights to `model`, and returns it."""
-        for variable, value in zip(model.trainable_variables, params, strict=True):
-            variable.assign(value)
-        for variable, value in zip(model.non_trainable_variables, non_trainable, strict=True):
-            variable.assign(value)
-        return model
 
 
 def check_classifier(model: keras.Model) -> int:

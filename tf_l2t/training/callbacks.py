@@ -34,7 +34,21 @@ class TeacherProgress(keras.callbacks.Callback):
         self._bar.update(self._done, finalize=True)
 
 
-class TeacherSummaries(keras.callbacks.Callback):
+class _Summaries(keras.callbacks.Callback):
+    """An event file that is open while a run lasts."""
+
+    def __init__(self, log_dir: str | pathlib.Path):
+        super().__init__()
+        self._log_dir = str(log_dir)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._writer = tf.summary.create_file_writer(self._log_dir)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._writer.close()
+
+
+class TeacherSummaries(_Summaries):
     """TensorBoard event files of a `TeacherTrainer`'s run.
 
     Per teacher step: the scalars `teacher/…` of the history. Every `images_every` steps: Φ_t of the last rollout at
@@ -46,12 +60,8 @@ class TeacherSummaries(keras.callbacks.Callback):
     """
 
     def __init__(self, log_dir: str | pathlib.Path, images_every: int = 10):
-        super().__init__()
-        self._log_dir = str(log_dir)
+        super().__init__(log_dir)
         self._images_every = images_every
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._writer = tf.summary.create_file_writer(self._log_dir)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         with self._writer.as_default(step=epoch):
@@ -64,11 +74,8 @@ class TeacherSummaries(keras.callbacks.Callback):
                     write_coefficients(f"coefficients/{name}", matrices[index].numpy())
         self._writer.flush()
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self._writer.close()
 
-
-class TaughtStudentSummaries(keras.callbacks.Callback):
+class TaughtStudentSummaries(_Summaries):
     """TensorBoard event files of a `TaughtStudent`'s run.
 
     Every `every` batches: the running train accuracy, and Φ_t as a heat-map image and a histogram; after every epoch,
@@ -80,12 +87,11 @@ class TaughtStudentSummaries(keras.callbacks.Callback):
     """
 
     def __init__(self, log_dir: str | pathlib.Path, every: int = 100):
-        super().__init__()
-        self._log_dir = str(log_dir)
+        super().__init__(log_dir)
         self._every = every
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._writer = tf.summary.create_file_writer(self._log_dir)
+        super().on_train_begin(logs)
         self._next = self.model.step
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -101,9 +107,6 @@ class TaughtStudentSummaries(keras.callbacks.Callback):
             for name, value in (logs or {}).items():
                 tf.summary.scalar(f"student/{name}", value)
         self._writer.flush()
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self._writer.close()
 
 
 def write_coefficients(name: str, coefficients: np.ndarray) -> None:

@@ -18,7 +18,7 @@ from tf_l2t.teachers import Teacher
 
 @keras.saving.register_keras_serializable(package="tf_l2t")
 class TaughtStudent(keras.Model):
-    """Any Keras classifier, trained by a teacher's loss through ordinary `compile`, `fit`, `evaluate`, `save`.
+    """A Keras classifier trained by a teacher's loss, through ordinary `compile`, `fit`, `evaluate`, `save`.
 
         student = TaughtStudent(model, teacher, dev_data=(x_dev, y_dev), num_steps=1100)
         student.compile(optimizer=keras.optimizers.SGD(0.01, momentum=0.9), metrics=["accuracy"])
@@ -30,7 +30,7 @@ class TaughtStudent(keras.Model):
     goes on training after `keras.models.load_model`. The trained network itself is `student.student`.
 
     Args:
-      student: a built Keras model with logits as its output. It is trained in place.
+      student: a built Functional or Sequential model with logits as its output. It is trained in place.
       teacher: a `Teacher`, such as `tf_l2t.load_teacher` returns. Its weights are copied.
       dev_data: (x, y), clean examples that the status is measured on; `validation_data` never feeds it.
       num_steps: T, the number of steps over which t/T runs from 0 to 1.
