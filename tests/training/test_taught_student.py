@@ -92,11 +92,11 @@ def test_save_load_predict_and_go_on(tmp_path):
 
 def test_fit_learns_and_keras_features_work(tmp_path):
     model = taught(tiny.plain)
-    model.compile(optimizer=keras.optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"], steps_per_execution=4)
-    history = model.fit(TRAIN.x, TRAIN.y, validation_data=tuple(DEV), batch_size=8, epochs=30, verbose=0,
-                        callbacks=[keras.callbacks.EarlyStopping("accuracy", patience=30),
+    model.compile(optimizer=keras.optimizers.SGD(0.02, momentum=0.9), metrics=["accuracy"], steps_per_execution=4)
+    history = model.fit(TRAIN.x, TRAIN.y, validation_data=tuple(DEV), batch_size=8, epochs=40, verbose=0,
+                        callbacks=[keras.callbacks.EarlyStopping("accuracy", patience=40),
                                    keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"))])
-    assert history.history["accuracy"][-1] > 0.9 > history.history["accuracy"][0]
+    assert max(history.history["accuracy"]) > 0.9 > 0.5 > history.history["accuracy"][0]
     assert set(history.history) == {"accuracy", "loss", "val_accuracy", "val_loss"}
     np.testing.assert_allclose(keras.models.load_model(tmp_path / "best.keras").predict(DEV.x, verbose=0),
                                model.student.predict(DEV.x, verbose=0), rtol=1e-5)
