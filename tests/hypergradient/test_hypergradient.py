@@ -21,8 +21,8 @@ from tf_l2t.hypergradient import (
     rollout,
     sgd,
 )
+from tf_l2t.hypergradient import segment as segment_module
 from tf_l2t.hypergradient import step as step_module
-from tf_l2t.hypergradient import unroll as unroll_module
 from tf_l2t.students import lenet, mlp
 from tf_l2t.teachers import AttentionTeacher
 
@@ -41,7 +41,7 @@ OPTIMIZERS = {
 def test_every_optimizer_mode_and_schedule(optimizer):
     problem, state = tiny.problem(tiny.dense_batchnorm, OPTIMIZERS[optimizer])
     report = check_hypergradient(problem, tiny.teacher(), state, 3, tolerance=1e-5, agreement=1e-10)
-    assert len(report.rows) == 3 + 2 + 3
+    assert len(report.rows) == 3 + 2 + 5
     assert report.passed, str(report)
 
 
@@ -61,7 +61,7 @@ def test_the_papers_loss_and_an_odd_schedule():
 @pytest.mark.parametrize("student", ["dense_batchnorm", "conv_batchnorm", "layernorm", "groupnorm"])
 def test_stock_moments_would_be_wrong_and_differences_tell(student, monkeypatch):
     """Without the repair both modes agree and the differences do not: what the check exists to find."""
-    for module in (step_module, unroll_module):
+    for module in (step_module, segment_module):
         monkeypatch.setattr(module, "exact_moments", contextlib.nullcontext)
     problem, state = tiny.problem(tiny.STUDENTS[student], num_steps=12)
     report = check_hypergradient(problem, tiny.teacher(), state, 4, schedules=("every_k",))

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from tf_l2t.hypergradient.moments import exact_moments
+from tf_l2t.hypergradient.rules import HVP_MODES
 from tf_l2t.hypergradient.state import Problem, StudentState, Tensors
-from tf_l2t.hypergradient.step import HVP_MODES, Adjoint, inner_step, split_floats, step_adjoint
+from tf_l2t.hypergradient.step import Adjoint, inner_step, split_floats, step_adjoint
 from tf_l2t.hypergradient.unroll import TeacherLike, hypergradient, objective_of, rollout
 
 
@@ -48,7 +49,7 @@ class CheckReport(NamedTuple):
 def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentState, seed: int = 0, *,
                         num_directions: int = 3, epsilon: float = 1e-4, tolerance: float = 1e-5,
                         agreement: float = 1e-10, hvp_modes: tuple[str, ...] = HVP_MODES,
-                        schedules: tuple[str | int, ...] = ("store_all", "every_k"),
+                        schedules: tuple[str | int, ...] = ("store_all", "every_k"), jit: str | bool = False,
                         verbose: bool = True) -> CheckReport:
     """Checks dM/dθ of a float64 problem and prints a report.
 
@@ -58,7 +59,7 @@ def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentSt
        difference (8 (M(h) − M(−h)) − (M(2h) − M(−2h))) / 12h with the recorded s_t replayed, as equation (5) holds
        them fixed. The error is relative to the larger of the difference and ‖dM/dθ‖ / √(number of θ).
     2. Adjoint dot product. For the student's last step S and random u, w: ⟨w, S'(x) u⟩, by forward-mode
-       differentiation of the step itself, against ⟨S'(x)ᵀ w, u⟩ by `step_adjoint`, in every HVP mode.
+       differentiation of the step itself, against ⟨S'(x)ᵀ w, u⟩ by `step_adjoint`, in every mode that sweeps by steps.
     3. Agreement: ‖g − g₀‖ / ‖g₀‖ between all HVP modes and schedules.
 
     Use smooth activations: a kink inside ±2h spoils differences, not gradients.
@@ -72,6 +73,7 @@ def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentSt
       epsilon: h.
       tolerance: for kinds 1 and 2 (the latter at a tenth of it).
       agreement: for kind 3.
+      jit: whether the hypergradients, not the differences, run by XLA; False saves the time to compile.
       verbose: print the report.
 
     Returns:
@@ -86,11 +88,15 @@ def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentSt
                          'Build the problem with dtype="float64".')
     rng = np.random.default_rng(seed)
     theta = tuple(tf.cast(v, tf.float64) for v in teacher.trainable_variables)
-    results = {(mode, schedule): hypergradient(problem, teacher, hvp=mode, schedule=schedule)(state, seed, theta)
-               for mode, schedule in itertools.product(hvp_modes, schedules)}
+    results = {}
+    for mode, schedule in itertools.product(hvp_modes, schedules):
+        function = hypergradient(problem, teacher, hvp=mode, schedule=schedule, jit=jit)
+        results[mode, schedule] = function(state, seed, theta)
     (name0, first), *others = results.items()
     rows = _difference_rows(problem, teacher, theta, state, seed, first, rng, num_directions, epsilon, tolerance)
     for mode in hvp_modes:
+        if mode == "saved_residuals":
+            continue  # it has no step of its own
         rows.append(_dot_product_row(problem, teacher, theta, state, seed, mode, rng, tolerance / 10))
     norm = _norm(first.gradient)
     for name, other in others:

@@ -19,13 +19,14 @@ class InnerOptimizer(NamedTuple):
       init: params -> slots.
       update: (grads, slots, params, step) -> (params, slots), the values after the step; `step` is the number of
         updates made before. It must be differentiable in its first three arguments.
-      linear_in_grads: whether the derivatives of `update` do not depend on the value of `grads` (true of SGD and
-        its momentum forms). The reverse sweep then saves one gradient of the loss per step.
+      linear: whether `update` is affine in (grads, slots, params), so that its derivatives need none of their values
+        (true of SGD and its momentum forms). The reverse sweep then saves one gradient of the loss per step, and the
+        slots of every state that it keeps.
     """
 
     init: Callable[[Tensors], Slots]
     update: Callable[[Tensors, Slots, Tensors, tf.Tensor], tuple[Tensors, Slots]]
-    linear_in_grads: bool = False
+    linear: bool = False
 
 
 def sgd(learning_rate: LearningRate, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0,
@@ -81,4 +82,4 @@ def sgd(learning_rate: LearningRate, momentum: float = 0.0, nesterov: bool = Fal
             new_params.append(param + delta)
         return tuple(new_params), (tuple(new_velocity),) if momentum else ()
 
-    return InnerOptimizer(init, update, linear_in_grads=True)
+    return InnerOptimizer(init, update, linear=True)

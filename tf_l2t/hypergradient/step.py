@@ -91,7 +91,7 @@ def step_adjoint(problem: Problem, state: StudentState, batch: Any, coefficients
       Cost: one gradient of the loss and its derivative, 2 to 3 gradients in time; memory of one step.
     """
     slots_flat = tf.nest.flatten(state.slots)
-    if problem.optimizer.linear_in_grads:
+    if problem.optimizer.linear:
         grads = tuple(tf.zeros_like(p) for p in state.params)
     else:
         _, grads = loss_and_gradient(problem, state.params, state.non_trainable, batch, coefficients)
@@ -151,6 +151,3 @@ def _reverse_over_reverse(problem, params, floats, merge, batch, coefficients, p
             new_floats, _ = split_floats(output.non_trainable)
             target = target + tf.cast(_dot(new_floats, adjoint_floats), target.dtype)
     return _dense(outer.gradient(target, primals, unconnected_gradients=_ZERO))
-
-
-HVP_MODES = ("forward_over_reverse", "reverse_over_reverse")

@@ -1,0 +1,91 @@
+"""What is compiled once, and whether by XLA."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tf_l2t.hypergradient.moments import exact_moments
+from tf_l2t.hypergradient.rules import Apply
+from tf_l2t.hypergradient.state import Problem, StudentState, Tensors
+from tf_l2t.hypergradient.step import inner_step
+
+Make = Callable[[bool, Tensors, StudentState, dict[str, Any]], Callable[..., Any]]
+
+
+def compiled(function: Callable[..., Any], jit: bool) -> Callable[..., Any]:
+    """`function` as one call of a graph, by XLA or not."""
+    return tf.function(function, autograph=False, jit_compile=True if jit else None)
+
+
+def compile_once(problem: Problem, apply: Apply, jit: str | bool, make: Make) -> Callable[..., Any]:
+    """A function (theta, state, seed, …) traced at its first call and never again.
+
+    Other shapes or dtypes later are an error.
+
+    Args:
+      problem: whose step is looked at.
+      apply: (theta, s_t) -> Φ_t.
+      jit: True, False, or "auto": XLA unless the step has a convolution on a CPU, whose backward passes it makes
+        tens of times slower, or turns out to be beyond XLA.
+      make: (jit, theta, state, record of a step) -> the function to trace; of all tensors, shapes and dtypes count.
+
+    Raises:
+      ValueError: for another `jit`.
+    """
+    if jit not in ("auto", True, False):
+        raise ValueError(f'jit must be True, False or "auto"; received {jit!r}.')
+    traced = None
+
+    def call(theta: Tensors, state: StudentState, seed: tf.Tensor, *rest: Any) -> Any:
+        nonlocal traced
+        arguments = (theta, state, seed, *rest)
+        if traced is not None:
+            return traced(*arguments)
+        step = trace_step(problem, apply, theta, state, seed)
+
+        def trace(by_xla: bool) -> Callable[..., Any]:
+            function = make(by_xla, theta, state, step.structured_outputs)
+            return tf.function(function, autograph=False).get_concrete_function(*arguments)
+
+        by_xla = suits_xla(step) if jit == "auto" else bool(jit)
+        function = trace(by_xla)
+        try:
+            result = function(*arguments)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+            if not by_xla or jit is True:
+                raise
+            function = trace(False)
+            result = function(*arguments)  # raises again if XLA was not the reason
+            warnings.warn("the student's step runs without XLA, which cannot compile it (jit=False says so at once): "
+                          f"{str(error).splitlines()[0]}", stacklevel=3)
+        traced = function
+        return result
+
+    return call
+
+
+def trace_step(problem: Problem, apply: Apply, theta: Tensors, state: StudentState, seed: tf.Tensor) -> Any:
+    """A student step as a concrete function that is never run: its ops, and the shapes of its record."""
+    def step(theta, state, seed):
+        batch = problem.batch_fn(seed, state.step)
+        with exact_moments():
+            features, _ = problem.features.features_fn(state)
+        coefficients = apply(theta, features)
+        _, output = inner_step(problem, state, batch, coefficients)
+        return {"batch": batch, "features": features, "coefficients": coefficients, "loss": output.loss,
+                "metrics": output.metrics}
+
+    return tf.function(step, autograph=False).get_concrete_function(theta, state, seed)
+
+
+def suits_xla(step: Any) -> bool:
+    """Whether XLA is worth while: not for convolutions on a CPU."""
+    if tf.config.list_logical_devices("GPU"):
+        return True
+    graph = step.graph.as_graph_def()
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    return not any("Conv" in node.op for node in nodes)

@@ -1,0 +1,94 @@
+"""What a sweep needs of memory and of work, known before it runs; the choice of mode and plan within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tf_l2t.hypergradient.rules import Rule, snapshot
+from tf_l2t.hypergradient.schedules import Plan, cheapest_plan, plan_bytes
+from tf_l2t.hypergradient.state import StudentState
+
+# Work of a step's adjoint in student steps, as measured on the MLP (docs/benchmarks.md): the order is what counts.
+ADJOINT_WORK = {"saved_residuals": 1.2, "reverse_over_reverse": 1.7, "forward_over_reverse": 2.2}
+# Graphs, compiled code and buffers of TensorFlow's own, beyond the process's size before the first call.
+OVERHEAD = 60_000_000
+AMPLE = 1_000_000_000
+
+
+class Choice(NamedTuple):
+    """How a hypergradient is computed, and what that is predicted to take.
+
+    Attributes:
+      hvp, plan, jit: the mode, the schedule, and whether XLA compiles the steps.
+      snapshot_bytes: of one snapshot.
+      step_bytes: kept for each step of the segment being swept.
+      peak_bytes: predicted most memory beyond that of the process before the first call.
+      extra_work: student steps run again, as a fraction of T.
+    """
+
+    hvp: str
+    plan: Plan
+    jit: bool
+    snapshot_bytes: int
+    step_bytes: int
+    peak_bytes: int
+    extra_work: float
+
+    def __str__(self) -> str:
+        return (f"{self.hvp}, {self.plan.num_segments} segments of {self.plan.segment_length} steps, "
+                f"{self.plan.num_snapshots} snapshots{', XLA' if self.jit else ''}: predicted peak "
+                f"{self.peak_bytes / 1e6:,.0f} MB, {self.extra_work:.0%} of the student's steps run again")
+
+
+def choose(modes: Sequence[str], rule_of: Callable[[str], Rule], plan: Plan, budget: int | None, jit: bool,
+           state: StudentState, batch: Any) -> tuple[Rule, Choice]:
+    """The rule and the plan of least work.
+
+    Args:
+      modes: HVP modes to choose from.
+      rule_of: the rule of a mode.
+      plan: the plan to follow where there is no budget; with one, only its number of steps counts.
+      budget: bytes, or None.
+      jit: whether the steps are compiled by XLA, which has a segment's batches made beforehand.
+      state, batch: of the student, for their sizes.
+
+    Raises:
+      ValueError: if the budget is too small for any plan; says what would do.
+    """
+    stacked = num_bytes(tf.nest.flatten(batch)) if jit else 0
+    found, needs = [], []
+    for mode in modes:
+        rule = rule_of(mode)
+        snapshot_bytes, step_bytes = num_bytes(snapshot(state)), num_bytes(rule.kept) + stacked
+        fixed = OVERHEAD + working_bytes(mode, state, rule)
+        fitting: Plan | None = plan
+        if budget is not None:
+            fitting = cheapest_plan(plan.num_steps, budget - fixed, snapshot_bytes, step_bytes)
+        needs.append(fixed + snapshot_bytes + step_bytes)
+        if fitting is not None:
+            peak = fixed + plan_bytes(fitting, snapshot_bytes, step_bytes)
+            extra = fitting.num_recomputed / plan.num_steps
+            found.append((rule, Choice(mode, fitting, jit, snapshot_bytes, step_bytes, peak, extra)))
+    if not found:
+        raise ValueError(f"memory_budget is {budget / 1e6:,.0f} MB, but a student of this size needs at least "
+                         f"{min(needs) / 1e6:,.0f} MB. Raise it, or use a smaller batch." if budget else "no mode")
+    if budget is None:
+        # The same plan for all: the fastest, unless what it keeps is out of proportion.
+        least = min(choice.peak_bytes for _, choice in found)
+        found = [(rule, choice) for rule, choice in found if choice.peak_bytes <= max(2 * least, AMPLE)]
+    return min(found, key=lambda pair: ADJOINT_WORK[pair[1].hvp] + pair[1].extra_work)
+
+
+def num_bytes(tensors: Sequence[Any]) -> int:
+    """The size of tensors, or of tensors described by shape and dtype."""
+    return int(sum(np.prod(t.shape.as_list(), dtype=np.int64) * t.dtype.size for t in tensors))
+
+
+def working_bytes(mode: str, state: StudentState, rule: Rule) -> int:
+    """A step's own temporaries: gradients, adjoints, tangents of the weights, and its intermediate results."""
+    copies = {"saved_residuals": 6, "reverse_over_reverse": 8, "forward_over_reverse": 9}[mode]
+    return copies * num_bytes(state.params) + 2 * num_bytes(rule.kept)

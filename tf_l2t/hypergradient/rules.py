@@ -1,0 +1,160 @@
+"""How one student step is swept back: what the forward run keeps for it, and what is made of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tf_l2t.hypergradient.state import Problem, StepOutput, StudentState, Tensors
+from tf_l2t.hypergradient.step import Adjoint, inner_step, split_floats, step_adjoint
+
+HVP_MODES = ("forward_over_reverse", "reverse_over_reverse", "saved_residuals")
+_ZERO = tf.UnconnectedGradients.ZERO
+Apply = Callable[[Tensors, tf.Tensor], tf.Tensor]  # (theta, s_t) -> Φ_t
+
+
+class Rule(NamedTuple):
+    """A step and its adjoint, cut into two functions.
+
+    Attributes:
+      forward: (theta, state, batch, s_t) -> (state after, `StepOutput`, Φ_t, kept), `kept` a list of tensors.
+      backward: (theta, like, step, batch, s_t, kept, adjoint of the state after) -> (adjoint of the state, dM/dθ of
+        this step); `like` is any state of the run: shapes count.
+      kept: shapes and dtypes of `kept`.
+    """
+
+    forward: Callable[..., tuple[StudentState, StepOutput, tf.Tensor, list[tf.Tensor]]]
+    backward: Callable[..., tuple[Adjoint, Tensors]]
+    kept: list[tf.TensorSpec]
+
+
+def rule_of(hvp: str, problem: Problem, apply: Apply, theta: Tensors, state: StudentState, batch: Any,
+            features: tf.Tensor) -> Rule:
+    """The rule of an HVP mode; of all arguments but the functions, structures, shapes and dtypes count."""
+    if hvp == "saved_residuals":
+        return _saved_residuals(problem, apply, theta, state, batch, features)
+    return _saved_states(hvp, problem, apply, state)
+
+
+def snapshot(state: StudentState) -> list[tf.Tensor]:
+    """What going on from a state needs, besides the step number: replays read the recorded s_t, not the status."""
+    return tf.nest.flatten((state.params, state.non_trainable, state.slots))
+
+
+def restore(template: StudentState, values: Sequence[tf.Tensor], step: tf.Tensor) -> StudentState:
+    """The state whose `snapshot` is `values`."""
+    parts = (template.params, template.non_trainable, template.slots)
+    shaped = [tf.ensure_shape(value, like.shape) for value, like in zip(values, snapshot(template), strict=True)]
+    return StudentState(*tf.nest.pack_sequence_as(parts, shaped), step, template.status)
+
+
+def _saved_states(hvp: str, problem: Problem, apply: Apply, like: StudentState) -> Rule:
+    """Keeps the state of every step, and takes its gradient and Hessian-vector product there (`step_adjoint`)."""
+    def needed(state: StudentState) -> list[tf.Tensor]:
+        # The derivative of a linear update does not depend on the slots' values.
+        return snapshot(state._replace(slots=()) if problem.optimizer.linear else state)
+
+    def forward(theta, state, batch, features):
+        coefficients = apply(theta, features)
+        new_state, output = inner_step(problem, state, batch, coefficients)
+        return new_state, output, coefficients, needed(state)
+
+    def backward(theta, like, step, batch, features, kept, adjoint):
+        if problem.optimizer.linear:
+            kept = [*kept, *tf.nest.flatten(like.slots)]
+        with tf.GradientTape() as tape:
+            tape.watch(theta)
+            coefficients = apply(theta, features)
+        adjoint, adjoint_coefficients = step_adjoint(problem, restore(like, kept, step), batch,
+                                                     tf.stop_gradient(coefficients), adjoint, hvp)
+        gradient = tape.gradient(coefficients, theta, output_gradients=adjoint_coefficients,
+                                 unconnected_gradients=_ZERO)
+        return adjoint, tuple(tf.convert_to_tensor(g) for g in gradient)
+
+    return Rule(forward, backward, [tf.TensorSpec(t.shape, t.dtype) for t in needed(like)])
+
+
+def _saved_residuals(problem: Problem, apply: Apply, theta: Tensors, state: StudentState, batch: Any,
+                     features: tf.Tensor) -> Rule:
+    """Keeps, of every step, the intermediate results that its adjoint reads, and evaluates nothing twice.
+
+    The step and the tape around it (the reverse-over-reverse adjoint of the whole step, optimizer and teacher
+    included) are traced into one graph. What of it depends on the adjoint of the next state is the backward function;
+    what that reads of the rest is kept, as far as it depends on the student's state. The rest follows from batch and
+    s_t, which are to be had again.
+    """
+    floats, _ = split_floats(state.non_trainable)
+    cotangents = Adjoint(state.params, floats, state.slots)
+    inputs = (theta, (state.params, state.non_trainable, state.slots), (state.step, batch, features), cotangents)
+    structures: list[Any] = []
+
+    def step_and_adjoint(*flat):
+        theta, parts, (step, batch, features), adjoint = tf.nest.pack_sequence_as(inputs, flat)
+        floats, merge = split_floats(parts[1])
+        sources = (theta, parts[0], floats, parts[2])
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            here = StudentState(parts[0], merge(floats), parts[2], step)
+            coefficients = apply(theta, features)
+            after, output = inner_step(problem, here, batch, coefficients)
+            new_floats, _ = split_floats(after.non_trainable)
+        targets = [*after.params, *new_floats, *tf.nest.flatten(after.slots)]
+        gradients = tape.gradient(targets, tf.nest.flatten(sources), output_gradients=tf.nest.flatten(adjoint),
+                                  unconnected_gradients=_ZERO)
+        results = (after, output, coefficients)
+        structures[:] = results, sources
+        return [tf.convert_to_tensor(t) for t in tf.nest.flatten(results)], [tf.convert_to_tensor(g) for g in gradients]
+
+    # wrap_function is the public way to a graph that can be cut: its `prune` makes functions of parts of it.
+    whole = tf.compat.v1.wrap_function(
+        step_and_adjoint, [tf.TensorSpec(t.shape, t.dtype) for t in tf.nest.flatten(inputs)])
+    placeholders = tf.nest.pack_sequence_as([tf.nest.flatten(part) for part in inputs],
+                                            whole.graph.inputs[:len(tf.nest.flatten(inputs))])
+    theta_in, state_in, rest_in, cotangents_in = placeholders
+    results, gradients = whole.structured_outputs
+    residuals = _residuals(whole.graph, gradients, state_in, cotangents_in)
+    run_forward = whole.prune([*theta_in, *state_in, *rest_in], [*results, *residuals])
+    run_backward = whole.prune([*theta_in, *rest_in, *residuals, *cotangents_in], list(gradients))
+
+    def forward(theta, state, batch, features):
+        parts = (theta, (state.params, state.non_trainable, state.slots), (state.step, batch, features))
+        flat = run_forward(*tf.nest.flatten(parts))
+        after, output, coefficients = tf.nest.pack_sequence_as(structures[0], flat[:len(results)])
+        return after._replace(status=state.status), output, coefficients, flat[len(results):]
+
+    def backward(theta, like, step, batch, features, kept, adjoint):
+        flat = run_backward(*theta, *tf.nest.flatten((step, batch, features)), *kept, *tf.nest.flatten(adjoint))
+        gradient, params, floats, slots = tf.nest.pack_sequence_as(structures[1], flat)
+        return Adjoint(params, floats, slots), gradient
+
+    return Rule(forward, backward, [tf.TensorSpec(r.shape, r.dtype) for r in residuals])
+
+
+def _residuals(graph: tf.Graph, gradients: Sequence[tf.Tensor], state: Sequence[tf.Tensor],
+               cotangents: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The tensors between the two halves of a step: state-dependent, and read to make `gradients` of `cotangents`."""
+    from_state, from_cotangents = _dependents(graph, state), _dependents(graph, cotangents)
+    residuals, seen, open_ends = [], set(), list(gradients)
+    while open_ends:
+        tensor = open_ends.pop()
+        if tensor.ref() in seen:
+            continue
+        seen.add(tensor.ref())
+        if tensor.ref() in from_state and tensor.ref() not in from_cotangents:
+            residuals.append(tensor)
+        else:
+            open_ends += tensor.op.inputs
+    return residuals
+
+
+def _dependents(graph: tf.Graph, tensors: Sequence[tf.Tensor]) -> set[Any]:
+    found = {tensor.ref() for tensor in tensors}
+    after = {tensor.op for tensor in tensors}
+    for op in graph.get_operations():  # in the order of their creation: inputs come first
+        # Control inputs count: some gradient functions put one on the cotangent before an op that does not read it.
+        if any(value.ref() in found for value in op.inputs) or any(other in after for other in op.control_inputs):
+            found |= {value.ref() for value in op.outputs}
+            after.add(op)
+    return found
