@@ -1,6 +1,8 @@
 """The engine: exact reverse-mode differentiation through a student's training run, as pure functions on tensors."""
 
+from tf_l2t.hypergradient.adaptive import adam, rmsprop
 from tf_l2t.hypergradient.check import CheckReport, CheckRow, check_hypergradient
+from tf_l2t.hypergradient.clipping import clip
 from tf_l2t.hypergradient.moments import exact_moments
 from tf_l2t.hypergradient.optimizers import InnerOptimizer, sgd
 from tf_l2t.hypergradient.schedules import Plan, every_k, plan_for, store_all
@@ -18,8 +20,7 @@ from tf_l2t.hypergradient.unroll import (
 
 __all__ = [
     "HVP_MODES", "Adjoint", "CheckReport", "CheckRow", "Hypergradient", "InnerOptimizer", "Plan", "Problem", "Rollout",
-    "StatusFeatures", "StepOutput", "StudentState", "advance", "check_hypergradient",
-    "check_options", "every_k", "exact_moments",
-    "hypergradient", "initial_state", "inner_step", "objective_of", "plan_for", "rollout", "sgd", "step_adjoint",
-    "store_all",
+    "StatusFeatures", "StepOutput", "StudentState", "adam", "advance", "check_hypergradient", "check_options", "clip",
+    "every_k", "exact_moments", "hypergradient", "initial_state", "inner_step", "objective_of", "plan_for", "rmsprop",
+    "rollout", "sgd", "step_adjoint", "store_all",
 ]
