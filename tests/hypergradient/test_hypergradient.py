@@ -14,10 +14,14 @@ from tf_l2t.hypergradient import (
     Problem,
     StatusFeatures,
     StepOutput,
+    adam,
     check_hypergradient,
+    clip,
     hypergradient,
     initial_state,
+    inner_step,
     objective_of,
+    rmsprop,
     rollout,
     sgd,
 )
@@ -33,16 +37,44 @@ OPTIMIZERS = {
     "decoupled_decay": sgd(0.2, momentum=0.9, weight_decay=0.05),
     "coupled_decay": sgd(0.2, momentum=0.9, nesterov=True, weight_decay=0.05, coupled=True),
     "schedule": sgd(keras.optimizers.schedules.CosineDecay(0.3, 13), momentum=0.8),
+    # Adam's step bends where a gradient is about ε / √(1 − β₂): 3e-6 at Keras' ε of 1e-7, which a difference over 1e-4
+    # steps across. (test_zero_gradients.py has the stock ε, and a shorter step.)
+    "adam": adam(0.05, epsilon=0.01),
+    # A second moment with a short memory, so that the largest one so far is not always the newest.
+    "adamw": adam(keras.optimizers.schedules.CosineDecay(0.05, 13), beta_2=0.5, epsilon=0.01, amsgrad=True,
+                  weight_decay=0.05),
+    "rmsprop": rmsprop(0.02, momentum=0.8, epsilon=1e-3, centered=True),
 }
+# Bounds that no gradient crosses within a difference's step: M has a kink where one does.
+CLIPS = {"norm": 0.15, "value": 0.25, "global_norm": 0.8}
+OPTIMIZERS |= {f"clip_{kind}": clip(sgd(0.2, momentum=0.9), **{kind: bound}) for kind, bound in CLIPS.items()}
 
 
 # Fourth-order differences in float64: 1e-5 leaves four digits of room above their own error of about 1e-9.
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_mode_and_schedule(optimizer):
     problem, state = tiny.problem(tiny.dense_batchnorm, OPTIMIZERS[optimizer])
-    report = check_hypergradient(problem, tiny.teacher(), state, 3, tolerance=1e-5, agreement=1e-10)
-    assert len(report.rows) == 3 + 2 + 5
+    directions, schedules = (3, ("store_all", "every_k")) if problem.optimizer.linear else (2, ("every_k",))
+    report = check_hypergradient(problem, tiny.teacher(), state, 3, num_directions=directions, schedules=schedules,
+                                 tolerance=1e-5, agreement=1e-10)
+    assert len(report.rows) == directions + 2 + (3 * len(schedules) - 1)
     assert report.passed, str(report)
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_the_runs_that_were_checked_are_clipped_now_and_then(kind):
+    problem, state = tiny.problem(tiny.dense_batchnorm, OPTIMIZERS[f"clip_{kind}"])
+    trace = rollout(problem, tiny.teacher(), trace=("batch", "coefficients"))(state, 3).trace
+    exceeded = []
+    for step in range(problem.num_steps):
+        batch = tuple(part[step] for part in trace["batch"])
+        coefficients = tf.cast(trace["coefficients"][step], tf.float64)
+        _, grads = step_module.loss_and_gradient(problem, state.params, state.non_trainable, batch, coefficients)
+        sizes = {"norm": [tf.norm(g) for g in grads], "value": [tf.reduce_max(tf.abs(g)) for g in grads],
+                 "global_norm": [tf.linalg.global_norm(grads)]}[kind]
+        exceeded.append([float(size) > CLIPS[kind] for size in sizes])
+        state, _ = inner_step(problem, state, batch, coefficients)
+    assert np.any(exceeded) and not np.all(exceeded)
 
 
 @pytest.mark.parametrize("student", tiny.STUDENTS)

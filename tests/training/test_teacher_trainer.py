@@ -72,6 +72,15 @@ def test_one_step_is_adam_on_the_clipped_mean_gradient():
     assert history.history["objective"][0] == pytest.approx(np.mean([float(r.objective) for r in results]), rel=1e-5)
 
 
+def test_a_student_of_stock_adam_is_differentiated_through():
+    schedule = keras.optimizers.schedules.CosineDecay(0.01, 25)
+    made = trainer(tiny.teacher(), student_optimizer=keras.optimizers.Adam(schedule, global_clipnorm=1.0))
+    start = made.get_weights()
+    values = made.fit(noisy_train(), DEV, teacher_steps=2, validation_freq=0, verbose=0).history
+    assert values["dropped"] == [0, 0] and min(values["gradient_norm"]) > 0
+    assert all(np.abs(a - b).max() > 0 for a, b in zip(made.get_weights(), start, strict=True))
+
+
 def test_the_best_teacher_on_dev_is_kept():
     """At an absurd rate later teachers are worse than the first; the weights left are those of the best validation."""
     made = trainer()

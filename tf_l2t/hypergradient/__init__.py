@@ -1,6 +1,8 @@
 """The engine: exact reverse-mode differentiation through a student's training run, as pure functions on tensors."""
 
+from tf_l2t.hypergradient.adaptive import adam, rmsprop
 from tf_l2t.hypergradient.check import CheckReport, CheckRow, check_hypergradient
+from tf_l2t.hypergradient.clipping import clip
 from tf_l2t.hypergradient.growth import AdjointGrowth, adjoint_growth
 from tf_l2t.hypergradient.memory import Choice
 from tf_l2t.hypergradient.moments import exact_moments
@@ -23,7 +25,7 @@ from tf_l2t.hypergradient.unroll import (
 __all__ = [
     "HVP_MODES", "Adjoint", "AdjointGrowth", "CheckReport", "CheckRow", "Choice", "Hypergradient",
     "HypergradientFunction", "InnerOptimizer", "Plan", "Problem", "Rollout", "StatusFeatures", "StepOutput",
-    "StudentState", "adjoint_growth", "advance", "binomial", "check_hypergradient", "check_options", "every_k",
-    "exact_moments", "hypergradient", "initial_state", "inner_step", "objective_of", "plan_for", "rollout", "sgd",
-    "step_adjoint", "store_all",
+    "StudentState", "adam", "adjoint_growth", "advance", "binomial", "check_hypergradient", "check_options", "clip",
+    "every_k", "exact_moments", "hypergradient", "initial_state", "inner_step", "objective_of", "plan_for", "rmsprop",
+    "rollout", "sgd", "step_adjoint", "store_all",
 ]

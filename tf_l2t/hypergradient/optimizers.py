@@ -52,34 +52,62 @@ def sgd(learning_rate: LearningRate, momentum: float = 0.0, nesterov: bool = Fal
     Raises:
       ValueError: for a negative rate or decay, or a momentum outside [0, 1).
     """
-    if not callable(learning_rate) and not learning_rate >= 0:
-        raise ValueError(f"learning_rate must be a number >= 0 or a schedule; received {learning_rate!r}.")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum must be in [0, 1); received {momentum!r}.")
+    check_fraction("momentum", momentum)
     if nesterov and momentum == 0:
         raise ValueError("nesterov=True needs a momentum above 0; received momentum=0.")
+
+    def rule(grad: tf.Tensor, param: tf.Tensor, rate: tf.Tensor, step: tf.Tensor, *slots: tf.Tensor) -> Tensors:
+        if weight_decay and coupled:
+            grad = grad + weight_decay * param
+        delta = -rate * grad
+        if not momentum:
+            return (param + delta,)
+        velocity = momentum * slots[0] + delta
+        return param + (momentum * velocity + delta if nesterov else velocity), velocity
+
+    return weight_by_weight(rule, 1 if momentum else 0, learning_rate, weight_decay, coupled, linear=True)
+
+
+def weight_by_weight(rule: Callable[..., Tensors], num_slots: int, learning_rate: LearningRate, weight_decay: float,
+                     coupled: bool = False, linear: bool = False) -> InnerOptimizer:
+    """The optimizer that does the same to every weight.
+
+    Args:
+      rule: (grad, param, rate, step, *slots) -> (param, *slots), all tensors shaped as the weight but the scalars
+        `rate` and `step`.
+      num_slots: how many slots a weight has; they start at zero.
+      learning_rate: η, a number or a function of the step.
+      weight_decay: λ. What `rule` gets as `param` is (1 − η λ) ω_t, unless the decay is coupled.
+      coupled: whether the decay is left to `rule`.
+      linear: as in `InnerOptimizer`.
+
+    Raises:
+      ValueError: for a negative rate or decay.
+    """
+    if not callable(learning_rate) and not learning_rate >= 0:
+        raise ValueError(f"learning_rate must be a number >= 0 or a schedule; received {learning_rate!r}.")
     if not weight_decay >= 0:
         raise ValueError(f"weight_decay must be >= 0; received {weight_decay!r}.")
 
     def init(params: Tensors) -> Slots:
-        return (tuple(tf.zeros_like(p) for p in params),) if momentum else ()
+        return tuple(tuple(tf.zeros_like(p) for p in params) for _ in range(num_slots))
 
     def update(grads: Tensors, slots: Slots, params: Tensors, step: tf.Tensor) -> tuple[Tensors, Slots]:
-        rate = learning_rate(step) if callable(learning_rate) else learning_rate
-        new_params, new_velocity = [], []
-        for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
+        scheduled = learning_rate(step) if callable(learning_rate) else None
+        rows = []
+        for grad, param, *own in zip(grads, params, *slots, strict=True):
             # tf.cast would round a Python number to float32 first.
-            eta = tf.cast(rate, param.dtype) if callable(learning_rate) else tf.constant(rate, param.dtype)
-            if weight_decay and coupled:
-                grad = grad + weight_decay * param
+            rate = tf.constant(learning_rate, param.dtype) if scheduled is None else tf.cast(scheduled, param.dtype)
             if weight_decay and not coupled:
-                param = param - param * weight_decay * eta
-            delta = -eta * grad
-            if momentum:
-                velocity = momentum * slots[0][i] + delta
-                new_velocity.append(velocity)
-                delta = momentum * velocity + delta if nesterov else velocity
-            new_params.append(param + delta)
-        return tuple(new_params), (tuple(new_velocity),) if momentum else ()
+                param = param - param * weight_decay * rate
+            rows.append(rule(grad, param, rate, step, *own))
+        new_params, *new_slots = zip(*rows, strict=True)
+        return new_params, tuple(new_slots)
 
-    return InnerOptimizer(init, update, linear=True)
+    return InnerOptimizer(init, update, linear)
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Raises ValueError if `value` is not in [0, 1)."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be in [0, 1); received {value!r}.")

@@ -1,7 +1,8 @@
 """The loops that users call, Keras style."""
 
 from tf_l2t.training.callbacks import TaughtStudentSummaries, TeacherSummaries
-from tf_l2t.training.problem import classification_problem, inner_optimizer
+from tf_l2t.training.optimizers import inner_optimizer
+from tf_l2t.training.problem import classification_problem
 from tf_l2t.training.taught_student import TaughtStudent
 from tf_l2t.training.teacher_trainer import TeacherDivergedError, TeacherTrainer
 

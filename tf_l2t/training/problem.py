@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import keras
-import numpy as np
 import tensorflow as tf
 
 from tf_l2t.data import ArrayPair, array_batches
 from tf_l2t.data.batches import Augment
 from tf_l2t.features import classification_features, dev_sample
-from tf_l2t.hypergradient import InnerOptimizer, Problem, StepOutput, sgd
+from tf_l2t.hypergradient import InnerOptimizer, Problem, StepOutput
 from tf_l2t.objectives import accuracy
 from tf_l2t.students import FunctionalStudent
-
-# Options of Keras optimizers that change the update; their counterparts are not built.
-_UNSUPPORTED = ("clipnorm", "clipvalue", "global_clipnorm", "use_ema", "loss_scale_factor",
-                "gradient_accumulation_steps", "_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
 
 PerExampleLoss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 Objective = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -68,32 +62,3 @@ def classification_problem(student: FunctionalStudent, train: ArrayPair, dev: Ar
         features=classification_features(logits_fn, tf.cast(x_sample, dtype), tf.convert_to_tensor(y_sample),
                                          student.num_classes, num_steps, refresh_every, dtype),
         num_steps=num_steps)
-
-
-def inner_optimizer(optimizer: InnerOptimizer | keras.optimizers.Optimizer) -> InnerOptimizer:
-    """The engine's form of a student's optimizer.
-
-    Args:
-      optimizer: an `InnerOptimizer`, or a `keras.optimizers.SGD` with any momentum, schedule and weight decay.
-
-    Raises:
-      ValueError: for any other optimizer, or SGD options that have no counterpart (clipping, averaging, …).
-    """
-    if isinstance(optimizer, InnerOptimizer):
-        return optimizer
-    if type(optimizer) is not keras.optimizers.SGD:
-        raise ValueError("the student's optimizer must be a keras.optimizers.SGD or a "
-                         f"tf_l2t.hypergradient.InnerOptimizer; received {type(optimizer).__name__}.")
-    unsupported = [name for name in _UNSUPPORTED if getattr(optimizer, name, None)]
-    if unsupported:
-        raise ValueError(f"these options of keras.optimizers.SGD are not differentiated through: {unsupported}.")
-    # The rate itself is only to be had as a private attribute: the public one is its value at the current step.
-    rate = optimizer._learning_rate
-    if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-        if callable(rate):
-            raise ValueError("the learning rate must be a number or a LearningRateSchedule; received a function.")
-        rate = float(np.float32(rate))
-    # Keras passes its numbers through float32, whatever the weights' dtype; so that both make the same steps, so must
-    # they here.
-    return sgd(rate, momentum=float(np.float32(optimizer.momentum)), nesterov=optimizer.nesterov,
-               weight_decay=float(np.float32(optimizer.weight_decay or 0)))

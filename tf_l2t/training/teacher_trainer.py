@@ -29,7 +29,8 @@ from tf_l2t.objectives import OBJECTIVES, accuracy
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.callbacks import TeacherProgress
-from tf_l2t.training.problem import classification_problem, inner_optimizer
+from tf_l2t.training.optimizers import inner_optimizer
+from tf_l2t.training.problem import classification_problem
 from tf_l2t.training.taught_student import check_fits
 
 # Seeds 0 … 999,999 are students that train a teacher; from here on, students that validate it. Those of
@@ -56,7 +57,8 @@ class TeacherTrainer:
       teacher: trained in place.
       num_steps: T, the updates of one student run.
       batch_size: of the student's mini-batches.
-      student_optimizer: a `keras.optimizers.SGD` or an `InnerOptimizer`.
+      student_optimizer: a `keras.optimizers.SGD`, `Adam`, `AdamW` or `RMSprop`, with any schedule, weight decay and
+        clipping, or an `InnerOptimizer`.
       refresh_every: k: s_t is measured every k student steps and held in between.
       dev_sample_size: how many dev examples s_t looks at; M always looks at all.
       augment: as for `tf_l2t.data.array_batches`.
