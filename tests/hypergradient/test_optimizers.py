@@ -114,7 +114,7 @@ def test_equals_keras_adaptive(form, rate, decay):
     expected = run_keras(kind(RATES[rate], weight_decay=decay or None, **options))
     given = RATES[rate] if callable(RATES[rate]) else float(np.float32(RATES[rate]))
     made = ours(given, weight_decay=float(np.float32(decay)), **options)
-    assert not made.linear_in_grads
+    assert not made.linear
     np.testing.assert_allclose(run_ours(made), expected, rtol=1e-12, atol=1e-12)
     translated = inner_optimizer(kind(RATES[rate], weight_decay=decay or None, **options))
     np.testing.assert_allclose(run_ours(translated), expected, rtol=1e-12, atol=1e-12)
@@ -153,7 +153,7 @@ def test_equals_keras_clipping(kind, inner):
     (option, bound), (stock, options) = CLIPS[kind], CLIPPED[inner]
     expected = run_keras(stock(**options, **{option: bound}))
     ours, seen = clip(inner_optimizer(stock(**options)), **{kind: bound}), []
-    assert not ours.linear_in_grads
+    assert not ours.linear
     np.testing.assert_allclose(run_ours(ours, seen=seen), expected, rtol=1e-12, atol=1e-12)
     exceeded = np.stack([lengths(grads, kind) > bound for grads in seen])
     assert exceeded.any() and not exceeded.all()
