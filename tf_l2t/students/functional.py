@@ -14,7 +14,7 @@ Tensors = tuple[tf.Tensor, ...]
 
 
 @contextlib.contextmanager
-def _building(seed: int, dtype: str | None) -> Iterator[None]:
+def building(seed: int, dtype: str | None) -> Iterator[None]:
     """Keras draws the default seed of every initializer and random layer from Python's `random`; it is left as it
     was found, and so is the dtype policy."""
     state, policy = random.getstate(), keras.config.dtype_policy()
@@ -51,7 +51,7 @@ class FunctionalStudent:
 
     def new_model(self, seed: int) -> keras.Model:
         """A new Keras model, initialised by `seed`."""
-        with _building(seed, self._dtype):
+        with building(seed, self._dtype):
             return self._student_fn()
 
     def init(self, seed: int) -> tuple[Tensors, Tensors]:

@@ -26,7 +26,7 @@ from tf_l2t.hypergradient import (
 )
 from tf_l2t.losses import taught_form
 from tf_l2t.objectives import OBJECTIVES, accuracy
-from tf_l2t.students import FunctionalStudent
+from tf_l2t.students import FunctionalStudent, PreflightReport, choose_hvp, preflight
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.callbacks import TeacherProgress
 from tf_l2t.training.optimizers import inner_optimizer
@@ -89,6 +89,7 @@ class TeacherTrainer:
         if not 0 <= seed < VALIDATION_SEED // SEEDS_PER_TRAINING:
             raise ValueError(f"seed must be in 0 … {VALIDATION_SEED // SEEDS_PER_TRAINING - 1}; received {seed!r}.")
         self._seed = seed * SEEDS_PER_TRAINING
+        self._preflight: PreflightReport | None = None
         self.optimizer: Any = None
         self.last_result: Hypergradient | None = None  # of the newest rollout, for callbacks
         # What stock Keras callbacks look for on a model.
@@ -129,7 +130,7 @@ class TeacherTrainer:
 
     def fit(self, train: Any, dev: Any, teacher_steps: int, *, validation_data: Any = None,
             validation_freq: int = 5, validation_rollouts: int = 2, callbacks: Sequence[keras.callbacks.Callback] = (),
-            verbose: int = 1) -> keras.callbacks.History:
+            verbose: int = 1, preflight: bool = True) -> keras.callbacks.History:
         """Runs `teacher_steps` teacher optimization steps and leaves the teacher at its best weights.
 
         Every `validation_freq` steps, and before the first, new students of seeds that never train the teacher
@@ -144,6 +145,8 @@ class TeacherTrainer:
           validation_rollouts: students per validation.
           callbacks: Keras callbacks; a teacher step is their epoch.
           verbose: 1 for a progress bar, 0 for silence.
+          preflight: check the student first (`preflight`). Where only the other `hvp` is right for it, that one is
+            used, with a warning.
 
         Returns:
           A Keras `History`; per teacher step the means over rollouts of `objective` (M), `dev_accuracy`,
@@ -152,14 +155,16 @@ class TeacherTrainer:
           `seconds`; at validations `val_objective` and `val_accuracy`.
 
         Raises:
-          ValueError: for data that does not fit, or a trainer that is not compiled.
+          ValueError: for data that does not fit, a trainer that is not compiled, or a student that no teacher can be
+            trained through; it names the layers and the remedy.
           TeacherDivergedError: after three steps in a row without a finite gradient.
         """
         self.check_steps(teacher_steps, validation_freq, validation_rollouts)
         train, dev = self.check_data(train, dev)
         held_out = dev if validation_data is None else check_dev(self._checked(validation_data, "validation_data"))
+        engine = self._engine | ({"hvp": choose_hvp(self.preflight(), self._engine["hvp"])} if preflight else {})
         problem = classification_problem(self._student, train, dev, objective=self._objective, **self._options)
-        gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients",), **self._engine)
+        gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients",), **engine)
         run_fn = advance(problem, self.teacher)
         dev_accuracy = self._measure(accuracy, dev)
         validate = [self._measure(self._objective, held_out), self._measure(accuracy, held_out)]
@@ -232,6 +237,12 @@ class TeacherTrainer:
             raise ValueError(f"batch_size must be at most the {train.size} train examples; received "
                              f"{self._options['batch_size']!r}.")
         return train, dev
+
+    def preflight(self) -> PreflightReport:
+        """`tf_l2t.preflight` of this trainer's students, made once: `print(trainer.preflight())`."""
+        if self._preflight is None:
+            self._preflight = preflight(self._student_fn)
+        return self._preflight
 
     def check(self, train: Any, dev: Any, num_steps: int | None = None, **kwargs: Any) -> CheckReport:
         """`tf_l2t.hypergradient.check_hypergradient` for this student, loss, optimizer and data, in float64.
