@@ -217,7 +217,7 @@ def _replays(function: _Function, values: list[tf.Tensor]) -> bool:
 
 # Hands the gradient on as the next weights: the cotangent of the weights is then the vector of the Hessian product.
 _HAND_ON = InnerOptimizer(init=lambda params: (), update=lambda grads, slots, params, step: (grads, ()),
-                          linear_in_grads=True)
+                          linear=True)
 
 
 def _problem(function: _Function) -> Problem:

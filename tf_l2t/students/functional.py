@@ -35,10 +35,15 @@ class FunctionalStudent:
       student_fn: builds and returns a new `keras.Model` with logits [batch, classes] as its output. It is called
         for every new initialisation, with Keras's default seeds drawn from the seed asked for; a layer or
         initializer with a seed of its own keeps it.
-      dtype: a dtype policy to build the students under, such as "float64"; None for the current one.
+      dtype: a dtype policy to build the students under, such as "float64" or "mixed_bfloat16"; None for the current
+        one.
+
+    Attributes:
+      dtype: of the weights, in which losses and measures are computed too: "float32" or "float64".
 
     Raises:
-      ValueError: if `student_fn` does not return a built model with one output of logits.
+      ValueError: if `student_fn` does not return a built model with one output of logits, or one whose precision no
+        teacher can be trained in.
     """
 
     def __init__(self, student_fn: Callable[[], keras.Model], dtype: str | None = None):
@@ -46,6 +51,7 @@ class FunctionalStudent:
         self._dtype = dtype
         self.model = self.new_model(0)
         self.num_classes = check_classifier(self.model)
+        self.dtype = check_precision(self.model)
         self._count_correct = tf.function(self._count, autograph=False, reduce_retracing=True)
         self._template = [(w.shape, w.dtype) for w in self.model.trainable_variables]
 
@@ -114,3 +120,21 @@ def check_classifier(model: keras.Model) -> int:
         raise ValueError(f"the student {model.name!r} ends in a softmax; it must return logits: remove the activation "
                          f"of layer {last.name!r}.")
     return int(shape[-1])
+
+
+def check_precision(model: keras.Model) -> str:
+    """The dtype of a student's weights.
+
+    Raises:
+      ValueError: unless all weights are float32 or all float64, and the layers compute in either or in bfloat16.
+    """
+    kept = sorted({w.dtype for w in model.trainable_variables})
+    if kept not in (["float32"], ["float64"]):
+        raise ValueError(f"a student's weights must be all float32 or all float64; those of {model.name!r} are {kept}. "
+                         "Small updates would be lost in half precision: use the policy mixed_bfloat16, which keeps "
+                         "the weights in float32.")
+    half = sorted(layer.name for layer in model._flatten_layers(include_self=False) if layer.compute_dtype == "float16")
+    if half:
+        raise ValueError(f"layers {half} of {model.name!r} compute in float16, whose gradients need loss scaling, which "
+                         "is not differentiated through: use the policy mixed_bfloat16 or float32.")
+    return kept[0]

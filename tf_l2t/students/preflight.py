@@ -13,7 +13,7 @@ from tf_l2t.students.examine import FAILING, MODES, NOT_CHECKED, Call, Findings,
 from tf_l2t.students.functional import building
 
 # The mode whose derivatives another way of the engine's is made of.
-_NEEDS = {"whole_segment": "reverse_over_reverse"}
+_NEEDS = {"saved_residuals": "reverse_over_reverse"}
 WHOLE = "whole model"
 # Findings about stock Keras layers and models made of them alone hold for as long as the process lives.
 _known: dict[Any, Findings] = {}

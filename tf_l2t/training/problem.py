@@ -41,18 +41,20 @@ def classification_problem(student: FunctionalStudent, train: ArrayPair, dev: Ar
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1; received {num_steps!r}.")
-    dtype = student.model.compute_dtype
+    dtype = student.dtype  # under mixed precision the layers cast their inputs themselves; losses are not to suffer
     x_dev, y_dev = tf.cast(dev.x, dtype), tf.convert_to_tensor(dev.y)
     x_sample, y_sample = dev_sample(dev.x, dev.y, dev_sample_size)
 
     def logits_fn(params, non_trainable, x):
-        return student.apply(params, non_trainable, x, training=False)[0]
+        return tf.cast(student.apply(params, non_trainable, x, training=False)[0], dtype)
 
     def loss_fn(params, non_trainable, batch, coefficients):
         x, y = batch
         logits, non_trainable, penalty = student.apply(params, non_trainable, x, training=True)
-        losses = loss(y, logits, tf.cast(coefficients, logits.dtype))
-        return StepOutput(tf.reduce_mean(losses) + penalty, non_trainable, {"accuracy": accuracy(y, logits)})
+        logits = tf.cast(logits, dtype)
+        losses = loss(y, logits, tf.cast(coefficients, dtype))
+        mean = tf.reduce_mean(losses) + tf.cast(penalty, dtype)
+        return StepOutput(mean, non_trainable, {"accuracy": accuracy(y, logits)})
 
     return Problem(
         loss_fn=loss_fn,
