@@ -45,8 +45,10 @@ def get_config() -> ml_collections.ConfigDict:
     outer.objective = "log_likelihood"  # or "relaxed_accuracy"
     outer.clip_norm = 1.0  # of one rollout's gradient; 0 for no limit
     outer.rollouts = 1
-    outer.hvp = "forward_over_reverse"  # or "reverse_over_reverse"
-    outer.schedule = "every_k"  # or "store_all"
+    outer.hvp = "forward_over_reverse"  # or "reverse_over_reverse", "saved_residuals", "auto"
+    outer.schedule = "every_k"  # or "store_all", "binomial:SNAPSHOTS"
+    outer.memory_budget = ""  # such as "500MB", in the place of a schedule
+    outer.truncate = 0  # sweep back through so many last steps only; 0 for all
     outer.validation_freq = 5
     outer.validation_rollouts = 2
 

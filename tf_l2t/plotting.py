@@ -39,6 +39,23 @@ def coefficient_image(coefficients: np.ndarray, title: str = "") -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+def curve_image(values: np.ndarray, xlabel: str, ylabel: str) -> np.ndarray:
+    """Positive numbers, [count], as a curve on a logarithmic scale: an RGB picture, uint8 [height, width, 3]."""
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    values = np.asarray(values, np.float64)
+    shown = np.isfinite(values) & (values > 0)
+    axes.plot(np.flatnonzero(shown), values[shown], marker="." if len(values) < 50 else None)
+    axes.set_yscale("log")
+    axes.set_xlim(0, max(1, len(values) - 1))
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.grid(alpha=0.3)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
 def plot_coefficients(matrices: Mapping[str, np.ndarray], path: str | pathlib.Path,
                       class_names: Sequence[str] | None = None) -> pathlib.Path:
     """Several Φ side by side under one colour scale, keyed by title. Returns the written path."""

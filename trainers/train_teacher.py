@@ -44,7 +44,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
     trainer.compile(keras.optimizers.Adam(learning_rate(outer.learning_rate, outer.decay, outer.steps),
                                           epsilon=outer.epsilon),
                     objective=outer.objective, clip_norm=outer.clip_norm or None, rollouts=outer.rollouts,
-                    hvp=outer.hvp, schedule=outer.schedule)
+                    hvp=outer.hvp, schedule=outer.schedule,
+                    memory_budget=outer.memory_budget or None, truncate=outer.truncate or None)
     trainer.check_data(splits.train, splits.dev)
     trainer.check_steps(outer.steps, outer.validation_freq, outer.validation_rollouts)
     path = create_workdir(workdir, command.command_line(), command.plain(config), command.describe(splits))

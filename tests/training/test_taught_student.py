@@ -52,7 +52,8 @@ def test_fit_equals_the_engines_run(build, loss):
     problem = classification_problem(
         student, TRAIN, DEV, loss=taught_form(loss).per_example, objective=log_likelihood,
         optimizer=inner_optimizer(optimizer()), num_steps=STEPS, batch_size=BATCH, refresh_every=4, dev_sample_size=9)
-    run = rollout(problem, teacher, trace=("coefficients",))(initial_state(problem, *student.init(3)), 3)
+    # Without XLA, as fit: it draws other dropout masks from the same seeds.
+    run = rollout(problem, teacher, trace=("coefficients",), jit=False)(initial_state(problem, *student.init(3)), 3)
     # The same float32 arithmetic in another order of operations: 23 steps of rounding.
     for ours, keras_weight in zip(run.final_state.params, model.student.trainable_variables, strict=True):
         np.testing.assert_allclose(keras_weight, ours, rtol=1e-4, atol=2e-5)

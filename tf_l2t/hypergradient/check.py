@@ -73,7 +73,7 @@ def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentSt
       epsilon: h.
       tolerance: for kinds 1 and 2 (the latter at a tenth of it).
       agreement: for kind 3.
-      jit: whether the hypergradients, not the differences, run by XLA; False saves the time to compile.
+      jit: as for `hypergradient`; False saves the time to compile.
       verbose: print the report.
 
     Returns:
@@ -93,7 +93,8 @@ def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentSt
         function = hypergradient(problem, teacher, hvp=mode, schedule=schedule, jit=jit)
         results[mode, schedule] = function(state, seed, theta)
     (name0, first), *others = results.items()
-    rows = _difference_rows(problem, teacher, theta, state, seed, first, rng, num_directions, epsilon, tolerance)
+    objective = objective_of(problem, teacher, jit=jit)
+    rows = _difference_rows(objective, theta, state, seed, first, rng, num_directions, epsilon, tolerance)
     for mode in hvp_modes:
         if mode == "saved_residuals":
             continue  # it has no step of its own
@@ -121,8 +122,7 @@ def _random_like(tensors, rng: np.random.Generator) -> list[tf.Tensor]:
     return [tf.constant(rng.standard_normal(t.shape), t.dtype) for t in tensors]
 
 
-def _difference_rows(problem, teacher, theta, state, seed, result, rng, num_directions, epsilon, tolerance):
-    objective = objective_of(problem, teacher)
+def _difference_rows(objective, theta, state, seed, result, rng, num_directions, epsilon, tolerance):
     size = sum(int(np.prod(t.shape)) for t in theta)
     typical = _norm(result.gradient) / np.sqrt(size)
     rows = []

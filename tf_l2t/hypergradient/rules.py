@@ -47,7 +47,8 @@ def restore(template: StudentState, values: Sequence[tf.Tensor], step: tf.Tensor
     """The state whose `snapshot` is `values`."""
     parts = (template.params, template.non_trainable, template.slots)
     shaped = [tf.ensure_shape(value, like.shape) for value, like in zip(values, snapshot(template), strict=True)]
-    return StudentState(*tf.nest.pack_sequence_as(parts, shaped), step, template.status)
+    params, non_trainable, slots = tf.nest.pack_sequence_as(parts, shaped)
+    return StudentState(params, non_trainable, slots, step, template.status)
 
 
 def _saved_states(hvp: str, problem: Problem, apply: Apply, like: StudentState) -> Rule:

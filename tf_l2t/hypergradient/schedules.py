@@ -67,7 +67,7 @@ class Plan(NamedTuple):
         bounds = [max(0, self.num_steps - j * self.segment_length) for j in range(self.num_segments, -1, -1)]
         free = list(range(self.num_snapshots - 1, 0, -1))
         kept = [(0, 0)]  # (segment, snapshot), the initial state first
-        visits = []
+        visits: list[Visit] = []
         end = self.num_segments
         while end:
             here, load = kept[-1]

@@ -93,7 +93,7 @@ class _Run:
 
     def batches(self, start: tf.Tensor, length: int) -> Any:
         """The batches of the steps start … start + length − 1 (of the last step for those beyond it), stacked."""
-        if not self.jit:
+        if not self.jit or not tf.nest.flatten(self._batch):
             return ()
         steps = tf.minimum(start + tf.range(length), self.problem.num_steps - 1)
         signature = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self._batch)
@@ -210,7 +210,7 @@ class _Sweep:
             adjoint, gradient, norms = self._back(state, snapshots, trace["features"], adjoint, gradient, norms)
         return objective, final, trace, adjoint, gradient, norms
 
-    def _back(self, frontier: StudentState, snapshots: list[tf.TensorArray], features: tf.Tensor, adjoint: Adjoint,
+    def _back(self, last: StudentState, snapshots: list[tf.TensorArray], features: tf.Tensor, adjoint: Adjoint,
               gradient: Tensors, last_norms: tf.Tensor) -> tuple[Adjoint, Tensors, tf.Tensor]:
         runner, length = self.runner, self.plan.segment_length
         moves = [move for visit in self.others for move in visit.moves]
@@ -235,9 +235,10 @@ class _Sweep:
                                                     (first_move, state, snapshots), parallel_iterations=1)
             first = state.step
             if self.debug:
-                with tf.control_dependencies(_assert_same(runner.to(state, stop, features), frontier)):
+                stored = restore(self.template, frontier, stop)
+                with tf.control_dependencies(_assert_same(runner.to(state, stop, features), stored)):
                     stop = tf.identity(stop)
-                frontier = state
+                frontier = snapshot(state)
             _, adjoint, part, lengths = self._earlier(
                 runner.theta, state, runner.seed, runner.batches(first, length), stop - first,
                 runner.recorded(features, first, length), adjoint)
@@ -245,7 +246,7 @@ class _Sweep:
             norms = write(norms, len(rows) - 1 - index, [lengths[:stop - first]])
             return index + 1, snapshots, frontier, adjoint, gradient, norms
 
-        frontier = frontier._replace(status=self.template.status)
+        frontier = snapshot(last) if self.debug else []
         _, _, _, adjoint, gradient, all_norms = tf.while_loop(
             lambda index, *_: index < len(rows), body,
             (tf.constant(0), snapshots, frontier, adjoint, gradient, all_norms), parallel_iterations=1)
@@ -258,11 +259,10 @@ def _shifted(visit: Visit, by: int) -> Visit:
 
 
 def _keep(snapshots: list[tf.TensorArray], slot: tf.Tensor, state: StudentState) -> list[tf.TensorArray]:
-    # A cond around the write would copy the lists.
-    values = snapshot(state)
-    slot, same = tf.maximum(slot, 0), slot < 0
-    kept = [tf.cond(same, lambda s=s: s.read(slot), lambda v=v: v) for s, v in zip(snapshots, values, strict=True)]
-    return write(snapshots, slot, kept)
+    # Writing back what is there, where nothing is to be kept: a cond around the write would copy the lists.
+    index = tf.maximum(slot, 0)
+    values = tf.cond(slot < 0, lambda: read_all(snapshots, index), lambda: snapshot(state))
+    return write(snapshots, index, [tf.ensure_shape(v, t.shape) for v, t in zip(values, snapshot(state), strict=True)])
 
 
 def rollout(problem: Problem, coefficients_fn: Coefficients, *, trace: Sequence[str] = (),
@@ -322,12 +322,13 @@ def advance(problem: Problem, coefficients_fn: Coefficients, *,
                                             tf.convert_to_tensor(stop, tf.int32))
 
 
-def objective_of(problem: Problem, teacher: TeacherLike) -> Callable[..., tf.Tensor]:
+def objective_of(problem: Problem, teacher: TeacherLike, *, jit: str | bool = False) -> Callable[..., tf.Tensor]:
     """M as a function of θ, compiled: (theta, initial_state, seed, features=None) -> M.
 
     `features` [T, num_features] are replayed; None lets the student's status be live. This is the function whose
     gradient in θ `hypergradient` returns; with live features it is the true M(θ), of which equation (5) leaves the
-    part through s_t out.
+    part through s_t out. Compare it with a hypergradient of the same `jit`: XLA draws other random numbers from the
+    same seeds than TensorFlow does, so a student with dropout is another one.
     """
     def make(jit: bool, theta: Tensors, state: StudentState, record: dict[str, Any]) -> Callable[..., tf.Tensor]:
         rule = _forward_rule(problem, teacher.apply, state)
@@ -339,7 +340,7 @@ def objective_of(problem: Problem, teacher: TeacherLike) -> Callable[..., tf.Ten
 
         return value
 
-    live, replayed = (compile_once(problem, teacher.apply, False, make) for _ in range(2))
+    live, replayed = (compile_once(problem, teacher.apply, jit, make) for _ in range(2))
 
     def call(theta: Tensors, state: StudentState, seed: int | tf.Tensor, features: tf.Tensor | None = None) -> Any:
         arguments = (tuple(theta), state, tf.convert_to_tensor(seed, tf.int64))

@@ -135,6 +135,6 @@ def check_precision(model: keras.Model) -> str:
                          "the weights in float32.")
     half = sorted(layer.name for layer in model._flatten_layers(include_self=False) if layer.compute_dtype == "float16")
     if half:
-        raise ValueError(f"layers {half} of {model.name!r} compute in float16, whose gradients need loss scaling, which "
-                         "is not differentiated through: use the policy mixed_bfloat16 or float32.")
+        raise ValueError(f"layers {half} of {model.name!r} compute in float16, whose gradients need loss scaling, "
+                         "which is not differentiated through: use the policy mixed_bfloat16 or float32.")
     return kept[0]

@@ -9,11 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_l2t.plotting import coefficient_image
+from tf_l2t.plotting import coefficient_image, curve_image
 
-SCALARS = ("objective", "dev_accuracy", "gradient_norm", "adjoint_norm", "dropped", "dropped_rollouts",
-           "learning_rate", "val_objective", "val_accuracy")
-HIDDEN_IN_BAR = ("seconds", "learning_rate", "dropped_rollouts")
+SCALARS = ("objective", "dev_accuracy", "gradient_norm", "adjoint_norm", "adjoint_growth", "dropped",
+           "dropped_rollouts", "learning_rate", "val_objective", "val_accuracy")
+HIDDEN_IN_BAR = ("seconds", "adjoint_growth", "learning_rate", "dropped_rollouts")
 
 
 class TeacherProgress(keras.callbacks.Callback):
@@ -51,8 +51,9 @@ class _Summaries(keras.callbacks.Callback):
 class TeacherSummaries(_Summaries):
     """TensorBoard event files of a `TeacherTrainer`'s run.
 
-    Per teacher step: the scalars `teacher/…` of the history. Every `images_every` steps: Φ_t of the last rollout at
-    its start, middle and end, as heat-map images and histograms `coefficients/start`, `/middle`, `/end`.
+    Per teacher step: the scalars `teacher/…` of the history. Every `images_every` steps, of the last rollout: Φ_t at
+    its start, middle and end, as heat-map images and histograms `coefficients/start`, `/middle`, `/end`; and ‖dω_t‖
+    of every student step t as the curve `adjoint/norm_by_step`.
 
     Args:
       log_dir: for the event file.
@@ -69,7 +70,10 @@ class TeacherSummaries(_Summaries):
                 if logs and name in logs:
                     tf.summary.scalar(f"teacher/{name}", logs[name])
             if epoch % self._images_every == 0 or epoch == self.params["epochs"] - 1:
-                matrices = self.model.last_result.rollout.trace["coefficients"]
+                trace = self.model.last_result.rollout.trace
+                norms = curve_image(trace["adjoint_norm"].numpy(), "student step t", "norm of the adjoint")
+                tf.summary.image("adjoint/norm_by_step", norms[np.newaxis])
+                matrices = trace["coefficients"]
                 for name, index in (("start", 0), ("middle", len(matrices) // 2), ("end", -1)):
                     write_coefficients(f"coefficients/{name}", matrices[index].numpy())
         self._writer.flush()

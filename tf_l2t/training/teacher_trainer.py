@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,10 +15,12 @@ from tf_l2t.data import ArrayPair, check_dev, check_pair
 from tf_l2t.data.batches import Augment
 from tf_l2t.hypergradient import (
     CheckReport,
+    Choice,
     Hypergradient,
     InnerOptimizer,
     Problem,
     StudentState,
+    adjoint_growth,
     advance,
     check_hypergradient,
     check_options,
@@ -90,6 +93,7 @@ class TeacherTrainer:
             raise ValueError(f"seed must be in 0 … {VALIDATION_SEED // SEEDS_PER_TRAINING - 1}; received {seed!r}.")
         self._seed = seed * SEEDS_PER_TRAINING
         self._preflight: PreflightReport | None = None
+        self.choice: Choice | None = None  # the engine's mode and plan, from the first teacher step on
         self.optimizer: Any = None
         self.last_result: Hypergradient | None = None  # of the newest rollout, for callbacks
         # What stock Keras callbacks look for on a model.
@@ -99,7 +103,9 @@ class TeacherTrainer:
 
     def compile(self, optimizer: keras.optimizers.Optimizer, objective: str | Callable[..., tf.Tensor] =
                 "log_likelihood", clip_norm: float | None = 1.0, rollouts: int = 1,
-                hvp: str = "forward_over_reverse", schedule: str | int = "every_k", debug: bool = False) -> None:
+                hvp: str = "forward_over_reverse", schedule: str | int = "every_k",
+                memory_budget: str | int | None = None, truncate: int | None = None, jit: str | bool = "auto",
+                adjoint_alarm: float | None = 1e4, debug: bool = False) -> None:
         """Sets how the teacher is trained.
 
         Args:
@@ -107,7 +113,9 @@ class TeacherTrainer:
           objective: "log_likelihood", "relaxed_accuracy" (the paper's), or (labels, logits) -> scalar.
           clip_norm: the largest norm of one rollout's dθ; None for no limit.
           rollouts: students per teacher step, each from its own initialisation; their dθ are averaged.
-          hvp, schedule, debug: as for `tf_l2t.hypergradient.hypergradient`.
+          hvp, schedule, memory_budget, truncate, jit, debug: as for `tf_l2t.hypergradient.hypergradient`.
+          adjoint_alarm: warn when ‖dω_t‖ grows beyond this factor on its way back through a student's run, and name
+            the `truncate` that would keep it below; None for no warning.
 
         Raises:
           ValueError: for an unknown objective or a number out of range.
@@ -120,13 +128,17 @@ class TeacherTrainer:
             raise ValueError(f"rollouts must be at least 1; received {rollouts!r}.")
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"clip_norm must be above 0, or None; received {clip_norm!r}.")
-        check_options(hvp, schedule, self.num_steps)
+        if adjoint_alarm is not None and not adjoint_alarm > 1:
+            raise ValueError(f"adjoint_alarm must be a factor above 1, or None; received {adjoint_alarm!r}.")
+        check_options(hvp, schedule, self.num_steps, memory_budget, truncate)
         self.optimizer = optimizer
         self.optimizer.build(self.teacher.theta)
         self._objective = objective if callable(objective) else OBJECTIVES[objective]
         self._clip_norm = clip_norm
         self._rollouts = rollouts
-        self._engine: dict[str, Any] = {"hvp": hvp, "schedule": schedule, "debug": debug}
+        self._adjoint_alarm = adjoint_alarm
+        self._engine: dict[str, Any] = {"hvp": hvp, "schedule": schedule, "memory_budget": memory_budget,
+                                        "truncate": truncate, "jit": jit, "debug": debug}
 
     def fit(self, train: Any, dev: Any, teacher_steps: int, *, validation_data: Any = None,
             validation_freq: int = 5, validation_rollouts: int = 2, callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -150,7 +162,8 @@ class TeacherTrainer:
 
         Returns:
           A Keras `History`; per teacher step the means over rollouts of `objective` (M), `dev_accuracy`,
-          `gradient_norm` (‖dθ‖ before clipping) and `adjoint_norm` (‖dω_0‖); `dropped` (steps so far without a finite
+          `gradient_norm` (‖dθ‖ before clipping) and `adjoint_norm` (‖dω_0‖); `adjoint_growth`, the largest factor by
+          which ‖dω_t‖ grew on its way back in any rollout; `dropped` (steps so far without a finite
           gradient), `dropped_rollouts` (rollouts so far without one; the other rollouts of a step still count),
           `seconds`; at validations `val_objective` and `val_accuracy`.
 
@@ -164,8 +177,8 @@ class TeacherTrainer:
         held_out = dev if validation_data is None else check_dev(self._checked(validation_data, "validation_data"))
         engine = self._engine | ({"hvp": choose_hvp(self.preflight(), self._engine["hvp"])} if preflight else {})
         problem = classification_problem(self._student, train, dev, objective=self._objective, **self._options)
-        gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients",), **engine)
-        run_fn = advance(problem, self.teacher)
+        gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients", "adjoint_norm"), **engine)
+        run_fn = advance(problem, self.teacher, jit=engine["jit"])
         dev_accuracy = self._measure(accuracy, dev)
         validate = [self._measure(self._objective, held_out), self._measure(accuracy, held_out)]
 
@@ -173,7 +186,8 @@ class TeacherTrainer:
         bar = [TeacherProgress(teacher_steps)] if verbose else []
         calls = keras.callbacks.CallbackList([*callbacks, history, *bar], add_history=False, add_progbar=False,
                                              model=self, verbose=0, epochs=teacher_steps, steps=1)
-        self.stop_training = False
+        self.stop_training = self._alarmed = False
+        self.choice = None
         dropped = dropped_in_a_row = dropped_rollouts = 0
         best_value, best_theta = -np.inf, self.get_weights()
         calls.on_train_begin()
@@ -185,8 +199,13 @@ class TeacherTrainer:
             started = time.perf_counter()
             results = [gradient_fn(self._new_student(problem, seed), seed) for seed in self._seeds(step)]
             self.last_result = results[-1]
+            if self.choice is None:
+                self.choice = gradient_fn.choice
+                if verbose:
+                    print(f"engine: {self.choice}")
             applied, logs = self._apply(results)
             logs["dev_accuracy"] = float(np.mean([dev_accuracy(r.rollout.final_state) for r in results]))
+            logs["adjoint_growth"] = self._watch_adjoints(step, results)
             dropped_rollouts += logs["dropped_rollouts"]
             dropped_in_a_row = 0 if applied else dropped_in_a_row + 1
             dropped += not applied
@@ -313,6 +332,19 @@ class TeacherTrainer:
                 for gradients in zip(*(r.gradient for r, _ in finite), strict=True)]
         self.optimizer.apply([-g for g in mean], self.teacher.theta)
         return True, logs
+
+    def _watch_adjoints(self, step: int, results: Sequence[Hypergradient]) -> float:
+        """The largest growth of the adjoints in any rollout; warns, once in a training, of one beyond the alarm."""
+        limit = np.inf if self._adjoint_alarm is None else self._adjoint_alarm
+        worst = max((adjoint_growth(r.rollout.trace["adjoint_norm"], limit) for r in results), key=lambda g: g.factor)
+        if worst.factor > limit and not self._alarmed:
+            self._alarmed = True
+            warnings.warn(
+                f"in teacher step {step} the adjoints grew {worst.factor:.1e} times on their way back to student step "
+                f"{worst.step}: the gradient holds for changes of the teacher that much smaller only. Lower the "
+                f"student's learning rate, or sweep back through the last steps only: "
+                f"compile(truncate={worst.truncate}).", stacklevel=3)
+        return worst.factor
 
     # What stock Keras callbacks (ModelCheckpoint, EarlyStopping, TensorBoard, …) call.
     def get_weights(self) -> list[np.ndarray]:

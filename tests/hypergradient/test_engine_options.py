@@ -1,0 +1,283 @@
+"""Schedules, budgets, XLA, truncation and precision: what may change time and memory and nothing else."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import tiny
+from tf_l2t.hypergradient import (
+    HVP_MODES,
+    Plan,
+    Problem,
+    StatusFeatures,
+    StepOutput,
+    check_hypergradient,
+    hypergradient,
+    initial_state,
+    objective_of,
+    sgd,
+    store_all,
+)
+from tf_l2t.hypergradient.memory import choose
+from tf_l2t.hypergradient.rules import Rule, rule_of
+
+
+def distance(one, other):
+    norm = float(tf.linalg.global_norm(list(other)))
+    return float(tf.linalg.global_norm([a - b for a, b in zip(one, other, strict=True)])) / norm
+
+
+@pytest.fixture(scope="module")
+def reference():
+    problem, state = tiny.problem(tiny.dense_batchnorm)
+    theta = tuple(tf.cast(v, tf.float64) for v in tiny.teacher().theta)
+    function = hypergradient(problem, tiny.teacher(), hvp="reverse_over_reverse", schedule="store_all", jit=False)
+    return problem, state, theta, function(state, 3, theta)
+
+
+@pytest.mark.parametrize("schedule", ["binomial:2", "binomial:3:2", "binomial", 5, Plan(13, 4, 2), Plan(13, 3, 1)])
+def test_every_schedule_gives_the_same_gradient(reference, schedule):
+    problem, state, theta, expected = reference
+    function = hypergradient(problem, tiny.teacher(), hvp="saved_residuals", schedule=schedule, jit=False, debug=True)
+    result = function(state, 3, theta)
+    # The same numbers added in another order.
+    assert distance(result.gradient, expected.gradient) < 1e-13
+    assert distance(tf.nest.flatten(result.adjoint), tf.nest.flatten(expected.adjoint)) < 1e-13
+    np.testing.assert_array_equal(result.rollout.features, expected.rollout.features)
+
+
+@pytest.mark.parametrize("mode", HVP_MODES)
+def test_xla_gives_the_same_gradient(reference, mode):
+    problem, state, theta, expected = reference
+    function = hypergradient(problem, tiny.teacher(), hvp=mode, schedule="binomial:2:3", jit=True, debug=True,
+                             trace=("loss", "adjoint_norm"))
+    result = function(state, 3, theta)
+    assert function.choice.jit and function.choice.hvp == mode
+    # XLA fuses differently, so roundings of 1e-16 differ in 13 steps.
+    assert distance(result.gradient, expected.gradient) < 1e-12
+    assert result.rollout.trace["loss"].shape == result.rollout.trace["adjoint_norm"].shape == [13]
+
+
+def test_xla_against_differences():
+    problem, state = tiny.problem(tiny.dropout, num_steps=9)
+    report = check_hypergradient(problem, tiny.teacher(), state, 3, num_directions=1, schedules=(4,), jit=True,
+                                 hvp_modes=("forward_over_reverse", "saved_residuals"))
+    assert report.passed, str(report)
+
+
+def test_xla_is_for_students_without_convolutions():
+    for build, expected in ((tiny.conv_batchnorm, False), (tiny.plain, True)):
+        problem, state = tiny.problem(build, num_steps=2)
+        function = hypergradient(problem, tiny.teacher())
+        assert function.choice is None
+        function(state, 0)
+        assert function.choice.jit == expected
+
+
+def test_what_xla_cannot_compile_runs_without_it():
+    problem, state = tiny.problem(num_steps=3)
+
+    def loss_fn(params, non_trainable, batch, coefficients):
+        x, y = batch
+        x = tf.numpy_function(lambda a: a, [x], x.dtype) + tf.zeros_like(x)  # no XLA form
+        return problem.loss_fn(params, non_trainable, (tf.ensure_shape(x, batch[0].shape), y), coefficients)
+
+    beyond = problem._replace(loss_fn=loss_fn)
+    with pytest.warns(UserWarning, match="runs without XLA"):
+        result = hypergradient(beyond, tiny.teacher())(state, 0)
+    assert distance(result.gradient, hypergradient(problem, tiny.teacher(), jit=False)(state, 0).gradient) < 1e-13
+    with pytest.raises((tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)):
+        hypergradient(beyond, tiny.teacher(), jit=True)(state, 0)
+
+
+def test_residuals_are_few():
+    """Of a dense layer on data, neither the kernel nor the data are kept: its adjoint reads only what comes after."""
+    problem, state = tiny.problem(tiny.plain)
+    batch = problem.batch_fn(0, 0)
+    teacher = tiny.teacher()
+    rule = rule_of("saved_residuals", problem, teacher.apply, tuple(map(tf.convert_to_tensor, teacher.theta)), state,
+                   batch, tf.zeros([tiny.NUM_CLASSES + 3], tf.float64))
+    shapes = [tuple(spec.shape) for spec in rule.kept]
+    kernel, _, last_kernel, _ = (tuple(p.shape) for p in state.params)
+    assert kernel not in shapes and last_kernel in shapes
+    assert not {tuple(batch[0].shape), (7, 72)} & set(shapes)
+    assert sum(int(np.prod(s)) for s in shapes) < int(np.prod(kernel))
+
+
+class Table:
+    """Φ_t = row t of θ [T, C, C]: the gradient then tells every step's dΦ_t apart."""
+
+    def __init__(self, num_steps):
+        rng = np.random.default_rng(0)
+        start = 0.1 * np.eye(3) + 0.02 * rng.standard_normal((num_steps, 3, 3))
+        self.trainable_variables = (tf.Variable(start, dtype=tf.float64),)
+
+    def apply(self, theta, features):
+        return theta[0][tf.cast(tf.round(features[0]), tf.int32)]
+
+
+@pytest.mark.parametrize(("hvp", "schedule"), [("forward_over_reverse", 3), ("saved_residuals", "binomial:2")])
+def test_a_truncated_sweep_is_the_end_of_the_whole_one(hvp, schedule):
+    problem, state = tiny.problem(tiny.dense_batchnorm)
+    problem = problem._replace(features=StatusFeatures(
+        lambda: (), lambda state: (tf.cast(state.step, tf.float64)[tf.newaxis], ()), lambda status, metrics: ()))
+    teacher = Table(problem.num_steps)
+    state = state._replace(status=())
+
+    def at(truncate):
+        return hypergradient(problem, teacher, hvp=hvp, schedule=schedule, truncate=truncate, jit=False,
+                             trace=("adjoint_norm", "loss"))(state, 0)
+
+    whole = at(None)
+    norms = whole.rollout.trace["adjoint_norm"].numpy()
+    assert norms.shape == (13,) and np.all(norms > 0)
+    assert norms[0] == pytest.approx(float(tf.linalg.global_norm(list(whole.adjoint.params))), rel=1e-6)
+    for steps in (4, 13):
+        part = at(steps)
+        first = max(0, 13 - steps)
+        assert float(part.objective) == float(whole.objective)
+        np.testing.assert_array_equal(part.rollout.trace["loss"], whole.rollout.trace["loss"])
+        np.testing.assert_allclose(part.gradient[0][first:], whole.gradient[0][first:], rtol=1e-10, atol=1e-14)
+        np.testing.assert_array_equal(part.gradient[0][:first], 0)
+        np.testing.assert_allclose(part.rollout.trace["adjoint_norm"], np.where(np.arange(13) < first, 0, norms),
+                                   rtol=1e-6)
+        assert norms[first] == pytest.approx(float(tf.linalg.global_norm(list(part.adjoint.params))), rel=1e-6)
+
+
+def test_a_budget_picks_the_cheapest_plan_that_fits(reference):
+    problem, state, theta, expected = reference
+    teacher = tiny.teacher()
+
+    def within(budget):
+        function = hypergradient(problem, teacher, hvp="saved_residuals", memory_budget=budget, jit=False)
+        assert distance(function(state, 3, theta).gradient, expected.gradient) < 1e-13
+        return function.choice
+
+    ample = within("1GB")
+    assert ample.plan == store_all(13) and ample.extra_work == 0
+    fixed = ample.peak_bytes - ample.snapshot_bytes - 13 * ample.step_bytes
+    tight = within(fixed + 3 * ample.snapshot_bytes + 2 * ample.step_bytes)
+    assert tight.peak_bytes <= fixed + 3 * ample.snapshot_bytes + 2 * ample.step_bytes
+    assert tight.extra_work == tight.plan.num_recomputed / 13 > 0
+    assert f"{tight.extra_work:.0%} of the student's steps run again" in str(tight)
+    with pytest.raises(ValueError, match="needs at least"):
+        hypergradient(problem, teacher, memory_budget=fixed)(state, 3)
+
+
+def fake_rules(kept):
+    return {mode: Rule(None, None, [tf.TensorSpec([size // 4], tf.float32)]) for mode, size in kept.items()}
+
+
+def test_auto_takes_the_fastest_mode_that_fits():
+    params = (tf.zeros([1000]),)
+    problem = Problem(None, None, None, sgd(0.1), StatusFeatures(lambda: (), None, None), 100)
+    state = initial_state(problem, params)
+
+    def chosen(kept, budget=None, plan=None):
+        rules = fake_rules(kept)
+        return choose(tuple(kept), rules.__getitem__, plan or store_all(100), budget, False, state, ())[1]
+
+    small = {"saved_residuals": 4000, "reverse_over_reverse": 4000}
+    assert chosen(small).hvp == "saved_residuals"
+    # A kilobyte of weights, a hundred megabytes of activations a step: 10 GB to keep them.
+    large = {"saved_residuals": 100_000_000, "reverse_over_reverse": 4000}
+    assert chosen(large).hvp == "reverse_over_reverse"
+    assert chosen(large, plan=Plan(100, 2, 50)).hvp == "saved_residuals"
+    # Within a budget: 20 MB a step leave room for segments of few steps, and running those again costs more than the
+    # second evaluation of every gradient does; with 5 MB a step the plan needs no repetition.
+    assert chosen({"saved_residuals": 20_000_000, "reverse_over_reverse": 4000}, 200_000_000).hvp \
+        == "reverse_over_reverse"
+    assert chosen({"saved_residuals": 1_000_000, "reverse_over_reverse": 4000}, 200_000_000).hvp == "saved_residuals"
+
+
+def test_auto_end_to_end(reference):
+    problem, state, theta, expected = reference
+    function = hypergradient(problem, tiny.teacher(), hvp="auto", jit=False)
+    assert distance(function(state, 3, theta).gradient, expected.gradient) < 1e-13
+    assert function.choice.hvp == "saved_residuals" and function.choice.plan == Plan(13, 4, 3)
+
+
+def test_predicted_bytes_are_those_of_the_tensors(reference):
+    problem, state, *_ = reference
+    function = hypergradient(problem, tiny.teacher(), jit=False)
+    function(state, 3)
+    size = {name: sum(8 * int(np.prod(t.shape)) for t in tf.nest.flatten(getattr(state, name)))
+            for name in ("params", "non_trainable", "slots")}
+    assert function.choice.snapshot_bytes == sum(size.values())
+    assert function.choice.step_bytes == size["params"] + size["non_trainable"]  # momentum's adjoint reads no slots
+
+
+def mixed(policy="mixed_bfloat16"):
+    def build():
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(policy)
+        try:
+            return tiny.dense_batchnorm()
+        finally:
+            keras.config.set_dtype_policy(before)
+
+    return build
+
+
+def float32_problem(build):
+    student = tiny.FunctionalStudent(build)
+    train, dev = (tiny.ArrayPair(pair.x.astype(np.float32), pair.y) for pair in (tiny.arrays(24), tiny.arrays(15, 1)))
+    problem = tiny.classification_problem(
+        student, train, dev, loss=tiny.taught_form("stable").per_example, objective=tiny.log_likelihood,
+        optimizer=sgd(0.05, 0.9), num_steps=8, batch_size=8, refresh_every=3)
+    return problem, initial_state(problem, *student.init(5))
+
+
+def test_mixed_precision_is_near_float32():
+    problem, state = float32_problem(tiny.dense_batchnorm)
+    expected = hypergradient(problem, tiny.teacher(), jit=False)(state, 0)
+    for mode, jit in ((HVP_MODES[0], False), (HVP_MODES[1], False), (HVP_MODES[2], True)):
+        problem, state = float32_problem(mixed())
+        assert all(p.dtype == tf.float32 for p in state.params)
+        result = hypergradient(problem, tiny.teacher(), hvp=mode, jit=jit)(state, 0)
+        assert result.gradient[0].dtype == tf.float32
+        # bfloat16 has 8 bits: roundings of 0.4 % in every layer, step and derivative.
+        assert float(result.objective) == pytest.approx(float(expected.objective), rel=0.02)
+        assert distance(result.gradient, expected.gradient) < 0.1
+
+
+@pytest.mark.parametrize(("policy", "match"), [("bfloat16", "mixed_bfloat16"), ("mixed_float16", "loss scaling"),
+                                               ("float16", "half precision")])
+def test_half_precision_weights_are_refused(policy, match):
+    with pytest.raises(ValueError, match=match):
+        tiny.FunctionalStudent(mixed(policy))
+
+
+@pytest.mark.parametrize("options", [{"truncate": 0}, {"truncate": 1.5}, {"truncate": True}, {"jit": "yes"},
+                                     {"memory_budget": "5"}, {"memory_budget": "1GB", "schedule": "store_all"}])
+def test_bad_options(options):
+    problem, _ = tiny.problem()
+    with pytest.raises(ValueError, match=r"received"):
+        hypergradient(problem, tiny.teacher(), **options)
+
+
+def test_metrics_and_losses_may_be_anything_but_differentiated():
+    """A loss_fn without metrics, and features that depend on the weights smoothly: neither leaks into dM/dθ."""
+    problem, state = tiny.problem(tiny.plain, num_steps=7)
+
+    def smooth(state):
+        x, y = problem.batch_fn(tf.constant(9, tf.int64), tf.constant(0))
+        loss = problem.loss_fn(state.params, state.non_trainable, (x, y), 0.1 * tf.eye(3, dtype=tf.float64)).loss
+        return tf.stack([loss] * 6), ()
+
+    def loss_fn(*arguments):
+        return StepOutput(*problem.loss_fn(*arguments)[:2], {})
+
+    changed = problem._replace(loss_fn=loss_fn, features=StatusFeatures(lambda: (), smooth, lambda s, m: s))
+    state = state._replace(status=())
+    teacher = tiny.teacher()
+    theta = tuple(tf.cast(v, tf.float64) for v in teacher.theta)
+    for mode in HVP_MODES:
+        result = hypergradient(changed, teacher, hvp=mode, schedule=3, jit=False)(state, 0, theta)
+        value = objective_of(changed, teacher)
+        norm = tf.linalg.global_norm(list(result.gradient))
+        at = [float(value([t + h * g / norm for t, g in zip(theta, result.gradient, strict=True)], state, 0,
+                          result.rollout.features)) for h in (-1e-5, 1e-5)]
+        # The difference itself is good to h² relative to the curvature, about 1e-7 here.
+        assert (at[1] - at[0]) / 2e-5 == pytest.approx(float(norm), rel=1e-6)
