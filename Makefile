@@ -1,10 +1,13 @@
-# make demo | test | lint. Each makes its own virtual environment; PYTHON names the interpreter to make it with.
+# make demo | test | lint | bench. Each makes its own virtual environment; PYTHON names the interpreter to make it with.
 PYTHON ?= $(shell for v in python3.11 python3.12 python3.13 python3; do $$v -c "" 2>/dev/null && command -v $$v && break; done)
 VENV := .venv
+BENCH_VENV := .venv-bench
+# The options of `python -m benchmarks.run`: make bench BENCH="--only mlp --quick"
+BENCH ?=
 RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	@test -n "$(PYTHON)" || { echo "found no Python: install 3.11, 3.12 or 3.13, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -23,7 +26,19 @@ test: $(VENV)/.installed
 
 lint: $(VENV)/.installed
 	"$(VENV)/bin/python" -m ruff check .
-	"$(VENV)/bin/python" -m mypy tf_l2t trainers
+	"$(VENV)/bin/python" -m mypy tf_l2t trainers benchmarks
+
+# Figures of one Python only can be compared.
+$(BENCH_VENV)/.installed: setup.cfg pyproject.toml benchmarks/requirements.txt
+	@test -n "$(PYTHON)" || { echo "found no Python: make bench needs 3.11; name it: make bench PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; v == (3, 11) or sys.exit("make bench needs Python 3.11; %s is %d.%d. Name another: make bench PYTHON=/path/to/python3.11" % (sys.executable, *v))'
+	"$(PYTHON)" -m venv "$(BENCH_VENV)"
+	"$(BENCH_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check \
+	  --requirement benchmarks/requirements.txt --editable .
+	@touch $@
+
+bench: $(BENCH_VENV)/.installed
+	"$(BENCH_VENV)/bin/python" -m benchmarks.run $(BENCH)
 
 clean:
-	rm -rf "$(VENV)"
+	rm -rf "$(VENV)" "$(BENCH_VENV)"

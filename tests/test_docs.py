@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from benchmarks.tables import FIGURES, TABLES
+from benchmarks.tables import KEY as ENGINE_KEY
 from tf_l2t.training.measured import KEY, fill_tables
 from trainers.tables import documents
 
@@ -15,7 +17,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 @pytest.mark.parametrize("document", documents(), ids=lambda p: p.name)
 def test_tables_are_those_of_the_measured_figures(document):
     text = document.read_text()
-    assert fill_tables(text, ROOT / "docs" / "measured") == text, "run python -m trainers.tables"
+    assert fill_tables(text, ROOT / "docs" / "measured", TABLES) == text, "run python -m trainers.tables"
 
 
 @pytest.mark.parametrize("document", documents(), ids=lambda p: p.name)
@@ -26,20 +28,33 @@ def test_links_and_named_files_exist(document):
             assert (document.parent / target).exists(), target
     for config in re.findall(r"configs/\w+\.py", text):
         assert (ROOT / config).exists(), config
-    for module in re.findall(r"-m (trainers\.\w+)", text):
+    for module in re.findall(r"-m ((?:trainers|benchmarks)\.\w+)", text):
         assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
 
 
-def test_measured_files_have_the_layout():
-    files = list((ROOT / "docs" / "measured").glob("*.json"))
-    assert files
-    for file in files:
-        content = json.loads(file.read_text())
-        assert {"date", "machine", "versions", "rows"} == set(content)
-        for row in content["rows"]:
-            assert set(KEY) <= set(row) and row["command"].startswith("python -m trainers.")
-            assert isinstance(row["seeds"], int) and row["learning_rate"] > 0
-            assert 0 <= row["test_error_mean"] <= 100 and row["test_error_std"] >= 0
+def check_error_row(row):
+    assert set(KEY) <= set(row) and row["command"].startswith("python -m trainers.")
+    assert isinstance(row["seeds"], int) and row["learning_rate"] > 0
+    assert 0 <= row["test_error_mean"] <= 100 and row["test_error_std"] >= 0
+
+
+def check_engine_row(row):
+    assert {*ENGINE_KEY, *FIGURES, "repetitions", "date"} <= set(row)
+    assert row["command"].startswith("python -m benchmarks.run")
+    assert row["repetitions"] >= 1 or row["note"]
+    for name in FIGURES:
+        assert row[name] is None if not row["repetitions"] else row[name] >= 0
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "docs" / "measured").glob("*.json")), ids=lambda p: p.name)
+def test_measured_files_have_the_layout(file):
+    check = {"engine": check_engine_row}.get(file.stem, check_error_row)
+    key = {"engine": ENGINE_KEY}.get(file.stem, KEY)
+    content = json.loads(file.read_text())
+    assert {"date", "machine", "versions", "rows"} == set(content)
+    assert content["rows"] and len({tuple(row[k] for k in key) for row in content["rows"]}) == len(content["rows"])
+    for row in content["rows"]:
+        check(row)
 
 
 def test_full_mnist_was_measured_and_the_taught_loss_halves_the_error_on_shifted_labels():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pathlib
 
+from benchmarks.tables import TABLES
 from tf_l2t.training.measured import fill_tables
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -18,4 +19,4 @@ def documents() -> list[pathlib.Path]:
 
 if __name__ == "__main__":
     for document in documents():
-        document.write_text(fill_tables(document.read_text(), ROOT / "docs" / "measured"))
+        document.write_text(fill_tables(document.read_text(), ROOT / "docs" / "measured", TABLES))

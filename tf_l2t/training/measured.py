@@ -6,6 +6,7 @@ import datetime
 import json
 import pathlib
 import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tf_l2t.training.workdir import environment, write_json
@@ -28,10 +29,17 @@ def read(path: str | pathlib.Path) -> list[dict[str, Any]]:
         raise ValueError(f"{str(path)!r} is no file of measured figures: {error!r}.") from error
 
 
-def record(path: str | pathlib.Path, rows: list[dict[str, Any]]) -> None:
-    """Adds `rows` to the file, in the place of rows with the same setting, student and loss.
+def record(path: str | pathlib.Path, rows: list[dict[str, Any]], key: Sequence[str] = KEY,
+           versions: Mapping[str, str] | None = None) -> None:
+    """Adds `rows` to the file, in the place of rows with the same values of `key`.
 
     Every row is dated; the file's date, machine and versions are those of the newest rows.
+
+    Args:
+      path: the file.
+      rows: JSON values.
+      key: what tells the file's rows apart.
+      versions: of packages that the figures depend on besides the project's own.
 
     Raises:
       ValueError: if the file exists and is no file of measured figures.
@@ -40,10 +48,12 @@ def record(path: str | pathlib.Path, rows: list[dict[str, Any]]) -> None:
     kept = read(path)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     new = [{**row, "date": today} for row in rows]
-    replaced = {tuple(row[k] for k in KEY) for row in new}
-    kept = [row for row in kept if tuple(row[k] for k in KEY) not in replaced]
+    replaced = {tuple(row[k] for k in key) for row in new}
+    kept = [row for row in kept if tuple(row[k] for k in key) not in replaced]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"date": today, **environment(), "rows": kept + new})
+    about = environment()
+    about["versions"] |= versions or {}
+    write_json(path, {"date": today, **about, "rows": kept + new})
 
 
 def error_table(rows: list[dict[str, Any]]) -> str:
@@ -63,16 +73,25 @@ def error_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", "Commands:", "", *(f"    {command}" for command in commands)])
 
 
-def fill_tables(text: str, folder: str | pathlib.Path) -> str:
-    """`text` with everything between `<!-- measured: NAME -->` and `<!-- end -->` made anew from NAME.json.
+def fill_tables(text: str, folder: str | pathlib.Path,
+                tables: Mapping[str, Callable[[list[dict[str, Any]]], str]] | None = None) -> str:
+    """`text` with everything between `<!-- measured: NAME -->` and `<!-- end -->` made anew from the rows of NAME.json.
+
+    Args:
+      text: Markdown.
+      folder: of the files of measured figures.
+      tables: rows -> table, by what stands in the marker: `NAME`, or `NAME PART` for one of several tables of a file.
+        `error_table` for all others.
 
     Raises:
       ValueError: if there is no such file in `folder`.
     """
     def table(match: re.Match[str]) -> str:
-        file = pathlib.Path(folder) / f"{match[1]}.json"
+        marker = match[1]
+        file = pathlib.Path(folder) / f"{marker.split()[0]}.json"
         if not file.exists():
-            raise ValueError(f"a document names the measured figures {match[1]!r}, but there is no {file}.")
-        return f"<!-- measured: {match[1]} -->\n{error_table(json.loads(file.read_text())['rows'])}\n<!-- end -->"
+            raise ValueError(f"a document names the measured figures {marker!r}, but there is no {file}.")
+        make = (tables or {}).get(marker, error_table)
+        return f"<!-- measured: {marker} -->\n{make(json.loads(file.read_text())['rows'])}\n<!-- end -->"
 
-    return re.sub(r"<!-- measured: (\w+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+    return re.sub(r"<!-- measured: (\w+(?: \w+)?) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)

@@ -1,0 +1,93 @@
+"""The layout of engine.json's rows, and the tables made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Rows = list[dict[str, Any]]
+
+KEY = ("student", "batch", "steps", "library", "schedule", "hvp", "jit", "allocator")
+FIGURES = ("ms_per_step", "plain_ms_per_step", "peak_mb", "compile_s")
+MEMORY_STEPS = (100, 300, 1000, 3000, 10_000)
+PEERS = {"jax": "JAX", "torchopt": "TorchOpt", "higher": "higher"}
+WORK = {"mlp": (20, 200), "lenet": (500, 20)}
+MACHINE_MB = 24 * 1024
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def setting_name(row: dict[str, Any]) -> str:
+    """Library and setting in one phrase."""
+    name = {"tf_l2t": "tf_l2t", **PEERS}[row["library"]]
+    how = [row["schedule"], row["hvp"], "XLA" if row["jit"] and row["library"] == "tf_l2t" else None,
+           None if row["allocator"] == "default" else row["allocator"]]
+    return f"{name}, {', '.join(part for part in how if part)}"
+
+
+def _fastest(rows: Rows, library: str) -> float | None:
+    times = [row["ms_per_step"] for row in rows if row["library"] == library and row["ms_per_step"] is not None]
+    return min(times, default=None)
+
+
+def times_table(rows: Rows, student: str) -> str:
+    """Every setting's time and memory on one student, the fastest first."""
+    batch, steps = WORK[student]
+    rows = [row for row in rows if (row["student"], row["batch"], row["steps"]) == (student, batch, steps)]
+    rows = sorted(rows, key=lambda row: (row["ms_per_step"] is None, row["ms_per_step"]))
+    best = {name: _fastest(rows, name) for name in PEERS}
+    lines = ["| library, setting | plain, ms a step | with the teacher's gradient | ratio | "
+             + " | ".join(f"÷ {name}" for name in PEERS.values()) + " | peak, MB | compile, s |",
+             "|---|" + "---|" * (5 + len(PEERS))]
+    for row in rows:
+        time, plain = row["ms_per_step"], row["plain_ms_per_step"]
+        ratios = [None if time is None or best[name] is None else time / best[name] for name in PEERS]
+        lines.append(" | ".join([
+            f"| {setting_name(row)}", _number(plain), _number(time) if time is not None else row.get("note", "–"),
+            _number(None if time is None else time / plain), *map(_number, ratios), _number(row["peak_mb"], 0),
+            _number(row["compile_s"], 1)]) + " |")
+    commands = sorted({row["command"] for row in rows})
+    return "\n".join([*lines, "", *(f"    {command}" for command in commands)])
+
+
+def slope_mb(points: list[tuple[int, float]]) -> float | None:
+    """Megabytes a step between the last two measured (T, MB)."""
+    if len(points) < 2:
+        return None
+    (t0, m0), (t1, m1) = sorted(points)[-2:]
+    return (m1 - m0) / (t1 - t0)
+
+
+def memory_table(rows: Rows) -> str:
+    """Peak memory against T, with the slope at the end and where it leads."""
+    rows = [row for row in rows if row["student"] == "mlp" and row["steps"] in MEMORY_STEPS]
+    settings: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in rows:
+        settings.setdefault(setting_name(row), {})[row["steps"]] = row
+    lines = ["| library, setting | " + " | ".join(f"T = {t:,}" for t in MEMORY_STEPS)
+             + " | MB a step | 24 GB at T = |", "|---|" + "---|" * (len(MEMORY_STEPS) + 2)]
+    for name, found in settings.items():
+        cells = []
+        for t in MEMORY_STEPS:
+            row = found.get(t, {})
+            predicted = row.get("predicted_mb")
+            cells.append(f"({predicted:,.0f})" if predicted else _number(row.get("peak_mb"), 0))
+        points = [(t, row["peak_mb"]) for t, row in found.items() if row["peak_mb"] is not None]
+        slope, end = slope_mb(points), "–"
+        # With √T states kept the slope falls as T grows: a straight line from it leads nowhere.
+        linear = not next(iter(found.values()))["schedule"].startswith(("every_k", "binomial"))
+        if slope and slope > 0 and linear:
+            t, peak = max(points)
+            end = f"{t + (MACHINE_MB - peak) / slope:,.0f}"
+        lines.append(f"| {name} | {' | '.join(cells)} | {_number(slope)} | {end} |")
+    commands = sorted({row["command"] for row in rows})
+    return "\n".join([*lines, "", *(f"    {command}" for command in commands)])
+
+
+TABLES: dict[str, Callable[[Rows], str]] = {
+    "engine mlp": lambda rows: times_table(rows, "mlp"),
+    "engine lenet": lambda rows: times_table(rows, "lenet"),
+    "engine memory": memory_table,
+}
