@@ -38,14 +38,15 @@ class Setting(NamedTuple):
 
 BOTH, MLP = ("mlp", "lenet"), ("mlp",)
 SETTINGS = (
-    Setting("tf_l2t", BOTH, "every_k", "whole_segment", True),
-    Setting("tf_l2t", BOTH, "every_k", "whole_segment", False),
-    Setting("tf_l2t", BOTH, "binomial:20", "whole_segment", True),
-    Setting("tf_l2t", BOTH, "store_all", "reverse_over_reverse", True),
-    Setting("tf_l2t", BOTH, "store_all", "reverse_over_reverse", False),
-    Setting("tf_l2t", BOTH, "store_all", "forward_over_reverse", False),
-    Setting("tf_l2t", BOTH, "every_k", "reverse_over_reverse", False),
+    Setting("tf_l2t", BOTH, "store_all", "saved_residuals", True),
+    Setting("tf_l2t", BOTH, "every_k", "saved_residuals", True),
+    Setting("tf_l2t", BOTH, "every_k", "forward_over_reverse", True),
+    Setting("tf_l2t", BOTH, "every_k", "reverse_over_reverse", True),
+    Setting("tf_l2t", BOTH, "store_all", "saved_residuals", False),
+    Setting("tf_l2t", BOTH, "every_k", "saved_residuals", False),
     Setting("tf_l2t", BOTH, "every_k", "forward_over_reverse", False),
+    Setting("tf_l2t", BOTH, "every_k", "reverse_over_reverse", False),
+    Setting("tf_l2t", MLP, "binomial:20:10", "saved_residuals", False),
     Setting("jax", BOTH, "store_all", None, True),
     Setting("jax", BOTH, "every_k", None, True),
     Setting("jax", MLP, "checkpoint_step", None, True),
@@ -90,8 +91,9 @@ class Running:
     def name(self) -> str:
         return describe(self.setting)
 
-    def first(self) -> dict[str, np.ndarray]:
+    def first(self, wait: float) -> dict[str, np.ndarray]:
         """The first call: traced, compiled and run. Returns the results that all libraries must agree on."""
+        wait_for_quiet(wait)
         gradient, plain = self.folder / "gradient.npz", self.folder / "plain.npz"
         with Peak(self.worker.pid) as peak:
             self.first_seconds = self.worker.ask("gradient", self.limit, path=str(gradient))["seconds"]
@@ -108,7 +110,15 @@ class Running:
         self.others.append(others.cores)
         self.plain_seconds.append(self.worker.ask("plain", self.limit)["seconds"])
 
+    def failed(self, error: Exception) -> dict[str, Any]:
+        """Ends the worker; the row that says so."""
+        print(f"  {self.name}: {error}", flush=True)
+        self.worker.close(kill=True)
+        late = isinstance(error, TooSlow)
+        return empty_row(self.setting, self.spec) | {"note": f"over {self.limit:g} s" if late else "failed"}
+
     def row(self) -> dict[str, Any]:
+        """The figures so far."""
         row = empty_row(self.setting, self.spec) | {"peak_mb": round(self.peak / MB, 1),
                                                     "base_mb": round(self.base / MB, 1)}
         if self.seconds:
@@ -183,19 +193,23 @@ def measure(spec: Spec, settings: list[Setting], repetitions: int, limit: float,
                 if one is None:
                     continue
                 try:
-                    results[one.name] = one.first()
-                except TooSlow as error:
-                    print(f"  {one.name}: {error}", flush=True)
-                    rows.append(empty_row(setting, spec) | {"note": f"not finished in {limit:g} s"})
+                    results[one.name] = one.first(wait)
+                except (TooSlow, Failed) as error:
+                    rows.append(one.failed(error))
                     continue
                 running.append(one)
                 print(f"  {one.name}: first call {one.first_seconds:.1f} s, peak {one.peak / MB:.0f} MB", flush=True)
             if results:
                 check_agreement(results)
             for repetition in range(repetitions):
-                for one in running:
-                    if repetition < SLOW_REPETITIONS or one.first_seconds < SLOW_SECONDS:
+                for one in list(running):
+                    if repetition >= SLOW_REPETITIONS and one.first_seconds >= SLOW_SECONDS:
+                        continue
+                    try:
                         one.repeat(wait)
+                    except (TooSlow, Failed) as error:
+                        rows.append(one.failed(error))
+                        running.remove(one)
                 print(f"  repetition {repetition + 1} of {repetitions}", flush=True)
             return rows + [one.row() for one in running]
         finally:
@@ -233,15 +247,14 @@ def sweep(settings: list[Setting], steps: tuple[int, ...], repetitions: int, lim
                 if one is None:
                     continue
                 try:
-                    results[one.name] = one.first()
+                    results[one.name] = one.first(wait)
                     for _ in range(repetitions):
                         one.repeat(wait)
                     rows.append(one.row())
                     known.append((t, rows[-1]["peak_mb"]))
                     print(f"  {one.name}: {rows[-1]['peak_mb']} MB, {rows[-1]['ms_per_step']} ms a step", flush=True)
                 except (TooSlow, Failed) as error:
-                    rows.append(empty_row(setting, spec) | {"note": "not finished"})
-                    print(f"  {one.name}: {error}", flush=True)
+                    rows.append(one.failed(error))
                 finally:
                     one.worker.close()
             if t == min(steps):  # over thousands of steps in float32, the last bits of a sum grow

@@ -36,6 +36,8 @@ def times_table(rows: Rows, student: str) -> str:
     """Every setting's time and memory on one student, the fastest first."""
     batch, steps = WORK[student]
     rows = [row for row in rows if (row["student"], row["batch"], row["steps"]) == (student, batch, steps)]
+    if not rows:
+        return "No figures yet."
     rows = sorted(rows, key=lambda row: (row["ms_per_step"] is None, row["ms_per_step"]))
     best = {name: _fastest(rows, name) for name in PEERS}
     lines = ["| library, setting | plain, ms a step | with the teacher's gradient | ratio | "
@@ -63,6 +65,8 @@ def slope_mb(points: list[tuple[int, float]]) -> float | None:
 def memory_table(rows: Rows) -> str:
     """Peak memory against T, with the slope at the end and where it leads."""
     rows = [row for row in rows if row["student"] == "mlp" and row["steps"] in MEMORY_STEPS]
+    if not rows:
+        return "No figures yet."
     settings: dict[str, dict[int, dict[str, Any]]] = {}
     for row in rows:
         settings.setdefault(setting_name(row), {})[row["steps"]] = row

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
@@ -41,14 +40,6 @@ def problem_of(work: Work, student: FunctionalStudent) -> Problem:
     return Problem(loss_fn, batch_fn, objective_fn, sgd(LEARNING_RATE, momentum=MOMENTUM), status, work.steps)
 
 
-def _jit(function: Any, jit: bool) -> dict[str, Any]:
-    if "jit" in inspect.signature(function).parameters:
-        return {"jit": jit}
-    if jit:
-        raise NotImplementedError(f"{function.__name__} of this version has no argument jit.")
-    return {}
-
-
 class TfL2t:
     def __init__(self, work: Work, options: Options):
         self.teacher = AttentionTeacher(NUM_CLASSES, NUM_FEATURES, NUM_KEYS, loss="paper")
@@ -57,14 +48,13 @@ class TfL2t:
         student_fn: Any = STUDENTS[work.student]
         problem = problem_of(work, FunctionalStudent(student_fn))
         self.state = initial_state(problem, tuple(tf.constant(p) for p in work.params))
-        schedule = int(options.schedule) if options.schedule.isdigit() else options.schedule
-        jit = _jit(hypergradient, options.jit)
-        try:
-            self.run = hypergradient(problem, self.teacher, hvp=options.hvp or "", schedule=schedule, **jit)
-        except ValueError as error:
-            raise NotImplementedError(str(error)) from error
-        plain_jit: dict[str, Any] = {"jit": options.jit} if "jit" in inspect.signature(rollout).parameters else {}
-        self.train = rollout(problem, self.teacher, **plain_jit)
+        how: dict[str, Any] = {"schedule": options.schedule}
+        if options.schedule.isdigit():
+            how = {"schedule": int(options.schedule)}
+        elif options.schedule.endswith("MB"):
+            how = {"memory_budget": options.schedule}
+        self.run = hypergradient(problem, self.teacher, hvp=options.hvp or "auto", jit=options.jit, **how)
+        self.train = rollout(problem, self.teacher, jit=options.jit)
 
     def gradient(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         result = self.run(self.state, 0)

@@ -9,6 +9,7 @@ import pathlib
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 from typing import Any
 
@@ -39,8 +40,9 @@ class Worker:
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu",
                        **(environment or {})}
         self.module = module
+        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (as long as the process)
         self._process = subprocess.Popen([sys.executable, "-W", "ignore", "-m", module], cwd=ROOT, env=environment,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True)
         self.pid = self._process.pid
         self._replies: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -68,7 +70,9 @@ class Worker:
         except OSError as error:
             raise Failed(f"{self.module} has ended: {error}") from error
         if not line:
-            raise Failed(f"{self.module} ended with code {self._process.wait()} during {cmd!r}.")
+            code = self._process.wait()
+            self._errors.seek(0)
+            raise Failed(f"{self.module} ended with code {code} during {cmd!r}: {self._errors.read()[-2000:]}")
         reply = json.loads(line)
         if "error" in reply:
             raise (Unsupported if reply["unsupported"] else Failed)(f"{self.module}: {reply['error']}")

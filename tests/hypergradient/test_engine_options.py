@@ -281,3 +281,27 @@ def test_metrics_and_losses_may_be_anything_but_differentiated():
                           result.rollout.features)) for h in (-1e-5, 1e-5)]
         # The difference itself is good to h² relative to the curvature, about 1e-7 here.
         assert (at[1] - at[0]) / 2e-5 == pytest.approx(float(norm), rel=1e-6)
+
+
+def test_large_steps_may_be_called_twice():
+    """TensorFlow's graph rewriter turns sums of large gradients into temporary variables, which fail in loops from the
+    second call on; the engine does without it."""
+    inputs = keras.Input((64, 64, 3))
+
+    def build():
+        x = keras.layers.Conv2D(32, 3, padding="same")(inputs)
+        x = keras.layers.Add()([x, keras.layers.Activation("tanh")(x), keras.layers.Activation("gelu")(x)])
+        return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+
+    rng = np.random.default_rng(0)
+    pair = tiny.ArrayPair(rng.standard_normal((64, 64, 64, 3)).astype(np.float32), (np.arange(64) % 3).astype(np.int32))
+    student = tiny.FunctionalStudent(build)
+    small = tiny.ArrayPair(pair.x[:6], pair.y[:6])
+    problem = tiny.classification_problem(
+        student, pair, small, loss=tiny.taught_form("stable").per_example, objective=tiny.log_likelihood,
+        optimizer=sgd(0.05, 0.9), num_steps=2, batch_size=64)
+    function = hypergradient(problem, tiny.teacher(), schedule="store_all")
+    state = initial_state(problem, *student.init(0))
+    first, second = function(state, 0), function(state, 0)
+    for a, b in zip(first.gradient, second.gradient, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -266,3 +266,47 @@ def test_order_and_fit_of_parts():
         bare.fit(noisy_train(), DEV, teacher_steps=1)
     with pytest.raises(ValueError, match="teacher_steps"):
         trainer().fit(noisy_train(), DEV, teacher_steps=0)
+
+
+def test_growing_adjoints_are_reported_once_with_a_truncation_that_helps(tmp_path):
+    """Steps at 4 to 10 times the stable rate of a quadratic student: every step multiplies the adjoint."""
+    def expansive(momentum=0.0):
+        return sgd(3.0, momentum)
+
+    made = trainer(student_optimizer=expansive(), num_steps=30, adjoint_alarm=10.0, jit=False)
+    with pytest.warns(UserWarning, match=r"compile\(truncate=\d+\)") as caught:
+        history = made.fit(noisy_train(), DEV, teacher_steps=2, validation_freq=0, verbose=0, preflight=False,
+                           callbacks=[TeacherSummaries(tmp_path)])
+    alarms = [w for w in caught if "adjoints grew" in str(w.message)]
+    assert len(alarms) == 1
+    growth = history.history["adjoint_growth"]
+    norms = made.last_result.rollout.trace["adjoint_norm"].numpy()
+    assert norms.shape == (30,) and max(growth) > 10
+    assert growth[-1] == pytest.approx(norms.max() / norms[-1], rel=1e-5)
+    steps = int(str(alarms[0].message).split("truncate=")[1].split(")")[0])
+    shorter = trainer(student_optimizer=expansive(), num_steps=30, adjoint_alarm=10.0, truncate=steps, jit=False)
+    first = shorter.fit(noisy_train(), DEV, teacher_steps=1, validation_freq=0, verbose=0, preflight=False)
+    assert first.history["adjoint_growth"][0] <= 10
+    assert first.history["objective"][0] == pytest.approx(history.history["objective"][0], rel=1e-6)
+    images, scalars = 0, []
+    for file in tmp_path.glob("events*"):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                images += value.tag == "adjoint/norm_by_step"
+                if value.tag == "teacher/adjoint_growth":
+                    scalars.append(float(tf.make_ndarray(value.tensor)))
+    assert images == 2
+    assert scalars == pytest.approx(growth, rel=1e-6)
+
+
+def test_a_memory_budget_and_auto_choose_for_the_user(capsys):
+    made = trainer(hvp="auto", memory_budget="1GB", jit=False)
+    made.fit(noisy_train(), DEV, teacher_steps=1, validation_freq=0, preflight=False)
+    assert made.choice.hvp == "saved_residuals" and made.choice.extra_work == 0
+    assert f"engine: {made.choice}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [{"adjoint_alarm": 1.0}, {"truncate": 0}, {"memory_budget": "lots"}])
+def test_bad_engine_options(options):
+    with pytest.raises(ValueError, match="received"):
+        trainer(**options)

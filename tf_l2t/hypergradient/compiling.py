@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -19,6 +20,21 @@ Make = Callable[[bool, Tensors, StudentState, dict[str, Any]], Callable[..., Any
 def compiled(function: Callable[..., Any], jit: bool) -> Callable[..., Any]:
     """`function` as one call of a graph, by XLA or not."""
     return tf.function(function, autograph=False, jit_compile=True if jit else None)
+
+
+@contextlib.contextmanager
+def _without_rewriting() -> Iterator[None]:
+    """While active, functions are traced and called without TensorFlow's graph rewriter (Grappler).
+
+    One of its passes turns sums of three or more large tensors into temporary variables, which fail inside loops from
+    the second call on (AlreadyExistsError), as soon as it reckons that a step needs more than 200 MB on a CPU.
+    """
+    before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
 
 
 def compile_once(problem: Problem, apply: Apply, jit: str | bool, make: Make) -> Callable[..., Any]:
@@ -40,6 +56,7 @@ def compile_once(problem: Problem, apply: Apply, jit: str | bool, make: Make) ->
         raise ValueError(f'jit must be True, False or "auto"; received {jit!r}.')
     traced = None
 
+    @_without_rewriting()
     def call(theta: Tensors, state: StudentState, seed: tf.Tensor, *rest: Any) -> Any:
         nonlocal traced
         arguments = (theta, state, seed, *rest)

@@ -9,13 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from tf_l2t.hypergradient.rules import Rule, snapshot
-from tf_l2t.hypergradient.schedules import Plan, cheapest_plan, plan_bytes
+from tf_l2t.hypergradient.schedules import Plan, cheapest_plan, plan_bytes, plan_for
 from tf_l2t.hypergradient.state import StudentState
 
 # Work of a step's adjoint in student steps, as measured on the MLP (docs/benchmarks.md): the order is what counts.
 ADJOINT_WORK = {"saved_residuals": 1.2, "reverse_over_reverse": 1.7, "forward_over_reverse": 2.2}
 # Graphs, compiled code and buffers of TensorFlow's own, beyond the process's size before the first call.
-OVERHEAD = 60_000_000
+OVERHEAD, XLA_OVERHEAD = 60_000_000, 180_000_000
 AMPLE = 1_000_000_000
 
 
@@ -44,14 +44,15 @@ class Choice(NamedTuple):
                 f"{self.peak_bytes / 1e6:,.0f} MB, {self.extra_work:.0%} of the student's steps run again")
 
 
-def choose(modes: Sequence[str], rule_of: Callable[[str], Rule], plan: Plan, budget: int | None, jit: bool,
-           state: StudentState, batch: Any) -> tuple[Rule, Choice]:
+def choose(modes: Sequence[str], rule_of: Callable[[str], Rule], schedule: str | int | Plan, num_steps: int,
+           budget: int | None, jit: bool, state: StudentState, batch: Any) -> tuple[Rule, Choice]:
     """The rule and the plan of least work.
 
     Args:
       modes: HVP modes to choose from.
       rule_of: the rule of a mode.
-      plan: the plan to follow where there is no budget; with one, only its number of steps counts.
+      schedule: what to follow where there is no budget, as for `plan_for`.
+      num_steps: T.
       budget: bytes, or None.
       jit: whether the steps are compiled by XLA, which has a segment's batches made beforehand.
       state, batch: of the student, for their sizes.
@@ -64,15 +65,15 @@ def choose(modes: Sequence[str], rule_of: Callable[[str], Rule], plan: Plan, bud
     for mode in modes:
         rule = rule_of(mode)
         snapshot_bytes, step_bytes = num_bytes(snapshot(state)), num_bytes(rule.kept) + stacked
-        fixed = OVERHEAD + working_bytes(mode, state, rule)
-        fitting: Plan | None = plan
+        fixed = OVERHEAD + XLA_OVERHEAD * jit + working_bytes(mode, state, rule)
+        plan: Plan | None = plan_for(schedule, num_steps, snapshot_bytes, step_bytes)
         if budget is not None:
-            fitting = cheapest_plan(plan.num_steps, budget - fixed, snapshot_bytes, step_bytes)
+            plan = cheapest_plan(num_steps, budget - fixed, snapshot_bytes, step_bytes)
         needs.append(fixed + snapshot_bytes + step_bytes)
-        if fitting is not None:
-            peak = fixed + plan_bytes(fitting, snapshot_bytes, step_bytes)
-            extra = fitting.num_recomputed / plan.num_steps
-            found.append((rule, Choice(mode, fitting, jit, snapshot_bytes, step_bytes, peak, extra)))
+        if plan is not None:
+            peak = fixed + plan_bytes(plan, snapshot_bytes, step_bytes)
+            extra = plan.num_recomputed / num_steps
+            found.append((rule, Choice(mode, plan, jit, snapshot_bytes, step_bytes, peak, extra)))
     if not found:
         raise ValueError(f"memory_budget is {budget / 1e6:,.0f} MB, but a student of this size needs at least "
                          f"{min(needs) / 1e6:,.0f} MB. Raise it, or use a smaller batch." if budget else "no mode")

@@ -123,19 +123,23 @@ def store_all(num_steps: int) -> Plan:
     return Plan(num_steps, num_steps, 1)
 
 
-def every_k(num_steps: int, k: int | None = None) -> Plan:
-    """A snapshot every k-th step (√T by default): T/k snapshots and one segment of k, less than one extra forward run.
+def every_k(num_steps: int, k: int | None = None, snapshot_bytes: int = 1, step_bytes: int = 1) -> Plan:
+    """A snapshot every k-th step: ⌈T/k⌉ − 1 snapshots and one segment of k, less than one extra forward run.
 
     Args:
       num_steps: T ≥ 1.
-      k: the segments' length; None for the nearest integer to √T, which minimises T/k + k.
+      k: distance between two snapshots; None for the one of least memory, about √(T snapshot_bytes / step_bytes), so
+        that memory grows as √T.
+      snapshot_bytes, step_bytes: of a snapshot, and of what the sweep keeps per step of a segment; only their ratio
+        counts.
 
     Raises:
       ValueError: if a number is below 1.
     """
     _check_steps(num_steps)
     if k is None:
-        k = max(1, round(math.sqrt(num_steps)))
+        least = math.sqrt(num_steps * step_bytes / max(1, snapshot_bytes))
+        k = -(-num_steps // min(num_steps, max(1, round(least))))
     if k < 1:
         raise ValueError(f"k, the distance between two snapshots, must be at least 1; received {k!r}.")
     k = min(k, num_steps)
@@ -169,13 +173,14 @@ def _check_steps(num_steps: int) -> None:
         raise ValueError(f"num_steps must be at least 1; received {num_steps!r}.")
 
 
-def plan_for(schedule: str | int | Plan, num_steps: int) -> Plan:
+def plan_for(schedule: str | int | Plan, num_steps: int, snapshot_bytes: int = 1, step_bytes: int = 1) -> Plan:
     """The plan that a `schedule` argument means.
 
     Args:
-      schedule: "store_all"; "every_k" (√T); an integer k; "binomial" (⌈log₂ T⌉ + 1 snapshots), "binomial:20" (20
-        snapshots) or "binomial:20:5" (in segments of 5 steps); or a `Plan`.
+      schedule: "store_all"; "every_k" (memory of the order of √T); an integer k; "binomial" (⌈log₂ T⌉ + 1 snapshots),
+        "binomial:20" (20 snapshots) or "binomial:20:5" (in segments of 5 steps); or a `Plan`.
       num_steps: T.
+      snapshot_bytes, step_bytes: as for `every_k`.
 
     Raises:
       ValueError: for any other value, or a plan made for another number of steps.
@@ -187,7 +192,7 @@ def plan_for(schedule: str | int | Plan, num_steps: int) -> Plan:
     if schedule == "store_all":
         return store_all(num_steps)
     if schedule == "every_k":
-        return every_k(num_steps)
+        return every_k(num_steps, None, snapshot_bytes, step_bytes)
     if isinstance(schedule, int) and not isinstance(schedule, bool):
         return every_k(num_steps, schedule)
     if isinstance(schedule, str):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import tensorflow as tf
 
 from tf_l2t.hypergradient.compiling import compile_once, compiled
-from tf_l2t.hypergradient.memory import Choice, choose
+from tf_l2t.hypergradient.memory import Choice, choose, num_bytes
 from tf_l2t.hypergradient.rules import HVP_MODES, Rule, restore, rule_of, snapshot
 from tf_l2t.hypergradient.schedules import Plan, Visit, parse_bytes, plan_for
 from tf_l2t.hypergradient.segment import arrays_like, read_all, run, sweep, write
@@ -17,7 +17,8 @@ from tf_l2t.hypergradient.step import Adjoint
 
 Coefficients = Callable[[tf.Tensor], tf.Tensor]
 TRACEABLE = ("batch", "features", "coefficients", "loss", "metrics", "adjoint_norm")
-CHUNK = 32  # steps of one compiled call of the forward run: few enough that their batches are small
+# Steps of one compiled call of the forward run: as many as make its fixed cost small, as far as their batches are.
+CHUNK, CHUNK_BYTES = 100, 16_000_000
 
 
 class TeacherLike(Protocol):
@@ -74,8 +75,9 @@ class _Run:
     """
 
     def __init__(self, problem: Problem, rule: Rule, theta: Tensors, seed: tf.Tensor, record: dict[str, Any],
-                 trace: Sequence[str], chunk: int, jit: bool):
-        self.problem, self.theta, self.seed, self.jit, self.chunk = problem, theta, seed, jit, chunk
+                 trace: Sequence[str], segment_length: int, jit: bool):
+        self.problem, self.theta, self.seed, self.jit = problem, theta, seed, jit
+        self.chunk = chunk = _chunk(problem.num_steps, segment_length, num_bytes(tf.nest.flatten(record["batch"])))
         self.specimen = {name: record[name] for name in dict.fromkeys(("features", *trace))}
         self._batch = record["batch"]
 
@@ -287,7 +289,7 @@ def rollout(problem: Problem, coefficients_fn: Coefficients, *, trace: Sequence[
         rule = _forward_rule(problem, ignoring_theta, state)
 
         def run_all(theta: Tensors, state: StudentState, seed: tf.Tensor) -> Rollout:
-            runner = _Run(problem, rule, theta, seed, record, trace, min(CHUNK, problem.num_steps), jit)
+            runner = _Run(problem, rule, theta, seed, record, trace, problem.num_steps, jit)
             return _forward(runner, state, None, trace)
 
         return run_all
@@ -309,7 +311,7 @@ def advance(problem: Problem, coefficients_fn: Coefficients, *,
         rule = _forward_rule(problem, ignoring_theta, state)
 
         def run_to(theta: Tensors, state: StudentState, seed: tf.Tensor, stop: tf.Tensor) -> StudentState:
-            runner = _Run(problem, rule, theta, seed, record, (), min(CHUNK, problem.num_steps), jit)
+            runner = _Run(problem, rule, theta, seed, record, (), problem.num_steps, jit)
             return runner.to(state, stop, None)
 
         return run_to
@@ -334,7 +336,7 @@ def objective_of(problem: Problem, teacher: TeacherLike, *, jit: str | bool = Fa
         rule = _forward_rule(problem, teacher.apply, state)
 
         def value(theta: Tensors, state: StudentState, seed: tf.Tensor, features: tf.Tensor | None) -> tf.Tensor:
-            runner = _Run(problem, rule, theta, seed, record, (), min(CHUNK, problem.num_steps), jit)
+            runner = _Run(problem, rule, theta, seed, record, (), problem.num_steps, jit)
             final = _forward(runner, state, features, ()).final_state
             return problem.objective_fn(final.params, final.non_trainable)
 
@@ -350,8 +352,8 @@ def objective_of(problem: Problem, teacher: TeacherLike, *, jit: str | bool = Fa
 
 
 def check_options(hvp: str, schedule: str | int | Plan, num_steps: int, memory_budget: str | int | None = None,
-                  truncate: int | None = None) -> tuple[Plan, int | None]:
-    """The plan of `schedule` and the bytes of `memory_budget`; the arguments are those of `hypergradient`.
+                  truncate: int | None = None) -> tuple[int, int | None]:
+    """The number of steps to sweep and the bytes of `memory_budget`; the arguments are those of `hypergradient`.
 
     Raises:
       ValueError: for an unknown HVP mode or schedule, or numbers out of range.
@@ -361,12 +363,13 @@ def check_options(hvp: str, schedule: str | int | Plan, num_steps: int, memory_b
     if truncate is not None and (isinstance(truncate, bool) or not isinstance(truncate, int) or truncate < 1):
         raise ValueError(f"truncate must be a number of steps, at least 1, or None; received {truncate!r}.")
     swept = min(truncate or num_steps, num_steps)
+    plan_for(schedule, swept)
     if memory_budget is None:
-        return plan_for(schedule, swept), None
+        return swept, None
     if schedule != "every_k":
         raise ValueError("memory_budget chooses the schedule: give one of the two; received "
                          f"schedule={schedule!r} and memory_budget={memory_budget!r}.")
-    return plan_for(schedule, swept), parse_bytes(memory_budget)
+    return swept, parse_bytes(memory_budget)
 
 
 class HypergradientFunction:
@@ -376,12 +379,13 @@ class HypergradientFunction:
       choice: the mode and plan, with the predicted memory and work; None before the first call.
     """
 
-    def __init__(self, problem: Problem, teacher: TeacherLike, hvp: str, plan: Plan, budget: int | None,
-                 jit: str | bool, trace: Sequence[str], debug: bool):
+    def __init__(self, problem: Problem, teacher: TeacherLike, hvp: str, schedule: str | int | Plan, swept: int,
+                 budget: int | None, jit: str | bool, trace: Sequence[str], debug: bool):
         self.choice: Choice | None = None
         self._problem, self._teacher = problem, teacher
         self._modes = ("saved_residuals", "reverse_over_reverse") if hvp == "auto" else (hvp,)
-        self._plan, self._budget, self._trace, self._debug = plan, budget, trace, debug
+        self._schedule, self._swept, self._budget = schedule, swept, budget
+        self._trace, self._debug = trace, debug
         self._run = compile_once(problem, teacher.apply, jit, self._make)
 
     def __call__(self, state: StudentState, seed: int | tf.Tensor, theta: Tensors | None = None) -> Hypergradient:
@@ -395,13 +399,13 @@ class HypergradientFunction:
         batch, features = record["batch"], record["features"]
         rule, self.choice = choose(
             self._modes, lambda mode: rule_of(mode, problem, self._teacher.apply, theta, state, batch, features),
-            self._plan, self._budget, jit, state, batch)
+            self._schedule, self._swept, self._budget, jit, state, batch)
         plan = self.choice.plan
         first_step = problem.num_steps - plan.num_steps
 
         def everything(theta: Tensors, state: StudentState, seed: tf.Tensor) -> Hypergradient:
             forward_trace = [name for name in trace if name != "adjoint_norm"]
-            runner = _Run(problem, rule, theta, seed, record, forward_trace, _chunk(plan), jit)
+            runner = _Run(problem, rule, theta, seed, record, forward_trace, plan.segment_length, jit)
             sweep = _Sweep(runner, rule, state, plan, first_step, "adjoint_norm" in trace, self._debug)
             objective, final, records, adjoint, gradient, norms = sweep(state)
             records["adjoint_norm"] = tf.concat([tf.zeros([first_step]), norms], axis=0)
@@ -448,8 +452,8 @@ def hypergradient(problem: Problem, teacher: TeacherLike, *, hvp: str = "forward
     Raises:
       ValueError: for an unknown mode, schedule or trace name; at the first call, for a budget that is too small.
     """
-    plan, budget = check_options(hvp, schedule, problem.num_steps, memory_budget, truncate)
-    return HypergradientFunction(problem, teacher, hvp, plan, budget, jit, _check_trace(trace), debug)
+    swept, budget = check_options(hvp, schedule, problem.num_steps, memory_budget, truncate)
+    return HypergradientFunction(problem, teacher, hvp, schedule, swept, budget, jit, _check_trace(trace), debug)
 
 
 def _forward_rule(problem: Problem, apply: Any, state: StudentState) -> Rule:
@@ -457,9 +461,9 @@ def _forward_rule(problem: Problem, apply: Any, state: StudentState) -> Rule:
     return rule_of(HVP_MODES[0], problem, apply, (), state, None, tf.zeros(()))
 
 
-def _chunk(plan: Plan) -> int:
-    """The forward run's steps per compiled call: a divisor or a multiple of the segments' length, near `CHUNK`."""
-    length = plan.segment_length
-    if length >= CHUNK:
-        return -(-length // -(-length // CHUNK))
-    return min(plan.num_steps, length * (CHUNK // length))
+def _chunk(num_steps: int, segment_length: int, batch_bytes: int) -> int:
+    """How many steps a compiled call of the forward run makes: an even part of a segment, or several segments."""
+    most = max(1, min(CHUNK, CHUNK_BYTES // max(1, batch_bytes)))
+    if segment_length >= most:
+        return -(-segment_length // -(-segment_length // most))
+    return min(num_steps, segment_length * (most // segment_length))
