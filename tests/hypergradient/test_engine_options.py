@@ -13,6 +13,7 @@ from tf_l2t.hypergradient import (
     StatusFeatures,
     StepOutput,
     check_hypergradient,
+    every_k,
     hypergradient,
     initial_state,
     objective_of,
@@ -176,7 +177,7 @@ def test_auto_takes_the_fastest_mode_that_fits():
 
     def chosen(kept, budget=None, plan=None):
         rules = fake_rules(kept)
-        return choose(tuple(kept), rules.__getitem__, plan or store_all(100), budget, False, state, ())[1]
+        return choose(tuple(kept), rules.__getitem__, plan or "store_all", 100, budget, False, state, ())[1]
 
     small = {"saved_residuals": 4000, "reverse_over_reverse": 4000}
     assert chosen(small).hvp == "saved_residuals"
@@ -195,7 +196,9 @@ def test_auto_end_to_end(reference):
     problem, state, theta, expected = reference
     function = hypergradient(problem, tiny.teacher(), hvp="auto", jit=False)
     assert distance(function(state, 3, theta).gradient, expected.gradient) < 1e-13
-    assert function.choice.hvp == "saved_residuals" and function.choice.plan == Plan(13, 4, 3)
+    choice = function.choice
+    assert choice.hvp == "saved_residuals"
+    assert choice.plan == every_k(13, None, choice.snapshot_bytes, choice.step_bytes)
 
 
 def test_predicted_bytes_are_those_of_the_tensors(reference):

@@ -74,12 +74,22 @@ def test_binomial_in_segments(num_steps, snapshots, segment):
 
 
 @pytest.mark.parametrize(("num_steps", "k", "segments", "recomputed", "snapshots"), [
-    (1, None, 1, 0, 1), (12, None, 4, 9, 3), (13, None, 4, 9, 3), (100, None, 10, 90, 9), (10_000, None, 100, 9900, 99),
+    (1, None, 1, 0, 1), (12, None, 3, 8, 2), (13, None, 4, 9, 3), (100, None, 10, 90, 9), (10_000, None, 100, 9900, 99),
     (10, 3, 4, 7, 3), (10, 10, 1, 0, 1), (10, 99, 1, 0, 1), (10, 1, 10, 9, 9),
 ])
 def test_every_k_counts(num_steps, k, segments, recomputed, snapshots):
     plan = every_k(num_steps, k)
     assert (plan.num_segments, plan.num_recomputed, plan.num_snapshots) == (segments, recomputed, snapshots)
+
+
+def test_every_k_weighs_snapshots_against_steps():
+    """Snapshots of 25 times a step's bytes: five times longer segments than √T, and no other k needs less memory."""
+    plan = every_k(400, None, 25, 1)
+    assert plan == Plan(400, 100, 3)
+    for snapshot_bytes, step_bytes in ((1, 1), (25, 1), (1, 9), (3_200_000, 128_000)):
+        chosen = plan_bytes(every_k(400, None, snapshot_bytes, step_bytes), snapshot_bytes, step_bytes)
+        least = min(plan_bytes(every_k(400, k), snapshot_bytes, step_bytes) for k in range(1, 401))
+        assert chosen <= 1.15 * least  # segments of equal length cannot always meet the optimum
 
 
 def test_every_k_runs_all_but_the_last_segment_again():
