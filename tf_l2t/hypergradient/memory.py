@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tf_l2t.hypergradient.rules import Rule, snapshot
+from tf_l2t.hypergradient.rules import NotSeparableError, Rule, snapshot
 from tf_l2t.hypergradient.schedules import Plan, cheapest_plan, plan_bytes, plan_for
 from tf_l2t.hypergradient.state import StudentState
 
@@ -63,7 +63,12 @@ def choose(modes: Sequence[str], rule_of: Callable[[str], Rule], schedule: str |
     stacked = num_bytes(tf.nest.flatten(batch)) if jit else 0
     found, needs = [], []
     for mode in modes:
-        rule = rule_of(mode)
+        try:
+            rule = rule_of(mode)
+        except NotSeparableError:
+            if mode == modes[-1]:
+                raise
+            continue
         snapshot_bytes, step_bytes = num_bytes(snapshot(state)), num_bytes(rule.kept) + stacked
         fixed = OVERHEAD + XLA_OVERHEAD * jit + working_bytes(mode, state, rule)
         plan: Plan | None = plan_for(schedule, num_steps, snapshot_bytes, step_bytes)

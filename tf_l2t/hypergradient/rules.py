@@ -15,6 +15,10 @@ _ZERO = tf.UnconnectedGradients.ZERO
 Apply = Callable[[Tensors, tf.Tensor], tf.Tensor]  # (theta, s_t) -> Φ_t
 
 
+class NotSeparableError(ValueError):
+    """A student's step cannot be cut into a forward and a backward function."""
+
+
 class Rule(NamedTuple):
     """A step and its adjoint, cut into two functions.
 
@@ -116,6 +120,9 @@ def _saved_residuals(problem: Problem, apply: Apply, theta: Tensors, state: Stud
     theta_in, state_in, rest_in, cotangents_in = placeholders
     results, gradients = whole.structured_outputs
     residuals = _residuals(whole.graph, gradients, state_in, cotangents_in)
+    if any(residual.dtype == tf.variant for residual in residuals):
+        raise NotSeparableError('hvp="saved_residuals" does not pass through a while loop in the student, such as an '
+                                'LSTM that is not unrolled: use hvp="reverse_over_reverse", or unroll=True.')
     run_forward = whole.prune([*theta_in, *state_in, *rest_in], [*results, *residuals])
     run_backward = whole.prune([*theta_in, *rest_in, *residuals, *cotangents_in], list(gradients))
 
