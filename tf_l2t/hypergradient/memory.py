@@ -12,7 +12,7 @@ from tf_l2t.hypergradient.rules import NotSeparableError, Rule, snapshot
 from tf_l2t.hypergradient.schedules import Plan, cheapest_plan, plan_bytes, plan_for
 from tf_l2t.hypergradient.state import StudentState
 
-# Work of a step's adjoint in student steps, as measured on the MLP (docs/benchmarks.md): the order is what counts.
+# Work of a step's adjoint in student steps, roughly that of the MLP: the order is what counts.
 ADJOINT_WORK = {"saved_residuals": 1.2, "reverse_over_reverse": 1.7, "forward_over_reverse": 2.2}
 # Graphs, compiled code and buffers of TensorFlow's own, beyond the process's size before the first call.
 OVERHEAD, XLA_OVERHEAD = 60_000_000, 180_000_000
@@ -79,9 +79,9 @@ def choose(modes: Sequence[str], rule_of: Callable[[str], Rule], schedule: str |
             peak = fixed + plan_bytes(plan, snapshot_bytes, step_bytes)
             extra = plan.num_recomputed / num_steps
             found.append((rule, Choice(mode, plan, jit, snapshot_bytes, step_bytes, peak, extra)))
-    if not found:
+    if budget is not None and not found:
         raise ValueError(f"memory_budget is {budget / 1e6:,.0f} MB, but a student of this size needs at least "
-                         f"{min(needs) / 1e6:,.0f} MB. Raise it, or use a smaller batch." if budget else "no mode")
+                         f"{min(needs) / 1e6:,.0f} MB. Raise it, or use a smaller batch.")
     if budget is None:
         # The same plan for all: the fastest, unless what it keeps is out of proportion.
         least = min(choice.peak_bytes for _, choice in found)
