@@ -7,13 +7,11 @@ through BatchNorm (in training), LayerNorm and GroupNorm come out wrong, silentl
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import tensorflow as tf
 
-_lock = threading.RLock()
+from tf_l2t.hypergradient.replaced import replaced
 
 
 def _moments(x, axes, shift=None, keepdims=False, name=None):
@@ -29,17 +27,10 @@ def _moments(x, axes, shift=None, keepdims=False, name=None):
         return tf.cast(mean, x.dtype), tf.cast(variance, x.dtype)
 
 
-@contextlib.contextmanager
-def exact_moments() -> Iterator[None]:
+def exact_moments() -> AbstractContextManager[None]:
     """While active, `tf.nn.moments` has exact derivatives of every order. Its values do not change.
 
     The engine traces every student under it, so that stock Keras layers are differentiated twice correctly. Ops
     traced by other threads meanwhile get the same values and the same first derivatives as ever.
     """
-    with _lock:
-        stock = tf.nn.moments
-        tf.nn.moments = _moments
-        try:
-            yield
-        finally:
-            tf.nn.moments = stock
+    return replaced("moments", _moments)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tf_l2t.hypergradient.pooling import linear_max_pool
 from tf_l2t.hypergradient.state import Problem, StepOutput, StudentState, Tensors
 from tf_l2t.hypergradient.step import Adjoint, inner_step, split_floats, step_adjoint
 
@@ -103,7 +104,8 @@ def _saved_residuals(problem: Problem, apply: Apply, theta: Tensors, state: Stud
             tape.watch(sources)
             here = StudentState(parts[0], merge(floats), parts[2], step)
             coefficients = apply(theta, features)
-            after, output = inner_step(problem, here, batch, coefficients)
+            with linear_max_pool():
+                after, output = inner_step(problem, here, batch, coefficients)
             new_floats, _ = split_floats(after.non_trainable)
         targets = [*after.params, *new_floats, *tf.nest.flatten(after.slots)]
         gradients = tape.gradient(targets, tf.nest.flatten(sources), output_gradients=tf.nest.flatten(adjoint),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tf_l2t.hypergradient.moments import exact_moments
+from tf_l2t.hypergradient.pooling import linear_max_pool
 from tf_l2t.hypergradient.state import Problem, StepOutput, StudentState, Tensors
 
 _ZERO = tf.UnconnectedGradients.ZERO
@@ -108,7 +109,7 @@ def step_adjoint(problem: Problem, state: StudentState, batch: Any, coefficients
     floats, merge = split_floats(state.non_trainable)
     primals = [*state.params, coefficients, *floats]
     product = _forward_over_reverse if hvp == "forward_over_reverse" else _reverse_over_reverse
-    with exact_moments():
+    with exact_moments(), linear_max_pool():
         second = product(problem, state.params, floats, merge, batch, coefficients, primals, v,
                          adjoint_tp1.non_trainable)
     adjoint = Adjoint(params=tuple(d + s for d, s in zip(direct, second[:num_params], strict=True)),

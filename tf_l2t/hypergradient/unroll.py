@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tf_l2t.hypergradient.compiling import compile_once
 from tf_l2t.hypergradient.memory import Choice, choose
+from tf_l2t.hypergradient.replaced import separate
 from tf_l2t.hypergradient.rules import HVP_MODES, Rule, rule_of
 from tf_l2t.hypergradient.schedules import Plan, parse_bytes, plan_for
 from tf_l2t.hypergradient.state import Problem, StudentState, Tensors
@@ -93,6 +94,8 @@ def rollout(problem: Problem, coefficients_fn: Coefficients, *, trace: Sequence[
 
     def make(jit: bool, theta: Tensors, state: StudentState, record: dict[str, Any]) -> Callable[..., Rollout]:
         rule = _forward_rule(problem, ignoring_theta, state)
+        if not jit:
+            rule = rule._replace(forward=separate(rule.forward))
 
         def run_all(theta: Tensors, state: StudentState, seed: tf.Tensor) -> Rollout:
             runner = Run(problem, rule, theta, seed, record, trace, problem.num_steps, jit)
@@ -206,6 +209,8 @@ class HypergradientFunction:
         rule, self.choice = choose(
             self._modes, lambda mode: rule_of(mode, problem, self._teacher.apply, theta, state, batch, features),
             self._schedule, self._swept, self._budget, jit, state, batch)
+        if not jit:
+            rule = rule._replace(forward=separate(rule.forward))
         plan = self.choice.plan
         first_step = problem.num_steps - plan.num_steps
 

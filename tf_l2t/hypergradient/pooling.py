@@ -1,0 +1,67 @@
+"""Max pooling whose second derivatives are cheap.
+
+TensorFlow's MaxPoolGrad and MaxPoolGradGrad look for the maxima of every window again each time, on one core unless
+oneDNN sees pooling and gradient in one graph. Where windows do not overlap, pooling is linear once it is known where
+the maxima are: the mean over each window of n m x, m = 1 at the maximum and 0 elsewhere, n the window's size. The
+derivatives of every order then need nothing but m, and no full-size zeros are summed up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import tensorflow as tf
+
+from tf_l2t.hypergradient.replaced import replaced, separate
+
+_stock = tf.nn.max_pool
+
+
+def linear_max_pool() -> AbstractContextManager[None]:
+    """While active, `tf.nn.max_pool` is written as a linear function of its input, where that gives the same values.
+
+    Values are equal bit for bit: it is done for windows that do not overlap and whose size is a power of two. All
+    other pooling is TensorFlow's own.
+    """
+    return replaced("max_pool", _max_pool)
+
+
+def _max_pool(input, ksize, strides, padding, data_format=None, name=None):
+    window = _pair(ksize)
+    if (window is None or window != _pair(strides) or data_format not in (None, "NHWC") or input.shape.rank != 4
+            or not _is_power_of_two(window[0] * window[1]) or not _is_exact(input.shape[1:3], window, padding)):
+        return _stock(input, ksize, strides, padding, data_format, name)
+    how: dict[str, Any] = {"ksize": [1, *window, 1], "strides": [1, *window, 1], "padding": "VALID"}
+    size = window[0] * window[1]
+
+    def scaled_mask(x):
+        pooled = tf.raw_ops.MaxPool(input=x, **how)
+        return tf.raw_ops.MaxPoolGrad(orig_input=x, orig_output=pooled, grad=size * tf.ones_like(pooled), **how)
+
+    with tf.name_scope(name or "linear_max_pool"):
+        mask = tf.stop_gradient(separate(scaled_mask)(tf.stop_gradient(input)))
+        # An infinity beside the maximum does not count: 0 · ∞ = 0 here.
+        return tf.raw_ops.AvgPool(value=tf.math.multiply_no_nan(input, mask), **how)
+
+
+def _pair(sizes: int | Sequence[int]) -> tuple[int, int] | None:
+    """Height and width of a window or stride in any form that `tf.nn.max_pool` takes; None if it has others."""
+    sizes = [sizes] if isinstance(sizes, int) else list(sizes)
+    if len(sizes) == 4 and sizes[0] == sizes[3] == 1:
+        sizes = sizes[1:3]
+    if len(sizes) == 1:
+        sizes *= 2
+    return (sizes[0], sizes[1]) if len(sizes) == 2 else None
+
+
+def _is_power_of_two(size: int) -> bool:
+    return size & (size - 1) == 0
+
+
+def _is_exact(image: Sequence[int | None], window: tuple[int, int], padding: Any) -> bool:
+    """Whether no window reaches into the padding, where a mean has fewer members."""
+    if padding == "SAME":
+        return all(size is not None and size % step == 0 for size, step in zip(image, window, strict=True))
+    return padding == "VALID"
