@@ -57,6 +57,18 @@ SETTINGS = (
     Setting("higher", BOTH, "store_all", None, False),
     Setting("higher", BOTH, "store_all", None, False, "mmap"),
 )
+# Of the sweep over T: a line each.
+MEMORY_SETTINGS = (
+    Setting("tf_l2t", MLP, "store_all", "saved_residuals", True),
+    Setting("tf_l2t", MLP, "every_k", "saved_residuals", True),
+    Setting("tf_l2t", MLP, "every_k", "saved_residuals", False),
+    Setting("tf_l2t", MLP, "every_k", "forward_over_reverse", True),
+    Setting("tf_l2t", MLP, "binomial:20:10", "saved_residuals", False),
+    Setting("jax", MLP, "store_all", None, True),
+    Setting("jax", MLP, "every_k", None, True),
+    Setting("torchopt", MLP, "store_all", None, False),
+    Setting("higher", MLP, "store_all", None, False),
+)
 MODULES = {"tf_l2t": "benchmarks.tf_l2t_run", "jax": "benchmarks.peers.jax_scan",
            "torchopt": "benchmarks.peers.torchopt_run", "higher": "benchmarks.peers.higher_run"}
 PACKAGES = ("jax", "torch", "torchopt", "higher")
@@ -82,6 +94,7 @@ class Running:
         self.plain_seconds: list[float] = []
         self.others: list[float] = []
         self.first_seconds = self.peak = 0.0
+        self.planned: float | None = None
         try:
             self.worker.ask("setup", work=str(work), schedule=setting.schedule, hvp=setting.hvp, jit=setting.jit)
             self.base = resident(self.worker.pid)
@@ -98,7 +111,8 @@ class Running:
         wait_for_quiet(wait)
         gradient, plain = self.folder / "gradient.npz", self.folder / "plain.npz"
         with Peak(self.worker.pid) as peak:
-            self.first_seconds = self.worker.ask("gradient", self.limit, path=str(gradient))["seconds"]
+            answer = self.worker.ask("gradient", self.limit, path=str(gradient))
+        self.first_seconds, self.planned = answer["seconds"], answer["planned_mb"]
         self.peak = peak.peak - self.base
         self.worker.ask("plain", self.limit, path=str(plain))
         with np.load(gradient) as one, np.load(plain) as other:
@@ -123,6 +137,8 @@ class Running:
         """The figures so far."""
         row = empty_row(self.setting, self.spec) | {"peak_mb": round(self.peak / MB, 1),
                                                     "base_mb": round(self.base / MB, 1)}
+        if self.planned is not None:
+            row["planned_mb"] = round(self.planned, 1)
         if self.seconds:
             per_step = 1000 / self.spec.steps
             seconds = statistics.median(self.seconds)
@@ -285,13 +301,13 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     chosen = arguments()
     libraries = set(filter(None, chosen.libraries.split(","))) or set(MODULES)
-    settings = [s for s in SETTINGS if s.library in libraries]
+    settings = [s for s in (MEMORY_SETTINGS if chosen.memory else SETTINGS) if s.library in libraries]
     rows: list[dict[str, Any]] = []
     try:
         if chosen.memory:
             steps = tuple(t for t in map(int, chosen.steps.split(",")) if not chosen.quick or t <= 1000)
             repetitions = chosen.repetitions or (1 if chosen.quick else 3)
-            rows = sweep([s for s in settings if "mlp" in s.students], steps, repetitions, chosen.limit, chosen.wait)
+            rows = sweep(settings, steps, repetitions, chosen.limit, chosen.wait)
         else:
             for student in [chosen.only] if chosen.only else list(SPECS):
                 spec = SPECS[student]

@@ -1,7 +1,7 @@
 """A library's side of the benchmark: a process that answers JSON lines on stdin with JSON lines on stdout.
 
     {"cmd": "setup", "work": PATH, "schedule": …, "hvp": …, "jit": …}   reads the work, builds the student
-    {"cmd": "gradient", "path": PATH}    one call; M, dM/dW, dM/dV and the student's last bias to PATH; seconds
+    {"cmd": "gradient", "path": PATH}    one call; M, dM/dW, dM/dV to PATH; seconds, foreseen peak
     {"cmd": "time"}                      one call; seconds
     {"cmd": "plain", "path": PATH}       the same T steps without the teacher's gradient; seconds
 
@@ -60,7 +60,7 @@ class _Worker:
     def gradient(self, path: str) -> dict[str, Any]:
         seconds, (objective, values, keys) = _timed(self.program.gradient)
         np.savez(path, objective=objective, values=values, keys=keys)
-        return {"seconds": seconds}
+        return {"seconds": seconds, "planned_mb": getattr(self.program, "planned_mb", None)}
 
     def time(self) -> dict[str, Any]:
         return {"seconds": _timed(self.program.gradient)[0]}

@@ -71,7 +71,8 @@ def memory_table(rows: Rows) -> str:
     for row in rows:
         settings.setdefault(setting_name(row), {})[row["steps"]] = row
     lines = ["| library, setting | " + " | ".join(f"T = {t:,}" for t in MEMORY_STEPS)
-             + " | MB a step | 24 GB at T = |", "|---|" + "---|" * (len(MEMORY_STEPS) + 2)]
+             + " | MB a step | 24 GB at T = | predicted at the last T, of measured |",
+             "|---|" + "---|" * (len(MEMORY_STEPS) + 3)]
     for name, found in settings.items():
         cells = []
         for t in MEMORY_STEPS:
@@ -85,13 +86,39 @@ def memory_table(rows: Rows) -> str:
         if slope and slope > 0 and linear:
             t, peak = max(points)
             end = f"{t + (MACHINE_MB - peak) / slope:,.0f}"
-        lines.append(f"| {name} | {' | '.join(cells)} | {_number(slope)} | {end} |")
+        planned = [row["planned_mb"] / row["peak_mb"] for _, row in sorted(found.items()) if row.get("planned_mb")]
+        lines.append(f"| {name} | {' | '.join(cells)} | {_number(slope)} | {end} | "
+                     f"{f'{planned[-1]:.0%}' if planned else '–'} |")
     commands = sorted({row["command"] for row in rows})
     return "\n".join([*lines, "", *(f"    {command}" for command in commands)])
+
+
+def fit_table(rows: Rows) -> str:
+    """`TaughtStudent.fit` beside Keras's `fit`."""
+    found: dict[tuple[str, int, bool], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault((row["student"], row["batch"], row["jit"]), {})[row["loss"]] = row
+    lines = ["| student | batch | jit_compile | cross entropy, ms a step | taught, ms a step | ratio |",
+             "|---|---|---|---|---|---|"]
+    for (student, batch, jit), pair in found.items():
+        plain, taught = pair["cross_entropy"]["ms_per_step"], pair["taught"]["ms_per_step"]
+        lines.append(f"| {student} | {batch} | {jit} | {_number(plain)} | {_number(taught)} | "
+                     f"{_number(taught / plain)} |")
+    return "\n".join([*lines, "", "    python -m benchmarks.fit"])
+
+
+def first_call_table(rows: Rows) -> str:
+    """Seconds until the first gradient."""
+    lines = ["| student | mode | XLA | preflight, s | trace and compile, s |", "|---|---|---|---|---|"]
+    lines += [f"| {row['student']} | {row['hvp']} | {'yes' if row['jit'] else 'no'} | "
+              f"{_number(row['preflight_s'], 1)} | {_number(row['compile_s'], 1)} |" for row in rows]
+    return "\n".join([*lines, "", "    python -m benchmarks.first_call"])
 
 
 TABLES: dict[str, Callable[[Rows], str]] = {
     "engine mlp": lambda rows: times_table(rows, "mlp"),
     "engine lenet": lambda rows: times_table(rows, "lenet"),
     "engine memory": memory_table,
+    "fit": fit_table,
+    "first_call": first_call_table,
 }

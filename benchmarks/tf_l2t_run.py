@@ -56,6 +56,11 @@ class TfL2t:
         self.run = hypergradient(problem, self.teacher, hvp=options.hvp or "auto", jit=options.jit, **how)
         self.train = rollout(problem, self.teacher, jit=options.jit)
 
+    @property
+    def planned_mb(self) -> float | None:
+        """The peak that the engine predicted, once it has planned."""
+        return None if self.run.choice is None else self.run.choice.peak_bytes / 2**20
+
     def gradient(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         result = self.run(self.state, 0)
         values, keys = result.gradient

@@ -6,8 +6,10 @@ import re
 
 import pytest
 
+from benchmarks import first_call, fit
 from benchmarks.tables import FIGURES, TABLES
 from benchmarks.tables import KEY as ENGINE_KEY
+from tf_l2t.hypergradient.rules import HVP_MODES
 from tf_l2t.training.measured import KEY, fill_tables
 from trainers.tables import documents
 
@@ -46,10 +48,21 @@ def check_engine_row(row):
         assert row[name] is None if not row["repetitions"] else row[name] >= 0
 
 
+def check_fit_row(row):
+    assert row["loss"] in ("cross_entropy", "taught") and row["ms_min"] <= row["ms_per_step"] <= row["ms_max"]
+
+
+def check_first_call_row(row):
+    assert row["hvp"] in HVP_MODES and row["preflight_s"] > 0 and row["compile_s"] > 0
+
+
+CHECKS = {"engine": check_engine_row, "fit": check_fit_row, "first_call": check_first_call_row}
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "measured").glob("*.json")), ids=lambda p: p.name)
 def test_measured_files_have_the_layout(file):
-    check = {"engine": check_engine_row}.get(file.stem, check_error_row)
-    key = {"engine": ENGINE_KEY}.get(file.stem, KEY)
+    check = CHECKS.get(file.stem, check_error_row)
+    key = {"engine": ENGINE_KEY, "fit": fit.KEY, "first_call": first_call.KEY}.get(file.stem, KEY)
     content = json.loads(file.read_text())
     assert {"date", "machine", "versions", "rows"} == set(content)
     assert content["rows"] and len({tuple(row[k] for k in key) for row in content["rows"]}) == len(content["rows"])

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import memory, plot, tables, work
+from benchmarks import first_call, fit, memory, plot, tables, work
 from benchmarks.peers import __doc__ as peers_doc
 from benchmarks.run import SETTINGS, SPECS, check_agreement, disagreement, empty_row, predicted_mb
 from benchmarks.workers import Failed, Worker
@@ -119,3 +119,22 @@ def test_the_engines_program_serves(tmp_path):
             worker.ask("nothing")
     finally:
         worker.close()
+
+
+def test_fit_table_divides_the_taught_time_by_that_of_cross_entropy():
+    common = {"student": "mlp", "batch": 20, "jit": False}
+    rows = [{**common, "loss": "cross_entropy", "ms_per_step": 2.0}, {**common, "loss": "taught", "ms_per_step": 2.1}]
+    assert "| mlp | 20 | False | 2.00 | 2.10 | 1.05 |" in tables.fit_table(rows)
+
+
+def test_fit_is_measured_for_both_losses():
+    cross_entropy, taught = fit.measure("mlp", 1000, 1, False, 1)
+    assert (cross_entropy["loss"], taught["loss"]) == ("cross_entropy", "taught")
+    assert min(cross_entropy["ms_per_step"], taught["ms_per_step"]) > 0
+
+
+def test_the_first_call_of_a_resnet_32_is_of_32_layers():
+    model = first_call.resnet32()
+    assert sum(layer.__class__.__name__ in ("Conv2D", "Dense") for layer in model.layers) == 32 + 2  # two shortcuts
+    # 472,756 with 100 classes in the public implementation of the distillation benchmarks; here there are 10.
+    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == 472_756 - 90 * 65

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_l2t.data import check_dev, check_pair
 from tf_l2t.features import dev_sample, running_accuracy, status_vector
+from tf_l2t.hypergradient.replaced import separate
 from tf_l2t.losses import taught_form
 from tf_l2t.objectives import accuracy
 from tf_l2t.students import check_classifier
@@ -105,7 +106,9 @@ class TaughtStudent(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         refresh = tf.equal(self._step.value % self.refresh_every, 0)
-        self._coefficients.assign(tf.cond(refresh, self._fresh_coefficients, lambda: self._coefficients.value + 0))
+        # In a graph of its own the branch is one node, which a step that does not take it passes over at once.
+        self._coefficients.assign(tf.cond(refresh, separate(self._fresh_coefficients),
+                                          lambda: self._coefficients.value + 0))
         logs = super().train_step(data)
         self._step.assign_add(1)
         return logs
@@ -126,8 +129,9 @@ class TaughtStudent(keras.Model):
         labels = tf.cast(tf.reshape(y, [-1]), tf.int32)
         # Data sets cannot be looked at beforehand; a label out of range would silently teach nothing.
         in_range = tf.reduce_all((labels >= 0) & (labels < tf.shape(y_pred)[-1]))
-        check = tf.debugging.Assert(in_range, ["labels must be in 0 … C - 1; received", labels])
-        with tf.control_dependencies([check]):
+        # The op itself: tf.debugging.Assert puts it under a tf.cond, which costs every step more than the check.
+        check = tf.raw_ops.Assert(condition=in_range, data=["labels must be in 0 … C - 1; received", labels])
+        with tf.control_dependencies([check] if check is not None else []):
             labels = tf.identity(labels)
         if training:
             self._train_accuracy.assign(running_accuracy(self._train_accuracy.value, accuracy(labels, y_pred)))
