@@ -71,7 +71,7 @@ def memory_table(rows: Rows) -> str:
     for row in rows:
         settings.setdefault(setting_name(row), {})[row["steps"]] = row
     lines = ["| library, setting | " + " | ".join(f"T = {t:,}" for t in MEMORY_STEPS)
-             + " | MB a step | 24 GB at T = | predicted at the last T, of measured |",
+             + " | MB a step | 24 GB at T = | predicted ÷ measured |",
              "|---|" + "---|" * (len(MEMORY_STEPS) + 3)]
     for name, found in settings.items():
         cells = []
@@ -88,7 +88,7 @@ def memory_table(rows: Rows) -> str:
             end = f"{t + (MACHINE_MB - peak) / slope:,.0f}"
         planned = [row["planned_mb"] / row["peak_mb"] for _, row in sorted(found.items()) if row.get("planned_mb")]
         lines.append(f"| {name} | {' | '.join(cells)} | {_number(slope)} | {end} | "
-                     f"{f'{planned[-1]:.0%}' if planned else '–'} |")
+                     + (f"{min(planned):.2f} … {max(planned):.2f} |" if planned else "– |"))
     commands = sorted({row["command"] for row in rows})
     return "\n".join([*lines, "", *(f"    {command}" for command in commands)])
 

@@ -9,13 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from tf_l2t.hypergradient.rules import NotSeparableError, Rule, snapshot
-from tf_l2t.hypergradient.schedules import Plan, cheapest_plan, plan_bytes, plan_for
+from tf_l2t.hypergradient.schedules import Plan, cheapest_plan, plan_bytes, plan_for, store_all
 from tf_l2t.hypergradient.state import StudentState
 
 # Work of a step's adjoint in student steps, roughly that of the MLP: the order is what counts.
 ADJOINT_WORK = {"saved_residuals": 1.2, "reverse_over_reverse": 1.7, "forward_over_reverse": 2.2}
-# Graphs, compiled code and buffers of TensorFlow's own, beyond the process's size before the first call.
-OVERHEAD, XLA_OVERHEAD = 60_000_000, 180_000_000
+# Graphs, compiled code and buffers of TensorFlow's own, beyond the process's size before the first call; with XLA; and
+# where the sweep has more than one segment. Measured: docs/benchmarks.md, "Memory against T".
+OVERHEAD, XLA_OVERHEAD, SEGMENTS_OVERHEAD = 40_000_000, 200_000_000, 40_000_000
 AMPLE = 1_000_000_000
 
 
@@ -60,7 +61,7 @@ def choose(modes: Sequence[str], rule_of: Callable[[str], Rule], schedule: str |
     Raises:
       ValueError: if the budget is too small for any plan; says what would do.
     """
-    stacked = num_bytes(tf.nest.flatten(batch)) if jit else 0
+    stacked = 2 * num_bytes(tf.nest.flatten(batch)) if jit else 0  # one by one, and then as one tensor
     found, needs = [], []
     for mode in modes:
         try:
@@ -72,10 +73,14 @@ def choose(modes: Sequence[str], rule_of: Callable[[str], Rule], schedule: str |
         snapshot_bytes, step_bytes = num_bytes(snapshot(state)), num_bytes(rule.kept) + stacked
         fixed = OVERHEAD + XLA_OVERHEAD * jit + working_bytes(mode, state, rule)
         plan: Plan | None = plan_for(schedule, num_steps, snapshot_bytes, step_bytes)
-        if budget is not None:
-            plan = cheapest_plan(num_steps, budget - fixed, snapshot_bytes, step_bytes)
-        needs.append(fixed + snapshot_bytes + step_bytes)
+        whole = store_all(num_steps)
+        if budget is not None and fixed + plan_bytes(whole, snapshot_bytes, step_bytes) <= budget:
+            plan = whole
+        elif budget is not None:
+            plan = cheapest_plan(num_steps, budget - fixed - SEGMENTS_OVERHEAD, snapshot_bytes, step_bytes)
+        needs.append(fixed + SEGMENTS_OVERHEAD + snapshot_bytes + step_bytes)
         if plan is not None:
+            fixed += SEGMENTS_OVERHEAD * (plan.num_segments > 1)
             peak = fixed + plan_bytes(plan, snapshot_bytes, step_bytes)
             extra = plan.num_recomputed / num_steps
             found.append((rule, Choice(mode, plan, jit, snapshot_bytes, step_bytes, peak, extra)))
