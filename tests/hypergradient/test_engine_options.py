@@ -16,6 +16,7 @@ from tf_l2t.hypergradient import (
     every_k,
     hypergradient,
     initial_state,
+    memory,
     objective_of,
     sgd,
     store_all,
@@ -146,7 +147,8 @@ def test_a_truncated_sweep_is_the_end_of_the_whole_one(hvp, schedule):
         assert norms[first] == pytest.approx(float(tf.linalg.global_norm(list(part.adjoint.params))), rel=1e-6)
 
 
-def test_a_budget_picks_the_cheapest_plan_that_fits(reference):
+def test_a_budget_picks_the_cheapest_plan_that_fits(reference, monkeypatch):
+    monkeypatch.setattr(memory, "SEGMENTS_OVERHEAD", 0)  # the whole of this tiny run takes less
     problem, state, theta, expected = reference
     teacher = tiny.teacher()
 
@@ -157,13 +159,13 @@ def test_a_budget_picks_the_cheapest_plan_that_fits(reference):
 
     ample = within("1GB")
     assert ample.plan == store_all(13) and ample.extra_work == 0
-    fixed = ample.peak_bytes - ample.snapshot_bytes - 13 * ample.step_bytes + SEGMENTS_OVERHEAD
+    fixed = ample.peak_bytes - ample.snapshot_bytes - 13 * ample.step_bytes
     tight = within(fixed + 3 * ample.snapshot_bytes + 2 * ample.step_bytes)
     assert tight.peak_bytes <= fixed + 3 * ample.snapshot_bytes + 2 * ample.step_bytes
     assert tight.extra_work == tight.plan.num_recomputed / 13 > 0
     assert f"{tight.extra_work:.0%} of the student's steps run again" in str(tight)
     with pytest.raises(ValueError, match="needs at least"):
-        hypergradient(problem, teacher, memory_budget=fixed - SEGMENTS_OVERHEAD)(state, 3)
+        hypergradient(problem, teacher, memory_budget=fixed)(state, 3)
 
 
 def fake_rules(kept):
@@ -190,6 +192,24 @@ def test_auto_takes_the_fastest_mode_that_fits():
     assert chosen({"saved_residuals": 20_000_000, "reverse_over_reverse": 4000}, 200_000_000).hvp \
         == "reverse_over_reverse"
     assert chosen({"saved_residuals": 1_000_000, "reverse_over_reverse": 4000}, 200_000_000).hvp == "saved_residuals"
+
+
+def test_segments_cost_their_overhead_and_stay_within_the_budget():
+    params = (tf.zeros([1000]),)
+    problem = Problem(None, None, None, sgd(0.1), StatusFeatures(lambda: (), None, None), 100)
+    state = initial_state(problem, params)
+    rules = fake_rules({"saved_residuals": 1_000_000})
+
+    def chosen(budget):
+        return choose(("saved_residuals",), rules.__getitem__, "every_k", 100, budget, False, state, ())[1]
+
+    whole = chosen(10**9)
+    assert whole.plan == store_all(100) == chosen(whole.peak_bytes).plan
+    parts = chosen(whole.peak_bytes - 1)
+    assert parts.plan.num_segments > 1 and parts.peak_bytes < whole.peak_bytes
+    held = parts.plan.num_snapshots * parts.snapshot_bytes + parts.plan.segment_length * parts.step_bytes
+    assert parts.peak_bytes - held - SEGMENTS_OVERHEAD \
+        == whole.peak_bytes - whole.snapshot_bytes - 100 * whole.step_bytes
 
 
 def test_auto_end_to_end(reference):
