@@ -58,7 +58,7 @@ def measure(name: str, hvp: str) -> dict[str, Any]:
     from tf_l2t.teachers import AttentionTeacher
     from tf_l2t.training.problem import classification_problem
 
-    student_fn = {**KNOWN, "resnet32": resnet32}[name]
+    student_fn: Any = {**KNOWN, "resnet32": resnet32}[name]
     student = FunctionalStudent(student_fn)
     shape = student_fn().input_shape[1:]
     rng = np.random.default_rng(0)
@@ -77,6 +77,7 @@ def measure(name: str, hvp: str) -> dict[str, Any]:
         start = time.perf_counter()
         tf.nest.map_structure(lambda t: t.numpy(), run(state, seed).gradient)
         seconds.append(time.perf_counter() - start)
+    assert run.choice is not None
     return {"student": name, "batch": BATCH, "steps": STEPS, "hvp": hvp, "jit": run.choice.jit,
             "preflight_s": round(preflight, 2), "compile_s": round(seconds[0] - min(seconds[1:]), 2),
             "seconds": round(min(seconds[1:]), 3), "command": "python -m benchmarks.first_call"}

@@ -31,8 +31,9 @@ def models(name: str, steps: int) -> dict[str, Any]:
     dev = mnist_5k(dev_size=500, test_size=500, seed=0).dev
     keras.utils.set_random_seed(0)
     teacher = AttentionTeacher(num_classes=10, num_features=13)
-    return {"cross_entropy": STUDENTS[name](),
-            "taught": TaughtStudent(STUDENTS[name](), teacher, (dev.x, dev.y), num_steps=steps,
+    student_fn: Any = STUDENTS[name]
+    return {"cross_entropy": student_fn(),
+            "taught": TaughtStudent(student_fn(), teacher, (dev.x, dev.y), num_steps=steps,
                                     refresh_every=REFRESH_EVERY)}
 
 

@@ -179,7 +179,7 @@ def test_auto_takes_the_fastest_mode_that_fits():
 
     def chosen(kept, budget=None, plan=None):
         rules = fake_rules(kept)
-        return choose(tuple(kept), rules.__getitem__, plan or "store_all", 100, budget, False, state, ())[1]
+        return choose(tuple(kept), rules.__getitem__, plan or "store_all", 100, budget, False, state, (), 0)[1]
 
     small = {"saved_residuals": 4000, "reverse_over_reverse": 4000}
     assert chosen(small).hvp == "saved_residuals"
@@ -194,6 +194,22 @@ def test_auto_takes_the_fastest_mode_that_fits():
     assert chosen({"saved_residuals": 1_000_000, "reverse_over_reverse": 4000}, 200_000_000).hvp == "saved_residuals"
 
 
+def test_live_bytes_of_a_chain_and_of_a_sum():
+    @tf.function(autograph=False)
+    def chain(x):
+        for _ in range(5):
+            x = tf.sin(x)  # 4000 bytes in, 4000 out
+        return tf.reshape(x, [10, 100])
+
+    @tf.function(autograph=False)
+    def total(x):
+        return tf.add_n([tf.sin(x), tf.cos(x), tf.tanh(x)])
+
+    spec = tf.TensorSpec([1000])
+    assert memory.live_bytes(chain.get_concrete_function(spec).graph) == 2 * 4000
+    assert memory.live_bytes(total.get_concrete_function(spec).graph) == 4 * 4000
+
+
 def test_segments_cost_their_overhead_and_stay_within_the_budget():
     params = (tf.zeros([1000]),)
     problem = Problem(None, None, None, sgd(0.1), StatusFeatures(lambda: (), None, None), 100)
@@ -201,7 +217,7 @@ def test_segments_cost_their_overhead_and_stay_within_the_budget():
     rules = fake_rules({"saved_residuals": 1_000_000})
 
     def chosen(budget):
-        return choose(("saved_residuals",), rules.__getitem__, "every_k", 100, budget, False, state, ())[1]
+        return choose(("saved_residuals",), rules.__getitem__, "every_k", 100, budget, False, state, (), 0)[1]
 
     whole = chosen(10**9)
     assert whole.plan == store_all(100) == chosen(whole.peak_bytes).plan

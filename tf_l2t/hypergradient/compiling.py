@@ -14,7 +14,7 @@ from tf_l2t.hypergradient.rules import Apply
 from tf_l2t.hypergradient.state import Problem, StudentState, Tensors
 from tf_l2t.hypergradient.step import inner_step
 
-Make = Callable[[bool, Tensors, StudentState, dict[str, Any]], Callable[..., Any]]
+Make = Callable[[bool, Tensors, StudentState, Any], Callable[..., Any]]
 
 
 def compiled(function: Callable[..., Any], jit: bool) -> Callable[..., Any]:
@@ -47,7 +47,8 @@ def compile_once(problem: Problem, apply: Apply, jit: str | bool, make: Make) ->
       apply: (theta, s_t) -> Φ_t.
       jit: True, False, or "auto": XLA unless the step has a convolution on a CPU, whose backward passes it makes
         tens of times slower, or turns out to be beyond XLA.
-      make: (jit, theta, state, record of a step) -> the function to trace; of all tensors, shapes and dtypes count.
+      make: (jit, theta, state, a step as of `trace_step`) -> the function to trace; of all tensors, shapes and dtypes
+        count.
 
     Raises:
       ValueError: for another `jit`.
@@ -65,7 +66,7 @@ def compile_once(problem: Problem, apply: Apply, jit: str | bool, make: Make) ->
         step = trace_step(problem, apply, theta, state, seed)
 
         def trace(by_xla: bool) -> Callable[..., Any]:
-            function = make(by_xla, theta, state, step.structured_outputs)
+            function = make(by_xla, theta, state, step)
             return tf.function(function, autograph=False).get_concrete_function(*arguments)
 
         by_xla = suits_xla(step) if jit == "auto" else bool(jit)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import tensorflow as tf
 
 from tf_l2t.hypergradient.compiling import compile_once
-from tf_l2t.hypergradient.memory import Choice, choose
+from tf_l2t.hypergradient.memory import Choice, choose, live_bytes
 from tf_l2t.hypergradient.replaced import separate
 from tf_l2t.hypergradient.rules import HVP_MODES, Rule, rule_of
 from tf_l2t.hypergradient.schedules import Plan, parse_bytes, plan_for
@@ -92,13 +92,13 @@ def rollout(problem: Problem, coefficients_fn: Coefficients, *, trace: Sequence[
     """
     trace = _check_trace(trace, TRACEABLE[:-1])
 
-    def make(jit: bool, theta: Tensors, state: StudentState, record: dict[str, Any]) -> Callable[..., Rollout]:
+    def make(jit: bool, theta: Tensors, state: StudentState, step: Any) -> Callable[..., Rollout]:
         rule = _forward_rule(problem, ignoring_theta, state)
         if not jit:
             rule = rule._replace(forward=separate(rule.forward))
 
         def run_all(theta: Tensors, state: StudentState, seed: tf.Tensor) -> Rollout:
-            runner = Run(problem, rule, theta, seed, record, trace, problem.num_steps, jit)
+            runner = Run(problem, rule, theta, seed, step.structured_outputs, trace, problem.num_steps, jit)
             return _forward(runner, state, None, trace)
 
         return run_all
@@ -116,11 +116,11 @@ def advance(problem: Problem, coefficients_fn: Coefficients, *,
 
     Stretches follow each other: a run interrupted at any step, to be evaluated say, is the same run.
     """
-    def make(jit: bool, theta: Tensors, state: StudentState, record: dict[str, Any]) -> Callable[..., StudentState]:
+    def make(jit: bool, theta: Tensors, state: StudentState, step: Any) -> Callable[..., StudentState]:
         rule = _forward_rule(problem, ignoring_theta, state)
 
         def run_to(theta: Tensors, state: StudentState, seed: tf.Tensor, stop: tf.Tensor) -> StudentState:
-            runner = Run(problem, rule, theta, seed, record, (), problem.num_steps, jit)
+            runner = Run(problem, rule, theta, seed, step.structured_outputs, (), problem.num_steps, jit)
             return runner.to(state, stop, None)
 
         return run_to
@@ -141,11 +141,11 @@ def objective_of(problem: Problem, teacher: TeacherLike, *, jit: str | bool = Fa
     part through s_t out. Compare it with a hypergradient of the same `jit`: XLA draws other random numbers from the
     same seeds than TensorFlow does, so a student with dropout is another one.
     """
-    def make(jit: bool, theta: Tensors, state: StudentState, record: dict[str, Any]) -> Callable[..., tf.Tensor]:
+    def make(jit: bool, theta: Tensors, state: StudentState, step: Any) -> Callable[..., tf.Tensor]:
         rule = _forward_rule(problem, teacher.apply, state)
 
         def value(theta: Tensors, state: StudentState, seed: tf.Tensor, features: tf.Tensor | None) -> tf.Tensor:
-            runner = Run(problem, rule, theta, seed, record, (), problem.num_steps, jit)
+            runner = Run(problem, rule, theta, seed, step.structured_outputs, (), problem.num_steps, jit)
             final = _forward(runner, state, features, ()).final_state
             return problem.objective_fn(final.params, final.non_trainable)
 
@@ -202,13 +202,12 @@ class HypergradientFunction:
             theta = tuple(tf.convert_to_tensor(v) for v in self._teacher.trainable_variables)
         return self._run(tuple(theta), state, tf.convert_to_tensor(seed, tf.int64))
 
-    def _make(self, jit: bool, theta: Tensors, state: StudentState,
-              record: dict[str, Any]) -> Callable[..., Hypergradient]:
+    def _make(self, jit: bool, theta: Tensors, state: StudentState, step: Any) -> Callable[..., Hypergradient]:
         problem, trace = self._problem, self._trace
-        batch, features = record["batch"], record["features"]
+        batch, features = step.structured_outputs["batch"], step.structured_outputs["features"]
         rule, self.choice = choose(
             self._modes, lambda mode: rule_of(mode, problem, self._teacher.apply, theta, state, batch, features),
-            self._schedule, self._swept, self._budget, jit, state, batch)
+            self._schedule, self._swept, self._budget, jit, state, batch, live_bytes(step.graph))
         if not jit:
             rule = rule._replace(forward=separate(rule.forward))
         plan = self.choice.plan
@@ -216,7 +215,7 @@ class HypergradientFunction:
 
         def everything(theta: Tensors, state: StudentState, seed: tf.Tensor) -> Hypergradient:
             forward_trace = [name for name in trace if name != "adjoint_norm"]
-            runner = Run(problem, rule, theta, seed, record, forward_trace, plan.segment_length, jit)
+            runner = Run(problem, rule, theta, seed, step.structured_outputs, forward_trace, plan.segment_length, jit)
             sweep = Sweep(runner, rule, state, plan, first_step, "adjoint_norm" in trace, self._debug)
             objective, final, records, adjoint, gradient, norms = sweep(state)
             records["adjoint_norm"] = tf.concat([tf.zeros([first_step]), norms], axis=0)
