@@ -73,10 +73,10 @@ def test_times_are_divided_by_every_peers_fastest():
 
 
 def test_memory_is_tabled_against_steps():
-    rows = [row(steps=100, peak=100.0), row(steps=300, peak=300.0),
+    rows = [row(steps=100, peak=100.0, planned_mb=80.0), row(steps=300, peak=300.0, planned_mb=330.0),
             row(steps=1000, ms=None, peak=None, predicted_mb=1000, note="not run"), row(steps=200)]
     line = tables.TABLES["engine memory"](rows).splitlines()[2]
-    assert line == "| tf_l2t, store_all | 100 | 300 | (1,000) | – | – | 1.00 | 24,576 |"
+    assert line == "| tf_l2t, store_all | 100 | 300 | (1,000) | – | – | 1.00 | 24,576 | 0.80 … 1.10 |"
     assert predicted_mb([(100, 100.0), (300, 300.0)], 1000) == pytest.approx(1000)
     assert predicted_mb([(100, 100.0)], 1000) == 0
 
