@@ -93,9 +93,7 @@ def rollout(problem: Problem, coefficients_fn: Coefficients, *, trace: Sequence[
     trace = _check_trace(trace, TRACEABLE[:-1])
 
     def make(jit: bool, theta: Tensors, state: StudentState, step: Any) -> Callable[..., Rollout]:
-        rule = _forward_rule(problem, ignoring_theta, state)
-        if not jit:
-            rule = rule._replace(forward=separate(rule.forward))
+        rule = _forward_rule(problem, ignoring_theta, state, jit)
 
         def run_all(theta: Tensors, state: StudentState, seed: tf.Tensor) -> Rollout:
             runner = Run(problem, rule, theta, seed, step.structured_outputs, trace, problem.num_steps, jit)
@@ -117,7 +115,7 @@ def advance(problem: Problem, coefficients_fn: Coefficients, *,
     Stretches follow each other: a run interrupted at any step, to be evaluated say, is the same run.
     """
     def make(jit: bool, theta: Tensors, state: StudentState, step: Any) -> Callable[..., StudentState]:
-        rule = _forward_rule(problem, ignoring_theta, state)
+        rule = _forward_rule(problem, ignoring_theta, state, jit)
 
         def run_to(theta: Tensors, state: StudentState, seed: tf.Tensor, stop: tf.Tensor) -> StudentState:
             runner = Run(problem, rule, theta, seed, step.structured_outputs, (), problem.num_steps, jit)
@@ -142,7 +140,7 @@ def objective_of(problem: Problem, teacher: TeacherLike, *, jit: str | bool = Fa
     same seeds than TensorFlow does, so a student with dropout is another one.
     """
     def make(jit: bool, theta: Tensors, state: StudentState, step: Any) -> Callable[..., tf.Tensor]:
-        rule = _forward_rule(problem, teacher.apply, state)
+        rule = _forward_rule(problem, teacher.apply, state, jit)
 
         def value(theta: Tensors, state: StudentState, seed: tf.Tensor, features: tf.Tensor | None) -> tf.Tensor:
             runner = Run(problem, rule, theta, seed, step.structured_outputs, (), problem.num_steps, jit)
@@ -208,8 +206,7 @@ class HypergradientFunction:
         rule, self.choice = choose(
             self._modes, lambda mode: rule_of(mode, problem, self._teacher.apply, theta, state, batch, features),
             self._schedule, self._swept, self._budget, jit, state, batch, live_bytes(step.graph))
-        if not jit:
-            rule = rule._replace(forward=separate(rule.forward))
+        rule = _step_by_step(rule, jit)
         plan = self.choice.plan
         first_step = problem.num_steps - plan.num_steps
 
@@ -266,6 +263,11 @@ def hypergradient(problem: Problem, teacher: TeacherLike, *, hvp: str = "forward
     return HypergradientFunction(problem, teacher, hvp, schedule, swept, budget, jit, _check_trace(trace), debug)
 
 
-def _forward_rule(problem: Problem, apply: Any, state: StudentState) -> Rule:
+def _forward_rule(problem: Problem, apply: Any, state: StudentState, jit: bool) -> Rule:
     """A rule to run a student forward by; which one does not matter."""
-    return rule_of(HVP_MODES[0], problem, apply, (), state, None, tf.zeros(()))
+    return _step_by_step(rule_of(HVP_MODES[0], problem, apply, (), state, None, tf.zeros(())), jit)
+
+
+def _step_by_step(rule: Rule, jit: bool) -> Rule:
+    """The rule, each forward step a graph of its own unless XLA compiles many of them into one."""
+    return rule if jit else rule._replace(forward=separate(rule.forward))
