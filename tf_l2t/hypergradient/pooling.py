@@ -14,7 +14,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_l2t.hypergradient.replaced import replaced, separate
+from tf_l2t.hypergradient.graphs import separate
+from tf_l2t.hypergradient.replaced import replaced
 
 _stock = tf.nn.max_pool
 

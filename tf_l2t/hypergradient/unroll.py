@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol
 import tensorflow as tf
 
 from tf_l2t.hypergradient.compiling import compile_once
+from tf_l2t.hypergradient.graphs import separate
 from tf_l2t.hypergradient.memory import Choice, choose, live_bytes
-from tf_l2t.hypergradient.replaced import separate
 from tf_l2t.hypergradient.rules import HVP_MODES, Rule, rule_of
 from tf_l2t.hypergradient.schedules import Plan, parse_bytes, plan_for
 from tf_l2t.hypergradient.state import Problem, StudentState, Tensors

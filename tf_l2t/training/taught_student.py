@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_l2t.data import check_dev, check_pair
 from tf_l2t.features import dev_sample, running_accuracy, status_vector
-from tf_l2t.hypergradient.replaced import separate
+from tf_l2t.hypergradient.graphs import separate
 from tf_l2t.losses import taught_form
 from tf_l2t.objectives import accuracy
 from tf_l2t.students import check_classifier
