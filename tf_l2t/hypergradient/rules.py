@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tf_l2t.hypergradient.graphs import separate
 from tf_l2t.hypergradient.pooling import linear_max_pool
 from tf_l2t.hypergradient.state import Problem, StepOutput, StudentState, Tensors
 from tf_l2t.hypergradient.step import Adjoint, inner_step, split_floats, step_adjoint
@@ -79,7 +80,8 @@ def _saved_states(hvp: str, problem: Problem, apply: Apply, like: StudentState) 
                                  unconnected_gradients=_ZERO)
         return adjoint, tuple(tf.convert_to_tensor(g) for g in gradient)
 
-    return Rule(forward, backward, [tf.TensorSpec(t.shape, t.dtype) for t in needed(like)])
+    # Traced once for all segments; and what second derivatives leave behind unused is pruned from a graph of its own.
+    return Rule(forward, separate(backward), [tf.TensorSpec(t.shape, t.dtype) for t in needed(like)])
 
 
 def _saved_residuals(problem: Problem, apply: Apply, theta: Tensors, state: StudentState, batch: Any,

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tf_l2t.hypergradient.moments import exact_moments
 from tf_l2t.hypergradient.pooling import linear_max_pool
 from tf_l2t.hypergradient.state import Problem, StepOutput, StudentState, Tensors
+from tf_l2t.hypergradient.tangents import forward_accumulator
 
 _ZERO = tf.UnconnectedGradients.ZERO
 
@@ -128,7 +129,7 @@ def _forward_over_reverse(problem, params, floats, merge, batch, coefficients, p
         weight = tf.zeros((), params[0].dtype)
         watched.append(weight)
         tangents.append(tf.ones_like(weight))
-    with tf.autodiff.ForwardAccumulator(watched, tangents) as accumulator:
+    with forward_accumulator(watched, tangents) as accumulator:
         with tf.GradientTape() as tape:
             tape.watch(primals)
             output = problem.loss_fn(params, merge(floats), batch, coefficients)

@@ -1,0 +1,116 @@
+"""Forward-mode derivatives of ops, as lean as the ops themselves.
+
+A `ForwardAccumulator` asks, op by op, for the tangents of an op's outputs, and hands over zeros for every input that has
+none. TensorFlow answers with a function for each op and signature, which transposes the op's gradient function and in
+which those zeros are tensors like any other: the first layer of a student then multiplies a batch of zeros by its kernel
+at every step, and the tangent of a reduction is a Tile of a reshaped Tile. Here
+
+    y = f(x_1, …, x_n), linear in each x_i:    ẏ = Σ_i f(x_1, …, ẋ_i, …, x_n)    over the inputs that move
+    y linear in all of its inputs together:    ẏ = f(ẋ_1, …, ẋ_n)
+    any other op:                              its gradient function, transposed by a tape, for the inputs that move
+
+all written straight into the graph that is being traced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python import pywrap_tfe
+from tensorflow.python.eager import execute, forwardprop
+
+_ZERO = tf.UnconnectedGradients.ZERO
+# Ops and the inputs in each of which they are linear. In further inputs of floating-point type, their derivative is zero.
+_MULTILINEAR = {
+    **dict.fromkeys(("AvgPool", "BatchToSpaceND", "BiasAddGrad", "BroadcastTo", "Cumsum", "ExpandDims", "GatherV2", "Mean",
+                     "MirrorPad", "Neg", "Pad", "Reshape", "ReverseV2", "Slice", "SpaceToBatchND", "Squeeze",
+                     "StridedSlice", "Sum", "Tile", "Transpose", "ReluGrad", "Relu6Grad"), (0,)),
+    **dict.fromkeys(("BatchMatMulV2", "Conv2D", "DepthwiseConv2dNative", "MatMul", "Mul"), (0, 1)),
+    **dict.fromkeys(("Conv2DBackpropFilter", "DepthwiseConv2dNativeBackpropFilter"), (0, 2)),
+    **dict.fromkeys(("Conv2DBackpropInput", "DepthwiseConv2dNativeBackpropInput"), (1, 2)),
+    "AvgPoolGrad": (1,),
+}
+_LINEAR = ("AddV2", "BiasAdd", "ConcatV2", "Pack", "Sub")
+
+
+@contextlib.contextmanager
+def forward_accumulator(primals: Sequence[tf.Tensor], tangents: Sequence[tf.Tensor]) -> Iterator[Any]:
+    """A `tf.autodiff.ForwardAccumulator` whose products in graphs are those of this module; the tangents are the same.
+
+    TensorFlow has no public place for this: what is replaced is what its `forwardprop` module registers, and it is put
+    back afterwards.
+    """
+    accumulator = tf.autodiff.ForwardAccumulator(primals, tangents)
+
+    def jvp(op_name: str, attributes: Any, inputs: Any, outputs: Any, tangents: Any, use_batch: bool = False) -> Any:
+        if tf.executing_eagerly():
+            return forwardprop._jvp_dispatch(op_name, attributes, inputs, outputs, tangents, use_batch)
+        if op_name in forwardprop._SPECIAL_CASES:
+            return forwardprop._SPECIAL_CASES[op_name](attributes, inputs, outputs, tangents)
+        # It would ask for the tangents of what is written here, too.
+        accumulator._pop_accumulator()
+        try:
+            return _tangents(op_name, attributes, inputs, outputs, tangents)
+        finally:
+            accumulator._push_accumulator()
+
+    pywrap_tfe.TFE_Py_RegisterJVPFunction(jvp)
+    try:
+        with accumulator:
+            yield accumulator
+    finally:
+        pywrap_tfe.TFE_Py_RegisterJVPFunction(forwardprop._jvp_dispatch)
+
+
+def _tangents(op_name: str, attributes: Any, inputs: Any, outputs: Any, tangents: Any) -> list[Any]:
+    """The tangents of an op's outputs; None where they do not move."""
+    moving = [i for i, (x, t) in enumerate(zip(inputs, tangents, strict=True))
+              if x.dtype.is_floating and not _is_zero(t)]
+    if not moving:
+        return [None] * len(outputs)
+    if op_name == "AddN":
+        return [tf.add_n([tangents[i] for i in moving])]
+    if op_name in _LINEAR:
+        return [_again(outputs[0].op, [t if x.dtype.is_floating else x for x, t in zip(inputs, tangents, strict=True)])]
+    if op_name in _MULTILINEAR:
+        terms = [_again(outputs[0].op, [tangents[i] if i == j else x for j, x in enumerate(inputs)])
+                 for i in _MULTILINEAR[op_name] if i in moving]
+        return [tf.add_n(terms) if terms else None]
+    return _transposed_twice(op_name, attributes, inputs, outputs, moving, [tangents[i] for i in moving])
+
+
+def _again(op: tf.Operation, inputs: list[tf.Tensor]) -> tf.Tensor:
+    """The result of the same op at other inputs."""
+    types = [t.dtype for t in op.outputs]
+    return tf.compat.v1.get_default_graph().create_op(op.type, inputs, types, attrs=dict(op.node_def.attr)).outputs[0]
+
+
+def _transposed_twice(op_name: str, attributes: Any, inputs: Any, outputs: Any, moving: list[int],
+                      tangents: list[tf.Tensor]) -> list[Any]:
+    sources = [inputs[i] for i in moving]
+    places = [i for i, y in enumerate(outputs) if y.dtype.is_floating]
+    results: list[Any] = [None] * len(outputs)
+    with tf.GradientTape() as transposing:
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            execute.record_gradient(op_name, inputs, attributes, outputs)
+        targets = [outputs[i] for i in places]
+        cotangents = [tf.ones_like(y) for y in targets]  # any: the gradient is linear in them
+        transposing.watch(cotangents)
+        gradients = tape.gradient(targets, sources, cotangents, unconnected_gradients=_ZERO)
+    moved = transposing.gradient(gradients, cotangents, output_gradients=tangents)
+    for place, tangent in zip(places, moved, strict=True):
+        results[place] = tangent
+    return results
+
+
+def _is_zero(tangent: tf.Tensor) -> bool:
+    """Whether a tangent is one of the zeros that stand in for none."""
+    if tangent.op.type == "Fill":
+        tangent = tangent.op.inputs[1]
+    if tangent.op.type == "Const":
+        return not tf.get_static_value(tangent).any()
+    return tangent.op.type == "ZerosLike"
