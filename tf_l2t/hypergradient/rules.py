@@ -10,7 +10,7 @@ import tensorflow as tf
 from tf_l2t.hypergradient.graphs import separate
 from tf_l2t.hypergradient.pooling import linear_max_pool
 from tf_l2t.hypergradient.state import Problem, StepOutput, StudentState, Tensors
-from tf_l2t.hypergradient.step import Adjoint, inner_step, split_floats, step_adjoint
+from tf_l2t.hypergradient.step import Adjoint, inner_step, inner_step_and_adjoint, split_floats, step_adjoint
 
 HVP_MODES = ("forward_over_reverse", "reverse_over_reverse", "saved_residuals")
 _ZERO = tf.UnconnectedGradients.ZERO
@@ -76,9 +76,7 @@ def _saved_states(hvp: str, problem: Problem, apply: Apply, like: StudentState) 
             coefficients = apply(theta, features)
         adjoint, adjoint_coefficients = step_adjoint(problem, restore(like, kept, step), batch,
                                                      tf.stop_gradient(coefficients), adjoint, hvp)
-        gradient = tape.gradient(coefficients, theta, output_gradients=adjoint_coefficients,
-                                 unconnected_gradients=_ZERO)
-        return adjoint, tuple(tf.convert_to_tensor(g) for g in gradient)
+        return adjoint, _by_theta(tape, coefficients, theta, adjoint_coefficients)
 
     # Traced once for all segments; and what second derivatives leave behind unused is pruned from a graph of its own.
     return Rule(forward, separate(backward), [tf.TensorSpec(t.shape, t.dtype) for t in needed(like)])
@@ -88,10 +86,9 @@ def _saved_residuals(problem: Problem, apply: Apply, theta: Tensors, state: Stud
                      features: tf.Tensor) -> Rule:
     """Keeps, of every step, the intermediate results that its adjoint reads, and evaluates nothing twice.
 
-    The step and the tape around it (the reverse-over-reverse adjoint of the whole step, optimizer and teacher
-    included) are traced into one graph. What of it depends on the adjoint of the next state is the backward function;
-    what that reads of the rest is kept, as far as it depends on the student's state. The rest follows from batch and
-    s_t, which are to be had again.
+    The step and its adjoint, optimizer and teacher included, are traced into one graph. What of it depends on the
+    adjoint of the next state is the backward function; what that reads of the rest is kept, as far as it depends on the
+    student's state. The rest follows from batch and s_t, which are to be had again.
     """
     floats, _ = split_floats(state.non_trainable)
     cotangents = Adjoint(state.params, floats, state.slots)
@@ -100,21 +97,11 @@ def _saved_residuals(problem: Problem, apply: Apply, theta: Tensors, state: Stud
 
     def step_and_adjoint(*flat):
         theta, parts, (step, batch, features), adjoint = tf.nest.pack_sequence_as(inputs, flat)
-        floats, merge = split_floats(parts[1])
-        sources = (theta, parts[0], floats, parts[2])
-        with tf.GradientTape() as tape:
-            tape.watch(sources)
-            here = StudentState(parts[0], merge(floats), parts[2], step)
-            coefficients = apply(theta, features)
-            with linear_max_pool():
-                after, output = inner_step(problem, here, batch, coefficients)
-            new_floats, _ = split_floats(after.non_trainable)
-        targets = [*after.params, *new_floats, *tf.nest.flatten(after.slots)]
-        gradients = tape.gradient(targets, tf.nest.flatten(sources), output_gradients=tf.nest.flatten(adjoint),
-                                  unconnected_gradients=_ZERO)
-        results = (after, output, coefficients)
-        structures[:] = results, sources
-        return [tf.convert_to_tensor(t) for t in tf.nest.flatten(results)], [tf.convert_to_tensor(g) for g in gradients]
+        here = StudentState(*parts, step)
+        by_mode = _by_tangents if problem.optimizer.linear else _by_transposition
+        results, adjoint, gradient = by_mode(problem, apply, theta, here, batch, features, adjoint)
+        structures[:] = results, (adjoint, gradient)
+        return tf.nest.flatten(results), tf.nest.flatten((adjoint, gradient))
 
     # wrap_function is the public way to a graph that can be cut: its `prune` makes functions of parts of it.
     whole = tf.compat.v1.wrap_function(
@@ -138,10 +125,44 @@ def _saved_residuals(problem: Problem, apply: Apply, theta: Tensors, state: Stud
 
     def backward(theta, like, step, batch, features, kept, adjoint):
         flat = run_backward(*theta, *tf.nest.flatten((step, batch, features)), *kept, *tf.nest.flatten(adjoint))
-        gradient, params, floats, slots = tf.nest.pack_sequence_as(structures[1], flat)
-        return Adjoint(params, floats, slots), gradient
+        for result, like in zip(flat, gradients, strict=True):
+            result.set_shape(like.shape)  # not all are inferred anew for a part of the graph
+        return tf.nest.pack_sequence_as(structures[1], flat)
 
     return Rule(forward, backward, [tf.TensorSpec(r.shape, r.dtype) for r in residuals])
+
+
+def _by_tangents(problem, apply, theta, state, batch, features, adjoint):
+    """((state after, output, Φ_t), adjoint of the state, dM/dθ): forward over reverse."""
+    with tf.GradientTape() as tape:
+        tape.watch(theta)
+        coefficients = apply(theta, features)
+    after, output, adjoint, adjoint_coefficients = inner_step_and_adjoint(
+        problem, state, batch, tf.stop_gradient(coefficients), adjoint)
+    return (after, output, coefficients), adjoint, _by_theta(tape, coefficients, theta, adjoint_coefficients)
+
+
+def _by_transposition(problem, apply, theta, state, batch, features, adjoint):
+    """As `_by_tangents`: reverse over reverse, through the inner optimizer as well."""
+    floats, merge = split_floats(state.non_trainable)
+    sources = (theta, state.params, floats, state.slots)
+    with tf.GradientTape() as tape:
+        tape.watch(sources)
+        coefficients = apply(theta, features)
+        with linear_max_pool():
+            after, output = inner_step(problem, state._replace(non_trainable=merge(floats)), batch, coefficients)
+        new_floats, _ = split_floats(after.non_trainable)
+    targets = [*after.params, *new_floats, *tf.nest.flatten(after.slots)]
+    pulled = tape.gradient(targets, tf.nest.flatten(sources), output_gradients=tf.nest.flatten(adjoint),
+                           unconnected_gradients=_ZERO)
+    gradient, params, floats, slots = tf.nest.pack_sequence_as(sources, [tf.convert_to_tensor(g) for g in pulled])
+    return (after, output, coefficients), Adjoint(params, floats, slots), gradient
+
+
+def _by_theta(tape: tf.GradientTape, coefficients: tf.Tensor, theta: Tensors,
+              adjoint_coefficients: tf.Tensor) -> Tensors:
+    gradient = tape.gradient(coefficients, theta, output_gradients=adjoint_coefficients, unconnected_gradients=_ZERO)
+    return tuple(tf.convert_to_tensor(g) for g in gradient)
 
 
 def _residuals(graph: tf.Graph, gradients: Sequence[tf.Tensor], state: Sequence[tf.Tensor],

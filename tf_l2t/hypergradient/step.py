@@ -81,8 +81,8 @@ def step_adjoint(problem: Problem, state: StudentState, batch: Any, coefficients
         dn_t  =               ∂²L/∂n∂ω v  + (∂N/∂n)' dn_{t+1}
 
     with n the floating-point non-trainable weights and N their update in the forward pass. All three lines come
-    from one nested tape: with c = 0 and its tangent 1, the derivative of ∂/∂(ω, Φ, n) [L + c ⟨N, dn_{t+1}⟩]
-    along (v, 1) in (ω, c).
+    from one nested tape: with c = 0 and its tangent dn_{t+1}, the derivative of ∂/∂(ω, Φ, n) [L + ⟨N, c⟩]
+    along (v, dn_{t+1}) in (ω, c).
 
     Args:
       hvp: "forward_over_reverse" (a `GradientTape` under `tf.autodiff.ForwardAccumulator`) or
@@ -92,11 +92,34 @@ def step_adjoint(problem: Problem, state: StudentState, batch: Any, coefficients
       The adjoint of `state` and dΦ_t, shaped as `coefficients`.
       Cost: one gradient of the loss and its derivative, 2 to 3 gradients in time; memory of one step.
     """
-    slots_flat = tf.nest.flatten(state.slots)
     if problem.optimizer.linear:
         grads = tuple(tf.zeros_like(p) for p in state.params)
     else:
         _, grads = loss_and_gradient(problem, state.params, state.non_trainable, batch, coefficients)
+    v, direct = _transposed_update(problem, state, grads, adjoint_tp1)
+    product = _forward_over_reverse if hvp == "forward_over_reverse" else _reverse_over_reverse
+    _, _, second = product(problem, state, batch, coefficients, v, adjoint_tp1.non_trainable)
+    return _sum(direct, second), second[len(state.params)]
+
+
+def inner_step_and_adjoint(problem: Problem, state: StudentState, batch: Any, coefficients: tf.Tensor,
+                           adjoint_tp1: Adjoint) -> tuple[StudentState, StepOutput, Adjoint, tf.Tensor]:
+    """`inner_step` and `step_adjoint` in one graph, for a linear inner optimizer: the gradient is evaluated once.
+
+    Of an optimizer that is linear v does not depend on the gradient, so that the same pass makes the gradient and its
+    tangent along v, forward over reverse.
+    """
+    v, direct = _transposed_update(problem, state, tuple(tf.zeros_like(p) for p in state.params), adjoint_tp1)
+    output, grads, second = _forward_over_reverse(problem, state, batch, coefficients, v, adjoint_tp1.non_trainable)
+    params, slots = problem.optimizer.update(grads, state.slots, state.params, state.step)
+    after = StudentState(params, output.non_trainable, slots, state.step + 1, state.status)
+    return after, output, _sum(direct, second), second[len(state.params)]
+
+
+def _transposed_update(problem: Problem, state: StudentState, grads: Tensors,
+                       adjoint_tp1: Adjoint) -> tuple[Tensors, Adjoint]:
+    """v and what of the adjoint does not pass through the gradient."""
+    slots_flat = tf.nest.flatten(state.slots)
     with tf.GradientTape() as tape:
         sources = [*grads, *slots_flat, *state.params]
         tape.watch(sources)
@@ -105,44 +128,44 @@ def step_adjoint(problem: Problem, state: StudentState, batch: Any, coefficients
                            output_gradients=[*adjoint_tp1.params, *tf.nest.flatten(adjoint_tp1.slots)],
                            unconnected_gradients=_ZERO)
     num_params = len(state.params)
-    v, adjoint_slots, direct = pulled[:num_params], pulled[num_params:-num_params], pulled[-num_params:]
+    v, slots, params = pulled[:num_params], pulled[num_params:-num_params], pulled[-num_params:]
+    return v, Adjoint(params, (), tf.nest.pack_sequence_as(state.slots, slots))
 
-    floats, merge = split_floats(state.non_trainable)
-    primals = [*state.params, coefficients, *floats]
-    product = _forward_over_reverse if hvp == "forward_over_reverse" else _reverse_over_reverse
-    with exact_moments(), linear_max_pool():
-        second = product(problem, state.params, floats, merge, batch, coefficients, primals, v,
-                         adjoint_tp1.non_trainable)
-    adjoint = Adjoint(params=tuple(d + s for d, s in zip(direct, second[:num_params], strict=True)),
-                      non_trainable=tuple(second[num_params + 1:]),
-                      slots=tf.nest.pack_sequence_as(state.slots, adjoint_slots))
-    return adjoint, second[num_params]
+
+def _sum(direct: Adjoint, second: Tensors) -> Adjoint:
+    """The whole adjoint; `second` is by weights, Φ and moving statistics."""
+    num_params = len(direct.params)
+    return Adjoint(params=tuple(d + s for d, s in zip(direct.params, second[:num_params], strict=True)),
+                   non_trainable=tuple(second[num_params + 1:]), slots=direct.slots)
 
 
 def _dot(left: Any, right: Any) -> tf.Tensor:
     return tf.add_n([tf.reduce_sum(a * b) for a, b in zip(left, right, strict=True)])
 
 
-def _forward_over_reverse(problem, params, floats, merge, batch, coefficients, primals, v, adjoint_floats):
-    watched, tangents = list(params), list(v)
-    if floats:
-        weight = tf.zeros((), params[0].dtype)
-        watched.append(weight)
-        tangents.append(tf.ones_like(weight))
-    with forward_accumulator(watched, tangents) as accumulator:
+def _forward_over_reverse(problem, state, batch, coefficients, v, adjoint_floats):
+    """(output, ∂L/∂ω, its derivatives along v together with those of ⟨N, dn_{t+1}⟩ by weights, Φ and statistics)."""
+    params, (floats, merge) = state.params, split_floats(state.non_trainable)
+    primals = [*params, coefficients, *floats]
+    # The cotangents of N: zero, with dn_{t+1} as their tangents.
+    nothing = [tf.zeros_like(n) for n in floats]
+    with (exact_moments(), linear_max_pool(),
+          forward_accumulator([*params, *nothing], [*v, *adjoint_floats]) as accumulator):
         with tf.GradientTape() as tape:
             tape.watch(primals)
             output = problem.loss_fn(params, merge(floats), batch, coefficients)
-            target = output.loss
-            if floats:
-                new_floats, _ = split_floats(output.non_trainable)
-                target = target + weight * tf.cast(_dot(new_floats, adjoint_floats), weight.dtype)
-        gradient = _dense(tape.gradient(target, primals, unconnected_gradients=_ZERO))
-    return accumulator.jvp(gradient, unconnected_gradients=_ZERO)
+            new_floats, _ = split_floats(output.non_trainable)
+        gradient = _dense(tape.gradient([output.loss, *new_floats], primals, unconnected_gradients=_ZERO,
+                                        output_gradients=[tf.ones_like(output.loss), *nothing]))
+    second = accumulator.jvp(gradient, unconnected_gradients=_ZERO)
+    return output, tuple(gradient[:len(params)]), second
 
 
-def _reverse_over_reverse(problem, params, floats, merge, batch, coefficients, primals, v, adjoint_floats):
-    with tf.GradientTape() as outer:
+def _reverse_over_reverse(problem, state, batch, coefficients, v, adjoint_floats):
+    """As `_forward_over_reverse`."""
+    params, (floats, merge) = state.params, split_floats(state.non_trainable)
+    primals = [*params, coefficients, *floats]
+    with exact_moments(), linear_max_pool(), tf.GradientTape() as outer:
         outer.watch(primals)
         with tf.GradientTape() as tape:
             tape.watch(params)
@@ -152,4 +175,5 @@ def _reverse_over_reverse(problem, params, floats, merge, batch, coefficients, p
         if floats:
             new_floats, _ = split_floats(output.non_trainable)
             target = target + tf.cast(_dot(new_floats, adjoint_floats), target.dtype)
-    return _dense(outer.gradient(target, primals, unconnected_gradients=_ZERO))
+    second = _dense(outer.gradient(target, primals, unconnected_gradients=_ZERO))
+    return output, tuple(gradient), second

@@ -84,8 +84,10 @@ def _tangents(op_name: str, attributes: Any, inputs: Any, outputs: Any, tangents
 
 def _again(op: tf.Operation, inputs: list[tf.Tensor]) -> tf.Tensor:
     """The result of the same op at other inputs."""
-    types = [t.dtype for t in op.outputs]
-    return tf.compat.v1.get_default_graph().create_op(op.type, inputs, types, attrs=dict(op.node_def.attr)).outputs[0]
+    graph, types = tf.compat.v1.get_default_graph(), [t.dtype for t in op.outputs]
+    result = graph.create_op(op.type, inputs, types, attrs=dict(op.node_def.attr)).outputs[0]
+    result.set_shape(op.outputs[0].shape)
+    return result
 
 
 def _transposed_twice(op_name: str, attributes: Any, inputs: Any, outputs: Any, moving: list[int],
