@@ -288,8 +288,14 @@ def test_a_while_loop_rnn_in_the_mode_it_has():
     with pytest.raises(ValueError, match="does not pass through a while loop"):
         hypergradient(problem, tiny.teacher(), hvp="saved_residuals")(state, 0)
     function = hypergradient(problem, tiny.teacher(), hvp="auto", jit=False)
-    function(state, 0)
+    expected = function(state, 0)
     assert function.choice.hvp == "reverse_over_reverse"
+    fallen_back = hypergradient(problem, tiny.teacher(), jit=False)
+    with pytest.warns(UserWarning, match=r"running with hvp='reverse_over_reverse': .*does not pass through a while loop"):
+        result = fallen_back(state, 0)
+    assert fallen_back.choice.hvp == "reverse_over_reverse"
+    for one, other in zip(result.gradient, expected.gradient, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_the_adjoint_of_the_initial_weights_against_differences():

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tf_l2t.hypergradient.rules import NotSeparableError, Rule, snapshot
+from tf_l2t.hypergradient.rules import Rule, UnavailableModeError, snapshot
 from tf_l2t.hypergradient.schedules import Plan, cheapest_plan, plan_bytes, plan_for, store_all
 from tf_l2t.hypergradient.state import StudentState
 
@@ -70,7 +70,7 @@ def choose(modes: Sequence[str], rule_of: Callable[[str], Rule], schedule: str |
     for mode in modes:
         try:
             rule = rule_of(mode)
-        except NotSeparableError:
+        except UnavailableModeError:
             if mode == modes[-1]:
                 raise
             continue

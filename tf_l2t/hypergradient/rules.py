@@ -17,8 +17,8 @@ _ZERO = tf.UnconnectedGradients.ZERO
 Apply = Callable[[Tensors, tf.Tensor], tf.Tensor]  # (theta, s_t) -> Φ_t
 
 
-class NotSeparableError(ValueError):
-    """A student's step cannot be cut into a forward and a backward function."""
+class UnavailableModeError(ValueError):
+    """An HVP mode does not pass through a student's step."""
 
 
 class Rule(NamedTuple):
@@ -42,6 +42,25 @@ def rule_of(hvp: str, problem: Problem, apply: Apply, theta: Tensors, state: Stu
     if hvp == "saved_residuals":
         return _saved_residuals(problem, apply, theta, state, batch, features)
     return _saved_states(hvp, problem, apply, state)
+
+
+def trace_backward(rule: Rule, theta: Tensors, state: StudentState, batch: Any, features: tf.Tensor) -> None:
+    """Traces the backward function of a rule of saved states, which the segments then call.
+
+    Raises:
+      UnavailableModeError: if there is a while loop in the student that forward-mode derivatives do not pass.
+    """
+    floats, _ = split_floats(state.non_trainable)
+    arguments = (theta, state, state.step, batch, features, rule.kept, Adjoint(state.params, floats, state.slots))
+    try:
+        rule.backward.get_concrete_function(  # type: ignore[attr-defined]
+            *tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), arguments))
+    except TypeError as error:
+        if "variant" not in str(error):
+            raise
+        raise UnavailableModeError('hvp="forward_over_reverse" does not pass through a while loop in the student, such '
+                                   'as an LSTM that is not unrolled: use hvp="reverse_over_reverse", or unroll=True.'
+                                   ) from error
 
 
 def snapshot(state: StudentState) -> list[tf.Tensor]:
@@ -112,8 +131,8 @@ def _saved_residuals(problem: Problem, apply: Apply, theta: Tensors, state: Stud
     results, gradients = whole.structured_outputs
     residuals = _residuals(whole.graph, gradients, state_in, cotangents_in)
     if any(residual.dtype == tf.variant for residual in residuals):
-        raise NotSeparableError('hvp="saved_residuals" does not pass through a while loop in the student, such as an '
-                                'LSTM that is not unrolled: use hvp="reverse_over_reverse", or unroll=True.')
+        raise UnavailableModeError('hvp="saved_residuals" does not pass through a while loop in the student, such as an '
+                                   'LSTM that is not unrolled: use hvp="reverse_over_reverse", or unroll=True.')
     run_forward = whole.prune([*theta_in, *state_in, *rest_in], [*results, *residuals])
     run_backward = whole.prune([*theta_in, *rest_in, *residuals, *cotangents_in], list(gradients))
 

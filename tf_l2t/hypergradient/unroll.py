@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -10,7 +11,7 @@ import tensorflow as tf
 from tf_l2t.hypergradient.compiling import compile_once
 from tf_l2t.hypergradient.graphs import separate
 from tf_l2t.hypergradient.memory import Choice, choose, live_bytes
-from tf_l2t.hypergradient.rules import HVP_MODES, Rule, rule_of
+from tf_l2t.hypergradient.rules import HVP_MODES, Rule, UnavailableModeError, rule_of, trace_backward
 from tf_l2t.hypergradient.schedules import Plan, parse_bytes, plan_for
 from tf_l2t.hypergradient.state import Problem, StudentState, Tensors
 from tf_l2t.hypergradient.step import Adjoint
@@ -190,7 +191,10 @@ class HypergradientFunction:
                  budget: int | None, jit: str | bool, trace: Sequence[str], debug: bool):
         self.choice: Choice | None = None
         self._problem, self._teacher = problem, teacher
-        self._modes = ("saved_residuals", "reverse_over_reverse") if hvp == "auto" else (hvp,)
+        # Modes to choose from; where none of them passes through the student, the next ones.
+        self._modes = {"auto": [("saved_residuals", "forward_over_reverse"), ("reverse_over_reverse",)],
+                       "forward_over_reverse": [("forward_over_reverse",), ("reverse_over_reverse",)]}.get(hvp, [(hvp,)])
+        self._warns = hvp != "auto"
         self._schedule, self._swept, self._budget = schedule, swept, budget
         self._trace, self._debug = trace, debug
         self._run = compile_once(problem, teacher.apply, jit, self._make)
@@ -203,9 +207,19 @@ class HypergradientFunction:
     def _make(self, jit: bool, theta: Tensors, state: StudentState, step: Any) -> Callable[..., Hypergradient]:
         problem, trace = self._problem, self._trace
         batch, features = step.structured_outputs["batch"], step.structured_outputs["features"]
-        rule, self.choice = choose(
-            self._modes, lambda mode: rule_of(mode, problem, self._teacher.apply, theta, state, batch, features),
-            self._schedule, self._swept, self._budget, jit, state, batch, live_bytes(step.graph))
+        for modes in self._modes:
+            try:
+                rule, self.choice = choose(
+                    modes, lambda mode: rule_of(mode, problem, self._teacher.apply, theta, state, batch, features),
+                    self._schedule, self._swept, self._budget, jit, state, batch, live_bytes(step.graph))
+                if self.choice.hvp == "forward_over_reverse":
+                    trace_backward(rule, theta, state, batch, features)
+                break
+            except UnavailableModeError as error:
+                if modes is self._modes[-1]:
+                    raise
+                if self._warns:
+                    warnings.warn(f"running with hvp={self._modes[-1][0]!r}: {error}", stacklevel=4)
         rule = _step_by_step(rule, jit)
         plan = self.choice.plan
         first_step = problem.num_steps - plan.num_steps

@@ -12,8 +12,6 @@ import keras
 from tf_l2t.students.examine import FAILING, MODES, NOT_CHECKED, Call, Findings, examine
 from tf_l2t.students.functional import building
 
-# The mode whose derivatives another way of the engine's is made of.
-_NEEDS = {"saved_residuals": "reverse_over_reverse"}
 WHOLE = "whole model"
 # Findings about stock Keras layers and models made of them alone hold for as long as the process lives.
 _known: dict[Any, Findings] = {}
@@ -143,12 +141,14 @@ def choose_hvp(report: PreflightReport, hvp: str) -> str:
       ValueError: if no mode is right or randomness cannot be replayed; it names the layers and the remedy.
     """
     report.require()
-    needed = _NEEDS.get(hvp, hvp)
-    if report.modes == MODES or needed in report.modes:
+    # The other ways are made of the one or the other, by the inner optimizer and the budget.
+    needed = [hvp] if hvp in MODES else list(MODES)
+    wrong = [mode for mode in needed if mode not in report.modes]
+    if not wrong:
         return hvp
     (mode,) = report.modes
-    if needed in MODES:
-        reasons = "; ".join(map(str, report.failures(needed)))
+    if hvp != "auto":
+        reasons = "; ".join(map(str, report.failures(wrong[0])))
         warnings.warn(f"hvp={hvp!r} is not right for this student, hvp={mode!r} is used: {reasons}.", stacklevel=3)
     return mode
 

@@ -46,8 +46,11 @@ class AttentionTeacher(Teacher):
 
     def apply(self, theta: tuple[tf.Tensor, ...], features: tf.Tensor) -> tf.Tensor:
         values, keys = theta
-        attention = tf.nn.softmax(tf.einsum("nf,...f->...n", keys, tf.cast(features, keys.dtype)))
-        return tf.einsum("ijn,...n->...ij", values, attention)
+        # Plain products, not einsums: small as they are, they stand in every step of a student and of its adjoint.
+        rows = tf.reshape(tf.cast(features, keys.dtype), [-1, self.num_features])
+        attention = tf.nn.softmax(tf.linalg.matmul(rows, keys, transpose_b=True))
+        flat = tf.linalg.matmul(attention, tf.reshape(values, [-1, self.num_keys]), transpose_b=True)
+        return tf.reshape(flat, [*tf.unstack(tf.shape(features)[:-1]), self.num_classes, self.num_classes])
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_keys": self.num_keys, "seed": self.seed}

@@ -1,0 +1,143 @@
+"""Tangents written into the graph: right against central differences, and without products with zeros."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_l2t.hypergradient import tangents
+from tf_l2t.hypergradient.tangents import forward_accumulator
+
+_IMAGE = {"strides": [1, 1, 1, 1], "padding": "VALID"}
+_PAD = [[0, 0], [1, 2], [0, 1], [0, 0]]
+_POOL = {"ksize": [1, 2, 2, 1], "strides": [1, 2, 2, 1], "padding": "VALID"}
+A, B = (2, 4, 6, 3), (2, 4, 6, 3)
+KERNEL = (2, 3, 3, 4)
+raw = tf.raw_ops
+
+# op -> (function of two tensors, their shapes)
+CASES = {
+    "AddN": (lambda a, b: tf.add_n([a, b, a]), A, B),
+    "AddV2": (lambda a, b: a + b[:, :1], A, B),
+    "AvgPool": (lambda a, b: raw.AvgPool(value=a, **_POOL) + 0 * b[:, :2, :3], A, B),
+    "AvgPoolGrad": (lambda a, b: raw.AvgPoolGrad(orig_input_shape=A, grad=a[:, :2, :3], **_POOL) * b, A, B),
+    "BatchMatMulV2": (lambda a, b: tf.matmul(a, b, transpose_b=True), A, B),
+    "BatchToSpaceND": (lambda a, b: tf.batch_to_space(a, [2, 1], [[0, 1], [0, 0]]) + b[:1, :1], A, B),
+    "BiasAdd": (lambda a, b: tf.nn.bias_add(a, b[0, 0, 0]), A, B),
+    "BiasAddGrad": (lambda a, b: raw.BiasAddGrad(out_backprop=a) * b, A, B),
+    "BroadcastTo": (lambda a, b: tf.broadcast_to(a[:, :1], A) * b, A, B),
+    "ConcatV2": (lambda a, b: tf.concat([a, b, a], 2), A, B),
+    "Conv2D": (lambda a, b: raw.Conv2D(input=a, filter=b, **_IMAGE), A, KERNEL),
+    "Conv2DBackpropFilter": (lambda a, b: raw.Conv2DBackpropFilter(
+        input=a, filter_sizes=[2, 3, 3, 3], out_backprop=b[:, :3, :4], **_IMAGE), A, B),
+    "Conv2DBackpropInput": (lambda a, b: raw.Conv2DBackpropInput(
+        input_sizes=[2, 5, 8, 3], filter=b, out_backprop=tf.concat([a, a[..., :1]], 3), **_IMAGE), A, KERNEL),
+    "Cumsum": (lambda a, b: tf.cumsum(a, 1, reverse=True) * b, A, B),
+    "DepthwiseConv2dNative": (lambda a, b: raw.DepthwiseConv2dNative(input=a, filter=b, **_IMAGE), A, KERNEL),
+    "DepthwiseConv2dNativeBackpropFilter": (lambda a, b: raw.DepthwiseConv2dNativeBackpropFilter(
+        input=a, filter_sizes=[2, 3, 3, 1], out_backprop=b[:, :3, :4], **_IMAGE), A, B),
+    "DepthwiseConv2dNativeBackpropInput": (lambda a, b: raw.DepthwiseConv2dNativeBackpropInput(
+        input_sizes=[2, 5, 8, 3], filter=b[..., :1], out_backprop=a, **_IMAGE), A, KERNEL),
+    "ExpandDims": (lambda a, b: tf.expand_dims(a, 1) * tf.expand_dims(b, 1), A, B),
+    "GatherV2": (lambda a, b: tf.gather(a, [1, 1, 0], axis=1) * b[:, :3], A, B),
+    "MatMul": (lambda a, b: tf.matmul(a[0, 0], b[0, 0], transpose_a=True), A, B),
+    "Mean": (lambda a, b: tf.reduce_mean(a, [1, 2], keepdims=True) * b, A, B),
+    "MirrorPad": (lambda a, b: tf.pad(a, _PAD, "REFLECT") * tf.pad(b, _PAD, "SYMMETRIC"), A, B),
+    "Mul": (lambda a, b: a * b[:, :1], A, B),
+    "Neg": (lambda a, b: -a * b, A, B),
+    "Pack": (lambda a, b: tf.stack([a, b], 1), A, B),
+    "Pad": (lambda a, b: tf.pad(a, _PAD) * tf.pad(b, _PAD), A, B),
+    "Relu6Grad": (lambda a, b: raw.Relu6Grad(gradients=a, features=b), A, B),
+    "ReluGrad": (lambda a, b: raw.ReluGrad(gradients=a, features=b), A, B),
+    "Reshape": (lambda a, b: tf.reshape(a, [-1, 8]) * tf.reshape(b, [-1, 8]), A, B),
+    "ReverseV2": (lambda a, b: tf.reverse(a, [1]) * b, A, B),
+    "Slice": (lambda a, b: tf.slice(a, [0, 1, 0, 0], [2, 2, 6, 3]) * b[:, 2:], A, B),
+    "SpaceToBatchND": (lambda a, b: tf.space_to_batch(a, [2, 1], [[0, 0], [0, 0]]) * b[:1, :2], A, B),
+    "Squeeze": (lambda a, b: tf.squeeze(a[:, :1], 1) * b[:, 0], A, B),
+    "StridedSlice": (lambda a, b: a[:, ::2, 1:4] * b[:, ::2, :3], A, B),
+    "Sub": (lambda a, b: a - b[:, :1], A, B),
+    "Sum": (lambda a, b: tf.reduce_sum(a, [0, 3]) * b[0, ..., 0], A, B),
+    "Tile": (lambda a, b: tf.tile(a, [1, 2, 1, 1]) * b[:, :1], A, B),
+    "Transpose": (lambda a, b: tf.transpose(a, [0, 3, 1, 2]) * tf.transpose(b, [0, 3, 1, 2]), A, B),
+    # Not in any table: their gradient functions, transposed.
+    "LogSoftmax": (lambda a, b: tf.nn.log_softmax(a) * tf.exp(b), A, B),
+    "Split": (lambda a, b: tf.split(a, 3, axis=3)[1] * b[..., :1], A, B),
+    "MaxPool": (lambda a, b: tf.nn.max_pool(a, 3, 1, "VALID") * tf.nn.max_pool(b, 2, 2, "SAME")[:, :, :1], A, B),
+}
+
+
+def draw(shape, seed):
+    return tf.constant(np.random.default_rng(seed).normal(size=shape))
+
+
+def tangent(function, primals, directions, moving):
+    @tf.function
+    def traced(*primals):
+        watched = [primals[i] for i in moving]
+        with forward_accumulator(watched, [directions[i] for i in moving]) as accumulator:
+            result = function(*primals)
+        return accumulator.jvp(result, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    return traced(*primals)
+
+
+@pytest.mark.parametrize("moving", [(0,), (1,), (0, 1)])
+@pytest.mark.parametrize("op", CASES)
+def test_tangents_against_central_differences(op, moving):
+    function, *shapes = CASES[op]
+    primals = [draw(shape, i) for i, shape in enumerate(shapes)]
+    directions = [draw(shape, 2 + i) for i, shape in enumerate(shapes)]
+    graph = tf.function(function).get_concrete_function(*primals).graph
+    assert op in {found.type for found in graph.get_operations()}
+    h = 1e-6  # kinks lie further apart
+
+    def moved(by):
+        return function(*(p + by * directions[i] if i in moving else p for i, p in enumerate(primals)))
+
+    difference = (moved(h) - moved(-h)) / (2 * h)
+    assert np.abs(difference).max() > 0.1 or op in ("Relu6Grad", "ReluGrad", "AvgPool")
+    # Rounding of a difference: 1e-16 / h times the size of values, which are sums of up to 100 products.
+    np.testing.assert_allclose(tangent(function, primals, directions, moving), difference, rtol=1e-7, atol=1e-7)
+
+
+def test_every_op_of_the_tables_is_tested():
+    assert {*tangents._MULTILINEAR, *tangents._LINEAR} <= set(CASES)
+
+
+def test_a_layer_on_data_is_multiplied_once():
+    """x W, and its tangent x Ẇ: no product with the tangent that x does not have."""
+    x = draw((5, 4), 0)
+
+    @tf.function
+    def traced(w, v):
+        with forward_accumulator([w], [v]) as accumulator:
+            y = tf.matmul(x, w)
+        return y, accumulator.jvp(y)
+
+    concrete = traced.get_concrete_function(draw((4, 3), 1), draw((4, 3), 2))
+    assert [op.type for op in concrete.graph.get_operations()].count("MatMul") == 2
+
+
+def test_tensorflow_s_own_products_are_put_back():
+    w, v = draw((4, 3), 0), draw((4, 3), 1)
+
+    def count():
+        @tf.function
+        def traced(w):
+            with tf.autodiff.ForwardAccumulator(w, v) as accumulator:
+                y = tf.tanh(w)
+            return accumulator.jvp(y)
+
+        return sum("jvp" in op.name.lower() or "PartitionedCall" in op.type
+                   for op in traced.get_concrete_function(w).graph.get_operations())
+
+    before = count()
+    with pytest.raises(RuntimeError), forward_accumulator([w], [v]):
+        raise RuntimeError
+    assert count() == before > 0
+
+
+def test_eagerly_it_is_tensorflow_s_own():
+    w, v = draw((4, 3), 0), draw((4, 3), 1)
+    with forward_accumulator([w], [v]) as accumulator:
+        y = tf.tanh(w)
+    np.testing.assert_allclose(accumulator.jvp(y), (1 - np.tanh(w) ** 2) * v, rtol=1e-14)
