@@ -59,6 +59,7 @@ CASES = {
     "Tile": (lambda a, b: tf.tile(a, [1, 2, 1, 1]) * b[:, :1], A, B),
     "Transpose": (lambda a, b: tf.transpose(a, [0, 3, 1, 2]) * tf.transpose(b, [0, 3, 1, 2]), A, B),
     # Not in any table: their gradient functions, transposed.
+    "IRFFT": (lambda a, b: tf.signal.irfft(tf.signal.rfft(a) * tf.signal.rfft(b)), B[:3] + (8,), B[:3] + (8,)),
     "LogSoftmax": (lambda a, b: tf.nn.log_softmax(a) * tf.exp(b), A, B),
     "Split": (lambda a, b: tf.split(a, 3, axis=3)[1] * b[..., :1], A, B),
     "MaxPool": (lambda a, b: tf.nn.max_pool(a, 3, 1, "VALID") * tf.nn.max_pool(b, 2, 2, "SAME")[:, :, :1], A, B),
@@ -101,6 +102,18 @@ def test_tangents_against_central_differences(op, moving):
 
 def test_every_op_of_the_tables_is_tested():
     assert {*tangents._MULTILINEAR, *tangents._LINEAR} <= set(CASES)
+
+
+def test_what_has_no_tangents_is_refused():
+    """Rather than left out, which would be silently wrong."""
+    @tf.function
+    def traced(w):
+        with forward_accumulator([w], [w]) as accumulator:
+            y = tf.map_fn(tf.tanh, w)  # a loop that stacks its results
+        return accumulator.jvp(y)
+
+    with pytest.raises(TypeError, match="variant"):
+        traced(draw((4, 3), 0))
 
 
 def test_a_layer_on_data_is_multiplied_once():

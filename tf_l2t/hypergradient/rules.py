@@ -48,19 +48,18 @@ def trace_backward(rule: Rule, theta: Tensors, state: StudentState, batch: Any, 
     """Traces the backward function of a rule of saved states, which the segments then call.
 
     Raises:
-      UnavailableModeError: if there is a while loop in the student that forward-mode derivatives do not pass.
+      UnavailableModeError: if forward-mode derivatives do not pass through the student.
     """
     floats, _ = split_floats(state.non_trainable)
     arguments = (theta, state, state.step, batch, features, rule.kept, Adjoint(state.params, floats, state.slots))
     try:
         rule.backward.get_concrete_function(  # type: ignore[attr-defined]
             *tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), arguments))
-    except TypeError as error:
-        if "variant" not in str(error):
-            raise
-        raise UnavailableModeError('hvp="forward_over_reverse" does not pass through a while loop in the student, such '
-                                   'as an LSTM that is not unrolled: use hvp="reverse_over_reverse", or unroll=True.'
-                                   ) from error
+    except Exception as error:  # of many types; the student itself has been traced before
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UnavailableModeError('hvp="forward_over_reverse" does not pass through this student, as it does not '
+                                   "through a while loop, such as an LSTM that is not unrolled: use "
+                                   f'hvp="reverse_over_reverse", or unroll=True ({reason}).') from error
 
 
 def snapshot(state: StudentState) -> list[tf.Tensor]:
@@ -112,21 +111,25 @@ def _saved_residuals(problem: Problem, apply: Apply, theta: Tensors, state: Stud
     floats, _ = split_floats(state.non_trainable)
     cotangents = Adjoint(state.params, floats, state.slots)
     inputs = (theta, (state.params, state.non_trainable, state.slots), (state.step, batch, features), cotangents)
+    signature = [tf.TensorSpec(t.shape, t.dtype) for t in tf.nest.flatten(inputs)]
     structures: list[Any] = []
 
-    def step_and_adjoint(*flat):
-        theta, parts, (step, batch, features), adjoint = tf.nest.pack_sequence_as(inputs, flat)
-        here = StudentState(*parts, step)
-        by_mode = _by_tangents if problem.optimizer.linear else _by_transposition
-        results, adjoint, gradient = by_mode(problem, apply, theta, here, batch, features, adjoint)
-        structures[:] = results, (adjoint, gradient)
-        return tf.nest.flatten(results), tf.nest.flatten((adjoint, gradient))
+    def traced(by_mode: Callable[..., Any]) -> Any:
+        def step_and_adjoint(*flat):
+            theta, parts, (step, batch, features), adjoint = tf.nest.pack_sequence_as(inputs, flat)
+            results, *pulled = by_mode(problem, apply, theta, StudentState(*parts, step), batch, features, adjoint)
+            structures[:] = results, pulled
+            return tf.nest.flatten(results), tf.nest.flatten(pulled)
 
-    # wrap_function is the public way to a graph that can be cut: its `prune` makes functions of parts of it.
-    whole = tf.compat.v1.wrap_function(
-        step_and_adjoint, [tf.TensorSpec(t.shape, t.dtype) for t in tf.nest.flatten(inputs)])
-    placeholders = tf.nest.pack_sequence_as([tf.nest.flatten(part) for part in inputs],
-                                            whole.graph.inputs[:len(tf.nest.flatten(inputs))])
+        # wrap_function is the public way to a graph that can be cut: its `prune` makes functions of parts of it.
+        whole = tf.compat.v1.wrap_function(step_and_adjoint, signature)
+        parts = tf.nest.pack_sequence_as([tf.nest.flatten(part) for part in inputs], whole.graph.inputs[:len(signature)])
+        return whole, parts
+
+    whole, placeholders = traced(_by_tangents if problem.optimizer.linear else _by_transposition)
+    if _depend(whole.graph, whole.structured_outputs[0], placeholders[-1]):
+        # A function of the student's own is one op for values and tangents together.
+        whole, placeholders = traced(_by_transposition)
     theta_in, state_in, rest_in, cotangents_in = placeholders
     results, gradients = whole.structured_outputs
     residuals = _residuals(whole.graph, gradients, state_in, cotangents_in)
@@ -199,6 +202,11 @@ def _residuals(graph: tf.Graph, gradients: Sequence[tf.Tensor], state: Sequence[
         else:
             open_ends += tensor.op.inputs
     return residuals
+
+
+def _depend(graph: tf.Graph, results: Sequence[tf.Tensor], cotangents: Sequence[tf.Tensor]) -> bool:
+    from_cotangents = _dependents(graph, cotangents)
+    return any(result.ref() in from_cotangents for result in results)
 
 
 def _dependents(graph: tf.Graph, tensors: Sequence[tf.Tensor]) -> set[Any]:

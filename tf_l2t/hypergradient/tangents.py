@@ -67,14 +67,16 @@ def forward_accumulator(primals: Sequence[tf.Tensor], tangents: Sequence[tf.Tens
 
 def _tangents(op_name: str, attributes: Any, inputs: Any, outputs: Any, tangents: Any) -> list[Any]:
     """The tangents of an op's outputs; None where they do not move."""
-    moving = [i for i, (x, t) in enumerate(zip(inputs, tangents, strict=True))
-              if x.dtype.is_floating and not _is_zero(t)]
+    if any(t.dtype == tf.variant for t in (*inputs, *outputs)):
+        raise TypeError(f"{op_name} has an input or output of dtype variant, which has no tangent: forward-mode "
+                        "derivatives do not pass through it.")
+    moving = [i for i, (x, t) in enumerate(zip(inputs, tangents, strict=True)) if _can_move(x) and not _is_zero(t)]
     if not moving:
         return [None] * len(outputs)
     if op_name == "AddN":
         return [tf.add_n([tangents[i] for i in moving])]
     if op_name in _LINEAR:
-        return [_again(outputs[0].op, [t if x.dtype.is_floating else x for x, t in zip(inputs, tangents, strict=True)])]
+        return [_again(outputs[0].op, [t if _can_move(x) else x for x, t in zip(inputs, tangents, strict=True)])]
     if op_name in _MULTILINEAR:
         terms = [_again(outputs[0].op, [tangents[i] if i == j else x for j, x in enumerate(inputs)])
                  for i in _MULTILINEAR[op_name] if i in moving]
@@ -93,7 +95,7 @@ def _again(op: tf.Operation, inputs: list[tf.Tensor]) -> tf.Tensor:
 def _transposed_twice(op_name: str, attributes: Any, inputs: Any, outputs: Any, moving: list[int],
                       tangents: list[tf.Tensor]) -> list[Any]:
     sources = [inputs[i] for i in moving]
-    places = [i for i, y in enumerate(outputs) if y.dtype.is_floating]
+    places = [i for i, y in enumerate(outputs) if _can_move(y)]
     results: list[Any] = [None] * len(outputs)
     with tf.GradientTape() as transposing:
         with tf.GradientTape() as tape:
@@ -107,6 +109,10 @@ def _transposed_twice(op_name: str, attributes: Any, inputs: Any, outputs: Any, 
     for place, tangent in zip(places, moved, strict=True):
         results[place] = tangent
     return results
+
+
+def _can_move(tensor: tf.Tensor) -> bool:
+    return tensor.dtype.is_floating or tensor.dtype.is_complex
 
 
 def _is_zero(tangent: tf.Tensor) -> bool:
