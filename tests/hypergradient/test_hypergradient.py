@@ -291,7 +291,7 @@ def test_a_while_loop_rnn_in_the_mode_it_has():
     expected = function(state, 0)
     assert function.choice.hvp == "reverse_over_reverse"
     fallen_back = hypergradient(problem, tiny.teacher(), jit=False)
-    with pytest.warns(UserWarning, match=r"running with hvp='reverse_over_reverse': .*does not pass through this student"):
+    with pytest.warns(UserWarning, match="running with hvp='reverse_over_reverse': .*does not pass through"):
         result = fallen_back(state, 0)
     assert fallen_back.choice.hvp == "reverse_over_reverse"
     for one, other in zip(result.gradient, expected.gradient, strict=True):

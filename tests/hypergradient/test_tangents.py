@@ -59,7 +59,7 @@ CASES = {
     "Tile": (lambda a, b: tf.tile(a, [1, 2, 1, 1]) * b[:, :1], A, B),
     "Transpose": (lambda a, b: tf.transpose(a, [0, 3, 1, 2]) * tf.transpose(b, [0, 3, 1, 2]), A, B),
     # Not in any table: their gradient functions, transposed.
-    "IRFFT": (lambda a, b: tf.signal.irfft(tf.signal.rfft(a) * tf.signal.rfft(b)), B[:3] + (8,), B[:3] + (8,)),
+    "IRFFT": (lambda a, b: tf.signal.irfft(tf.signal.rfft(a) * tf.signal.rfft(b)), (*B[:3], 8), (*B[:3], 8)),
     "LogSoftmax": (lambda a, b: tf.nn.log_softmax(a) * tf.exp(b), A, B),
     "Split": (lambda a, b: tf.split(a, 3, axis=3)[1] * b[..., :1], A, B),
     "MaxPool": (lambda a, b: tf.nn.max_pool(a, 3, 1, "VALID") * tf.nn.max_pool(b, 2, 2, "SAME")[:, :, :1], A, B),

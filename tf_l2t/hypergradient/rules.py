@@ -123,19 +123,25 @@ def _saved_residuals(problem: Problem, apply: Apply, theta: Tensors, state: Stud
 
         # wrap_function is the public way to a graph that can be cut: its `prune` makes functions of parts of it.
         whole = tf.compat.v1.wrap_function(step_and_adjoint, signature)
-        parts = tf.nest.pack_sequence_as([tf.nest.flatten(part) for part in inputs], whole.graph.inputs[:len(signature)])
-        return whole, parts
+        placeholders = whole.graph.inputs[:len(signature)]
+        return whole, tf.nest.pack_sequence_as([tf.nest.flatten(part) for part in inputs], placeholders)
 
-    whole, placeholders = traced(_by_tangents if problem.optimizer.linear else _by_transposition)
-    if _depend(whole.graph, whole.structured_outputs[0], placeholders[-1]):
-        # A function of the student's own is one op for values and tangents together.
-        whole, placeholders = traced(_by_transposition)
+    for by_mode in [_by_tangents] * problem.optimizer.linear + [_by_transposition]:
+        try:
+            whole, placeholders = traced(by_mode)
+        except Exception:  # of many types, where forward-mode derivatives do not pass through the student
+            if by_mode is _by_transposition:
+                raise
+            continue
+        # A function of the student's own is one op for its value and its tangent together.
+        if not _depend(whole.graph, whole.structured_outputs[0], placeholders[-1]):
+            break
     theta_in, state_in, rest_in, cotangents_in = placeholders
     results, gradients = whole.structured_outputs
     residuals = _residuals(whole.graph, gradients, state_in, cotangents_in)
     if any(residual.dtype == tf.variant for residual in residuals):
-        raise UnavailableModeError('hvp="saved_residuals" does not pass through a while loop in the student, such as an '
-                                   'LSTM that is not unrolled: use hvp="reverse_over_reverse", or unroll=True.')
+        raise UnavailableModeError('hvp="saved_residuals" does not pass through a while loop in the student, such as '
+                                   'an LSTM that is not unrolled: use hvp="reverse_over_reverse", or unroll=True.')
     run_forward = whole.prune([*theta_in, *state_in, *rest_in], [*results, *residuals])
     run_backward = whole.prune([*theta_in, *rest_in, *residuals, *cotangents_in], list(gradients))
 

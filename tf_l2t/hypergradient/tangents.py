@@ -1,9 +1,9 @@
 """Forward-mode derivatives of ops, as lean as the ops themselves.
 
-A `ForwardAccumulator` asks, op by op, for the tangents of an op's outputs, and hands over zeros for every input that has
-none. TensorFlow answers with a function for each op and signature, which transposes the op's gradient function and in
-which those zeros are tensors like any other: the first layer of a student then multiplies a batch of zeros by its kernel
-at every step, and the tangent of a reduction is a Tile of a reshaped Tile. Here
+A `ForwardAccumulator` asks, op by op, for the tangents of an op's outputs, and hands over zeros for every input that
+has none. TensorFlow answers with a function for each op and signature, which transposes the op's gradient function and
+in which those zeros are tensors like any other: the first layer of a student then multiplies a batch of zeros by its
+kernel at every step, and the tangent of a reduction is a Tile of a reshaped Tile. Here
 
     y = f(x_1, …, x_n), linear in each x_i:    ẏ = Σ_i f(x_1, …, ẋ_i, …, x_n)    over the inputs that move
     y linear in all of its inputs together:    ẏ = f(ẋ_1, …, ẋ_n)
@@ -23,10 +23,10 @@ from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import execute, forwardprop
 
 _ZERO = tf.UnconnectedGradients.ZERO
-# Ops and the inputs in each of which they are linear. In further inputs of floating-point type, their derivative is zero.
+# Ops and the inputs in each of which they are linear; in others of floating-point type, their derivative is zero.
 _MULTILINEAR = {
-    **dict.fromkeys(("AvgPool", "BatchToSpaceND", "BiasAddGrad", "BroadcastTo", "Cumsum", "ExpandDims", "GatherV2", "Mean",
-                     "MirrorPad", "Neg", "Pad", "Reshape", "ReverseV2", "Slice", "SpaceToBatchND", "Squeeze",
+    **dict.fromkeys(("AvgPool", "BatchToSpaceND", "BiasAddGrad", "BroadcastTo", "Cumsum", "ExpandDims", "GatherV2",
+                     "Mean", "MirrorPad", "Neg", "Pad", "Reshape", "ReverseV2", "Slice", "SpaceToBatchND", "Squeeze",
                      "StridedSlice", "Sum", "Tile", "Transpose", "ReluGrad", "Relu6Grad"), (0,)),
     **dict.fromkeys(("BatchMatMulV2", "Conv2D", "DepthwiseConv2dNative", "MatMul", "Mul"), (0, 1)),
     **dict.fromkeys(("Conv2DBackpropFilter", "DepthwiseConv2dNativeBackpropFilter"), (0, 2)),

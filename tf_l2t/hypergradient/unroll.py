@@ -192,8 +192,8 @@ class HypergradientFunction:
         self.choice: Choice | None = None
         self._problem, self._teacher = problem, teacher
         # Modes to choose from; where none of them passes through the student, the next ones.
-        self._modes = {"auto": [("saved_residuals", "forward_over_reverse"), ("reverse_over_reverse",)],
-                       "forward_over_reverse": [("forward_over_reverse",), ("reverse_over_reverse",)]}.get(hvp, [(hvp,)])
+        first = ("saved_residuals", "forward_over_reverse") if hvp == "auto" else (hvp,)
+        self._modes = [first, ("reverse_over_reverse",)] if "forward_over_reverse" in first else [first]
         self._warns = hvp != "auto"
         self._schedule, self._swept, self._budget = schedule, swept, budget
         self._trace, self._debug = trace, debug
