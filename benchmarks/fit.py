@@ -14,7 +14,8 @@ import time
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parent.parent
-SETTINGS = (("mlp", 20, 10), ("lenet", 500, 4))  # student, batch, epochs of a repetition
+# Student, batch, epochs of a repetition: so many that each holds several refreshes of the status.
+SETTINGS = (("mlp", 20, 4), ("lenet", 500, 25))
 NUM_EXAMPLES, REFRESH_EVERY = 4000, 50
 KEY = ("student", "batch", "jit", "loss")
 
@@ -65,7 +66,7 @@ def measure(name: str, batch: int, epochs: int, jit: bool, repetitions: int) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fit", description="What a teacher costs in fit.")
-    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--repetitions", type=int, default=11)
     parser.add_argument("--output", default=str(ROOT / "docs" / "measured" / "fit.json"))
     chosen = parser.parse_args()
     from tf_l2t.training.measured import record

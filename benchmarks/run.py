@@ -34,47 +34,39 @@ class Setting(NamedTuple):
     hvp: str | None
     jit: bool
     allocator: str = "default"
+    sweep: bool = False  # over T as well
 
 
 BOTH, MLP, LENET = ("mlp", "lenet"), ("mlp",), ("lenet",)
 SETTINGS = (
-    Setting("tf_l2t", MLP, "store_all", "saved_residuals", True),  # XLA's convolutions on a CPU: see JAX
-    Setting("tf_l2t", MLP, "every_k", "saved_residuals", True),
-    Setting("tf_l2t", MLP, "every_k", "forward_over_reverse", True),
+    Setting("tf_l2t", MLP, "store_all", "saved_residuals", True, sweep=True),  # XLA's convolutions on a CPU: see JAX
+    Setting("tf_l2t", MLP, "every_k", "saved_residuals", True, sweep=True),
+    Setting("tf_l2t", MLP, "every_k", "forward_over_reverse", True, sweep=True),
     Setting("tf_l2t", MLP, "every_k", "reverse_over_reverse", True),
     Setting("tf_l2t", BOTH, "store_all", "saved_residuals", False),
     Setting("tf_l2t", LENET, "store_all", "forward_over_reverse", False),
     Setting("tf_l2t", LENET, "store_all", "reverse_over_reverse", False),
-    Setting("tf_l2t", BOTH, "every_k", "saved_residuals", False),
+    Setting("tf_l2t", BOTH, "every_k", "saved_residuals", False, sweep=True),
     Setting("tf_l2t", BOTH, "every_k", "forward_over_reverse", False),
     Setting("tf_l2t", BOTH, "every_k", "reverse_over_reverse", False),
-    Setting("tf_l2t", MLP, "binomial:20:10", "saved_residuals", False),
-    Setting("jax", BOTH, "store_all", None, True),
-    Setting("jax", BOTH, "every_k", None, True),
+    Setting("tf_l2t", MLP, "binomial:20:10", "saved_residuals", False, sweep=True),
+    Setting("tf_l2t", MLP, "binomial:20:10", "saved_residuals", False, "one arena", sweep=True),
+    Setting("jax", BOTH, "store_all", None, True, sweep=True),
+    Setting("jax", BOTH, "every_k", None, True, sweep=True),
     Setting("jax", MLP, "checkpoint_step", None, True),
-    Setting("torchopt", BOTH, "store_all", None, False),
+    Setting("torchopt", BOTH, "store_all", None, False, sweep=True),
     Setting("torchopt", BOTH, "store_all", None, False, "mmap"),
-    Setting("higher", BOTH, "store_all", None, False),
+    Setting("higher", BOTH, "store_all", None, False, sweep=True),
     Setting("higher", BOTH, "store_all", None, False, "mmap"),
 )
-# Of the sweep over T: a line each.
-MEMORY_SETTINGS = (
-    Setting("tf_l2t", MLP, "store_all", "saved_residuals", True),
-    Setting("tf_l2t", MLP, "every_k", "saved_residuals", True),
-    Setting("tf_l2t", MLP, "every_k", "saved_residuals", False),
-    Setting("tf_l2t", MLP, "every_k", "forward_over_reverse", True),
-    Setting("tf_l2t", MLP, "binomial:20:10", "saved_residuals", False),
-    Setting("jax", MLP, "store_all", None, True),
-    Setting("jax", MLP, "every_k", None, True),
-    Setting("torchopt", MLP, "store_all", None, False),
-    Setting("higher", MLP, "store_all", None, False),
-)
+MEMORY_SETTINGS = tuple(setting for setting in SETTINGS if setting.sweep)
 MODULES = {"tf_l2t": "benchmarks.tf_l2t_run", "jax": "benchmarks.peers.jax_scan",
            "torchopt": "benchmarks.peers.torchopt_run", "higher": "benchmarks.peers.higher_run"}
 PACKAGES = ("jax", "torch", "torchopt", "higher")
 # What a graph keeps of every step lies between the weights that the step frees, so that glibc's heap does not shrink.
 # Blocks of a weight matrix's size mapped one by one are returned at once: far less memory, more time.
-ALLOCATORS = {"default": {}, "mmap": {"MALLOC_MMAP_THRESHOLD_": "1000000"}}
+# TensorFlow's threads have an arena of glibc's each; in one arena they fill each other's gaps.
+ALLOCATORS = {"default": {}, "mmap": {"MALLOC_MMAP_THRESHOLD_": "1000000"}, "one arena": {"MALLOC_ARENA_MAX": "1"}}
 
 SPECS = {"mlp": Spec("mlp", 20, 200), "lenet": Spec("lenet", 500, 20)}
 TOLERANCE = 1e-3
@@ -119,8 +111,10 @@ class Running:
             return {**one, **other}
 
     def repeat(self, wait: float) -> None:
-        """One timed repetition of each kind."""
+        """One timed repetition of each kind, after one that is not: while the others had their turn this process lay
+        idle, and the kernel may have taken its memory's pages from it."""
         wait_for_quiet(wait)
+        self.worker.ask("time", self.limit)
         with Others(self.worker.pid) as others:
             self.seconds.append(self.worker.ask("time", self.limit)["seconds"])
         self.others.append(others.cores)
@@ -318,7 +312,8 @@ def main() -> None:
     except Failed as error:
         sys.exit(f"{error}\nnothing was recorded.")
     for row in rows:
-        row["command"] += " --memory" if chosen.memory else ""
+        row["command"] += (" --memory" if chosen.memory else "") \
+            + (f" --repetitions {chosen.repetitions}" if chosen.repetitions else "")
         print(row)
     if not chosen.quick:
         from tf_l2t.training.measured import record  # imports TensorFlow, which is not to run beside the workers

@@ -209,10 +209,10 @@ class HypergradientFunction:
         batch, features = step.structured_outputs["batch"], step.structured_outputs["features"]
         for modes in self._modes:
             try:
-                rule, self.choice = choose(
+                rule, choice = choose(
                     modes, lambda mode: rule_of(mode, problem, self._teacher.apply, theta, state, batch, features),
                     self._schedule, self._swept, self._budget, jit, state, batch, live_bytes(step.graph))
-                if self.choice.hvp == "forward_over_reverse":
+                if choice.hvp == "forward_over_reverse":
                     trace_backward(rule, theta, state, batch, features)
                 break
             except UnavailableModeError as error:
@@ -221,7 +221,7 @@ class HypergradientFunction:
                 if self._warns:
                     warnings.warn(f"running with hvp={self._modes[-1][0]!r}: {error}", stacklevel=4)
         rule = _step_by_step(rule, jit)
-        plan = self.choice.plan
+        self.choice, plan = choice, choice.plan
         first_step = problem.num_steps - plan.num_steps
 
         def everything(theta: Tensors, state: StudentState, seed: tf.Tensor) -> Hypergradient:
