@@ -107,6 +107,28 @@ def test_residuals_are_few():
     assert sum(int(np.prod(s)) for s in shapes) < int(np.prod(kernel))
 
 
+def test_a_student_with_a_function_of_its_own(reference):
+    class Compiled(keras.layers.Layer):
+        @tf.function
+        def call(self, x):
+            return tf.tanh(x) * x
+
+    def build():
+        inputs = keras.Input(tiny.IMAGE)
+        x = Compiled()(keras.layers.Dense(5)(keras.layers.Flatten()(inputs)))
+        return keras.Model(inputs, keras.layers.Dense(3)(x))
+
+    problem, state = tiny.problem(build, num_steps=5)
+    report = check_hypergradient(problem, tiny.teacher(), state, 3, num_directions=1, schedules=(2,),
+                                 hvp_modes=HVP_MODES[:2])
+    assert report.passed, str(report)
+    with pytest.raises(ValueError, match=r"saved_residuals.*tf\.function within a layer"):
+        hypergradient(problem, tiny.teacher(), hvp="saved_residuals", jit=False)(state, 3)
+    function = hypergradient(problem, tiny.teacher(), hvp="auto", jit=False)
+    function(state, 3)
+    assert function.choice.hvp == "forward_over_reverse"
+
+
 class Table:
     """Φ_t = row t of θ [T, C, C]: the gradient then tells every step's dΦ_t apart."""
 

@@ -285,7 +285,7 @@ def test_a_while_loop_rnn_in_the_mode_it_has():
     problem, state = tiny.problem(build, num_steps=6)
     report = check_hypergradient(problem, tiny.teacher(), state, num_directions=1, hvp_modes=("reverse_over_reverse",))
     assert report.passed, str(report)
-    with pytest.raises(ValueError, match="does not pass through a while loop"):
+    with pytest.raises(ValueError, match=r"saved_residuals.*while loop"):
         hypergradient(problem, tiny.teacher(), hvp="saved_residuals")(state, 0)
     function = hypergradient(problem, tiny.teacher(), hvp="auto", jit=False)
     expected = function(state, 0)

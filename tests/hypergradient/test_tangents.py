@@ -58,11 +58,25 @@ CASES = {
     "Sum": (lambda a, b: tf.reduce_sum(a, [0, 3]) * b[0, ..., 0], A, B),
     "Tile": (lambda a, b: tf.tile(a, [1, 2, 1, 1]) * b[:, :1], A, B),
     "Transpose": (lambda a, b: tf.transpose(a, [0, 3, 1, 2]) * tf.transpose(b, [0, 3, 1, 2]), A, B),
+    "MaxPoolGrad": (lambda a, b: pool_gradient(a, b[:, :2, :3], "VALID") * (1 + a), A, B),
+    "MaxPool": (lambda a, b: tf.nn.max_pool(a, 2, 2, "VALID") * tf.nn.max_pool(b, 2, 2, "SAME"), A, B),
     # Not in any table: their gradient functions, transposed.
     "IRFFT": (lambda a, b: tf.signal.irfft(tf.signal.rfft(a) * tf.signal.rfft(b)), (*B[:3], 8), (*B[:3], 8)),
     "LogSoftmax": (lambda a, b: tf.nn.log_softmax(a) * tf.exp(b), A, B),
     "Split": (lambda a, b: tf.split(a, 3, axis=3)[1] * b[..., :1], A, B),
-    "MaxPool": (lambda a, b: tf.nn.max_pool(a, 3, 1, "VALID") * tf.nn.max_pool(b, 2, 2, "SAME")[:, :, :1], A, B),
+}
+
+
+def pool_gradient(x, y, padding, **window):
+    how = {**_POOL, "padding": padding, **window}
+    return raw.MaxPoolGrad(orig_input=x, orig_output=raw.MaxPool(input=x, **how), grad=y, **how)
+
+
+# Windows that overlap, or reach into the padding: pooling is not linear in the sense of the others.
+OTHER_POOLING = {
+    "MaxPool": (lambda a, b: tf.nn.max_pool(a, 3, 1, "VALID") * tf.nn.max_pool(b, 2, 3, "SAME")[:, :2, :1], A, B),
+    "MaxPoolGrad": (lambda a, b: pool_gradient(a, b[:, :2, :3], "SAME", ksize=[1, 3, 3, 1], strides=[1, 3, 2, 1])[
+        :, :, :3] * (1 + a[:, :, :3]), A, B),
 }
 
 
@@ -82,9 +96,9 @@ def tangent(function, primals, directions, moving):
 
 
 @pytest.mark.parametrize("moving", [(0,), (1,), (0, 1)])
-@pytest.mark.parametrize("op", CASES)
-def test_tangents_against_central_differences(op, moving):
-    function, *shapes = CASES[op]
+@pytest.mark.parametrize(("op", "case"), [*CASES.items(), *OTHER_POOLING.items()])
+def test_tangents_against_central_differences(op, case, moving):
+    function, *shapes = case
     primals = [draw(shape, i) for i, shape in enumerate(shapes)]
     directions = [draw(shape, 2 + i) for i, shape in enumerate(shapes)]
     graph = tf.function(function).get_concrete_function(*primals).graph

@@ -30,21 +30,44 @@ def linear_max_pool() -> AbstractContextManager[None]:
 
 
 def _max_pool(input, ksize, strides, padding, data_format=None, name=None):
-    window = _pair(ksize)
-    if (window is None or window != _pair(strides) or data_format not in (None, "NHWC") or input.shape.rank != 4
-            or not _is_power_of_two(window[0] * window[1]) or not _is_exact(input.shape[1:3], window, padding)):
+    window = linear_window(input, ksize, strides, padding, data_format)
+    if window is None:
         return _stock(input, ksize, strides, padding, data_format, name)
-    how: dict[str, Any] = {"ksize": [1, *window, 1], "strides": [1, *window, 1], "padding": "VALID"}
-    size = window[0] * window[1]
 
-    def scaled_mask(x):
-        pooled = tf.raw_ops.MaxPool(input=x, **how)
-        return tf.raw_ops.MaxPoolGrad(orig_input=x, orig_output=pooled, grad=size * tf.ones_like(pooled), **how)
+    def mask_of(x):
+        return maxima(x, tf.raw_ops.MaxPool(input=x, **window), window)
 
     with tf.name_scope(name or "linear_max_pool"):
-        mask = tf.stop_gradient(separate(scaled_mask)(tf.stop_gradient(input)))
-        # An infinity beside the maximum does not count: 0 · ∞ = 0 here.
-        return tf.raw_ops.AvgPool(value=tf.math.multiply_no_nan(input, mask), **how)
+        mask = tf.stop_gradient(separate(mask_of)(tf.stop_gradient(input)))
+        return pooled(input, mask, window)
+
+
+def linear_window(x: tf.Tensor, ksize: Any, strides: Any, padding: Any, data_format: Any) -> dict[str, Any] | None:
+    """The windows, as arguments of TensorFlow's pooling ops, if they do not overlap and the mean gives the same values;
+    otherwise None."""
+    window = _pair(ksize)
+    if (window is None or window != _pair(strides) or data_format not in (None, "NHWC") or x.shape.rank != 4
+            or not _is_power_of_two(window[0] * window[1]) or not _is_exact(x.shape[1:3], window, padding)):
+        return None
+    return {"ksize": [1, *window, 1], "strides": [1, *window, 1], "padding": "VALID"}
+
+
+def maxima(x: tf.Tensor, y: tf.Tensor, window: dict[str, Any]) -> tf.Tensor:
+    """n m, with n the size of a window and m = 1 where the maximum of `x` stands that `y` holds, elsewhere 0."""
+    size = window["ksize"][1] * window["ksize"][2]
+    return tf.raw_ops.MaxPoolGrad(orig_input=x, orig_output=y, grad=size * tf.ones_like(y), **window)
+
+
+def pooled(x: tf.Tensor, mask: tf.Tensor, window: dict[str, Any]) -> tf.Tensor:
+    """What stands at the maxima, as the mean over each window of n m x; `mask` is that of `maxima`."""
+    # An infinity beside the maximum does not count: 0 · ∞ = 0 here.
+    return tf.raw_ops.AvgPool(value=tf.math.multiply_no_nan(x, mask), **window)
+
+
+def spread(y: tf.Tensor, mask: tf.Tensor, window: dict[str, Any]) -> tf.Tensor:
+    """`pooled`, transposed: `y` at the maxima, elsewhere 0."""
+    spread = tf.raw_ops.AvgPoolGrad(orig_input_shape=tf.shape(mask), grad=y, **window)
+    return tf.math.multiply_no_nan(spread, mask)
 
 
 def _pair(sizes: int | Sequence[int]) -> tuple[int, int] | None:

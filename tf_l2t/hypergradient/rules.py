@@ -56,10 +56,13 @@ def trace_backward(rule: Rule, theta: Tensors, state: StudentState, batch: Any, 
         rule.backward.get_concrete_function(  # type: ignore[attr-defined]
             *tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), arguments))
     except Exception as error:  # of many types; the student itself has been traced before
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnavailableModeError('hvp="forward_over_reverse" does not pass through this student, as it does not '
                                    "through a while loop, such as an LSTM that is not unrolled: use "
-                                   f'hvp="reverse_over_reverse", or unroll=True ({reason}).') from error
+                                   f'hvp="reverse_over_reverse", or unroll=True ({_first_line(error)}).') from error
+
+
+def _first_line(error: Exception | None) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 def snapshot(state: StudentState) -> list[tf.Tensor]:
@@ -109,39 +112,40 @@ def _saved_residuals(problem: Problem, apply: Apply, theta: Tensors, state: Stud
     student's state. The rest follows from batch and s_t, which are to be had again.
     """
     floats, _ = split_floats(state.non_trainable)
-    cotangents = Adjoint(state.params, floats, state.slots)
-    inputs = (theta, (state.params, state.non_trainable, state.slots), (state.step, batch, features), cotangents)
-    signature = [tf.TensorSpec(t.shape, t.dtype) for t in tf.nest.flatten(inputs)]
-    structures: list[Any] = []
-
-    def traced(by_mode: Callable[..., Any]) -> Any:
-        def step_and_adjoint(*flat):
-            theta, parts, (step, batch, features), adjoint = tf.nest.pack_sequence_as(inputs, flat)
-            results, *pulled = by_mode(problem, apply, theta, StudentState(*parts, step), batch, features, adjoint)
-            structures[:] = results, pulled
-            return tf.nest.flatten(results), tf.nest.flatten(pulled)
-
-        # wrap_function is the public way to a graph that can be cut: its `prune` makes functions of parts of it.
-        whole = tf.compat.v1.wrap_function(step_and_adjoint, signature)
-        placeholders = whole.graph.inputs[:len(signature)]
-        return whole, tf.nest.pack_sequence_as([tf.nest.flatten(part) for part in inputs], placeholders)
-
+    inputs = (theta, (state.params, state.non_trainable, state.slots), (state.step, batch, features),
+              Adjoint(state.params, floats, state.slots))
+    reason: Exception | None = None
     for by_mode in [_by_tangents] * problem.optimizer.linear + [_by_transposition]:
         try:
-            whole, placeholders = traced(by_mode)
-        except Exception:  # of many types, where forward-mode derivatives do not pass through the student
-            if by_mode is _by_transposition:
-                raise
-            continue
-        # A function of the student's own is one op for its value and its tangent together.
-        if not _depend(whole.graph, whole.structured_outputs[0], placeholders[-1]):
-            break
-    theta_in, state_in, rest_in, cotangents_in = placeholders
+            return _cut(by_mode, problem, apply, inputs)
+        except Exception as error:  # of many types; the student itself has been traced before
+            reason = error
+    raise UnavailableModeError('hvp="saved_residuals" does not pass through this student, as it does not through a '
+                               "while loop, such as an LSTM that is not unrolled, or a tf.function within a layer: use "
+                               f'hvp="reverse_over_reverse", or unroll=True ({_first_line(reason)}).') from reason
+
+
+def _cut(by_mode: Callable[..., Any], problem: Problem, apply: Apply, inputs: Any) -> Rule:
+    structures: list[Any] = []
+    signature = [tf.TensorSpec(t.shape, t.dtype) for t in tf.nest.flatten(inputs)]
+
+    def step_and_adjoint(*flat):
+        theta, parts, (step, batch, features), adjoint = tf.nest.pack_sequence_as(inputs, flat)
+        results, *pulled = by_mode(problem, apply, theta, StudentState(*parts, step), batch, features, adjoint)
+        structures[:] = results, pulled
+        return tf.nest.flatten(results), tf.nest.flatten(pulled)
+
+    # wrap_function is the public way to a graph that can be cut: its `prune` makes functions of parts of it.
+    whole = tf.compat.v1.wrap_function(step_and_adjoint, signature)
+    theta_in, state_in, rest_in, cotangents_in = tf.nest.pack_sequence_as(
+        [tf.nest.flatten(part) for part in inputs], whole.graph.inputs[:len(signature)])
     results, gradients = whole.structured_outputs
     residuals = _residuals(whole.graph, gradients, state_in, cotangents_in)
     if any(residual.dtype == tf.variant for residual in residuals):
-        raise UnavailableModeError('hvp="saved_residuals" does not pass through a while loop in the student, such as '
-                                   'an LSTM that is not unrolled: use hvp="reverse_over_reverse", or unroll=True.')
+        raise TypeError("the stacked results of a loop would have to be kept")
+    unshaped = [residual.name for residual in residuals if not residual.shape.is_fully_defined()]
+    if unshaped:
+        raise TypeError(f"of {unshaped} the shapes are not known beforehand")
     run_forward = whole.prune([*theta_in, *state_in, *rest_in], [*results, *residuals])
     run_backward = whole.prune([*theta_in, *rest_in, *residuals, *cotangents_in], list(gradients))
 
@@ -208,11 +212,6 @@ def _residuals(graph: tf.Graph, gradients: Sequence[tf.Tensor], state: Sequence[
         else:
             open_ends += tensor.op.inputs
     return residuals
-
-
-def _depend(graph: tf.Graph, results: Sequence[tf.Tensor], cotangents: Sequence[tf.Tensor]) -> bool:
-    from_cotangents = _dependents(graph, cotangents)
-    return any(result.ref() in from_cotangents for result in results)
 
 
 def _dependents(graph: tf.Graph, tensors: Sequence[tf.Tensor]) -> set[Any]:

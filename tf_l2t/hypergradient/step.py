@@ -149,8 +149,7 @@ def _forward_over_reverse(problem, state, batch, coefficients, v, adjoint_floats
     primals = [*params, coefficients, *floats]
     # The cotangents of N: zero, with dn_{t+1} as their tangents.
     nothing = [tf.zeros_like(n) for n in floats]
-    with (exact_moments(), linear_max_pool(),
-          forward_accumulator([*params, *nothing], [*v, *adjoint_floats]) as accumulator):
+    with exact_moments(), forward_accumulator([*params, *nothing], [*v, *adjoint_floats]) as accumulator:
         with tf.GradientTape() as tape:
             tape.watch(primals)
             output = problem.loss_fn(params, merge(floats), batch, coefficients)

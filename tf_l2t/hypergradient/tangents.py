@@ -9,7 +9,8 @@ kernel at every step, and the tangent of a reduction is a Tile of a reshaped Til
     y linear in all of its inputs together:    ẏ = f(ẋ_1, …, ẋ_n)
     any other op:                              its gradient function, transposed by a tape, for the inputs that move
 
-all written straight into the graph that is being traced.
+all written straight into the graph that is being traced. Max pooling is linear in the sense of `pooling`, whose masks
+serve its tangent and that of its gradient.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ import tensorflow as tf
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import execute, forwardprop
 
+from tf_l2t.hypergradient.pooling import linear_window, maxima, pooled, spread
+
 _ZERO = tf.UnconnectedGradients.ZERO
 # Ops and the inputs in each of which they are linear; in others of floating-point type, their derivative is zero.
 _MULTILINEAR = {
     **dict.fromkeys(("AvgPool", "BatchToSpaceND", "BiasAddGrad", "BroadcastTo", "Cumsum", "ExpandDims", "GatherV2",
                      "Mean", "MirrorPad", "Neg", "Pad", "Reshape", "ReverseV2", "Slice", "SpaceToBatchND", "Squeeze",
                      "StridedSlice", "Sum", "Tile", "Transpose", "ReluGrad", "Relu6Grad"), (0,)),
+    "MaxPoolGrad": (2,),
     **dict.fromkeys(("BatchMatMulV2", "Conv2D", "DepthwiseConv2dNative", "MatMul", "Mul"), (0, 1)),
     **dict.fromkeys(("Conv2DBackpropFilter", "DepthwiseConv2dNativeBackpropFilter"), (0, 2)),
     **dict.fromkeys(("Conv2DBackpropInput", "DepthwiseConv2dNativeBackpropInput"), (1, 2)),
@@ -44,6 +48,7 @@ def forward_accumulator(primals: Sequence[tf.Tensor], tangents: Sequence[tf.Tens
     back afterwards.
     """
     accumulator = tf.autodiff.ForwardAccumulator(primals, tangents)
+    masks: dict[Any, tf.Tensor] = {}
 
     def jvp(op_name: str, attributes: Any, inputs: Any, outputs: Any, tangents: Any, use_batch: bool = False) -> Any:
         if tf.executing_eagerly():
@@ -53,7 +58,7 @@ def forward_accumulator(primals: Sequence[tf.Tensor], tangents: Sequence[tf.Tens
         # It would ask for the tangents of what is written here, too.
         accumulator._pop_accumulator()
         try:
-            return _tangents(op_name, attributes, inputs, outputs, tangents)
+            return _tangents(op_name, attributes, inputs, outputs, tangents, masks)
         finally:
             accumulator._push_accumulator()
 
@@ -65,7 +70,8 @@ def forward_accumulator(primals: Sequence[tf.Tensor], tangents: Sequence[tf.Tens
         pywrap_tfe.TFE_Py_RegisterJVPFunction(forwardprop._jvp_dispatch)
 
 
-def _tangents(op_name: str, attributes: Any, inputs: Any, outputs: Any, tangents: Any) -> list[Any]:
+def _tangents(op_name: str, attributes: Any, inputs: Any, outputs: Any, tangents: Any,
+              masks: dict[Any, tf.Tensor]) -> list[Any]:
     """The tangents of an op's outputs; None where they do not move."""
     if any(t.dtype == tf.variant for t in (*inputs, *outputs)):
         raise TypeError(f"{op_name} has an input or output of dtype variant, which has no tangent: forward-mode "
@@ -73,6 +79,10 @@ def _tangents(op_name: str, attributes: Any, inputs: Any, outputs: Any, tangents
     moving = [i for i, (x, t) in enumerate(zip(inputs, tangents, strict=True)) if _can_move(x) and not _is_zero(t)]
     if not moving:
         return [None] * len(outputs)
+    if op_name in ("MaxPool", "MaxPoolGrad"):
+        linear = _of_max_pool(outputs[0].op, inputs, tangents, masks)
+        if linear is not None:
+            return [linear]
     if op_name == "AddN":
         return [tf.add_n([tangents[i] for i in moving])]
     if op_name in _LINEAR:
@@ -90,6 +100,19 @@ def _again(op: tf.Operation, inputs: list[tf.Tensor]) -> tf.Tensor:
     result = graph.create_op(op.type, inputs, types, attrs=dict(op.node_def.attr)).outputs[0]
     result.set_shape(op.outputs[0].shape)
     return result
+
+
+def _of_max_pool(op: tf.Operation, inputs: Any, tangents: Any, masks: dict[Any, tf.Tensor]) -> tf.Tensor | None:
+    """The tangent of max pooling or of its gradient by windows that do not overlap; None if they do."""
+    x, *others = inputs
+    padding, data_format = (op.get_attr(name).decode() for name in ("padding", "data_format"))
+    window = linear_window(x, op.get_attr("ksize"), op.get_attr("strides"), padding, data_format)
+    if window is None:
+        return None
+    y = others[0] if others else op.outputs[0]
+    if x.ref() not in masks:
+        masks[x.ref()] = maxima(x, y, window)
+    return spread(tangents[2], masks[x.ref()], window) if others else pooled(tangents[0], masks[x.ref()], window)
 
 
 def _transposed_twice(op_name: str, attributes: Any, inputs: Any, outputs: Any, moving: list[int],
