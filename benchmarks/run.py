@@ -110,11 +110,14 @@ class Running:
         with np.load(gradient) as one, np.load(plain) as other:
             return {**one, **other}
 
-    def repeat(self, wait: float) -> None:
-        """One timed repetition of each kind, after one that is not: while the others had their turn this process lay
-        idle, and the kernel may have taken its memory's pages from it."""
-        wait_for_quiet(wait)
+    def wake(self) -> None:
+        """A call that is not timed: while the others had their turn this process lay idle, and the kernel may have
+        taken its memory's pages from it."""
         self.worker.ask("time", self.limit)
+
+    def repeat(self, wait: float) -> None:
+        """One timed repetition of each kind."""
+        wait_for_quiet(wait)
         with Others(self.worker.pid) as others:
             self.seconds.append(self.worker.ask("time", self.limit)["seconds"])
         self.others.append(others.cores)
@@ -218,6 +221,7 @@ def measure(spec: Spec, settings: list[Setting], repetitions: int, limit: float,
                     if repetition >= SLOW_REPETITIONS and one.first_seconds >= SLOW_SECONDS:
                         continue
                     try:
+                        one.wake()
                         one.repeat(wait)
                     except (TooSlow, Failed) as error:
                         rows.append(one.failed(error))

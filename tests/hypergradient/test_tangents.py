@@ -1,5 +1,7 @@
 """Tangents written into the graph: right against central differences, and without products with zeros."""
 
+import threading
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -72,9 +74,14 @@ def pool_gradient(x, y, padding, **window):
     return raw.MaxPoolGrad(orig_input=x, orig_output=raw.MaxPool(input=x, **how), grad=y, **how)
 
 
+def pooled_twice(x):
+    return tf.nn.max_pool(x, 2, 2, "VALID") * tf.nn.max_pool(x, (1, 2), (1, 2), "VALID")[:, :2]
+
+
 # Windows that overlap, or reach into the padding: pooling is not linear in the sense of the others.
 OTHER_POOLING = {
     "MaxPool": (lambda a, b: tf.nn.max_pool(a, 3, 1, "VALID") * tf.nn.max_pool(b, 2, 3, "SAME")[:, :2, :1], A, B),
+    "Mul": (lambda a, b: pooled_twice(a) * pooled_twice(b), A, B),
     "MaxPoolGrad": (lambda a, b: pool_gradient(a, b[:, :2, :3], "SAME", ksize=[1, 3, 3, 1], strides=[1, 3, 2, 1])[
         :, :, :3] * (1 + a[:, :, :3]), A, B),
 }
@@ -142,6 +149,38 @@ def test_a_layer_on_data_is_multiplied_once():
 
     concrete = traced.get_concrete_function(draw((4, 3), 1), draw((4, 3), 2))
     assert [op.type for op in concrete.graph.get_operations()].count("MatMul") == 2
+
+
+def test_an_accumulator_inside_is_refused():
+    """The outer one would not see the inner one's products."""
+    @tf.function
+    def traced(w):
+        with forward_accumulator([w], [w]), tf.autodiff.ForwardAccumulator(w, w) as inner:
+            y = tf.tanh(w)
+        return inner.jvp(y)
+
+    w = draw((4, 3), 0)
+    with pytest.raises(NotImplementedError, match="inside a student's loss"):
+        traced(w)
+    with tf.autodiff.ForwardAccumulator(w, w) as accumulator:  # afterwards, as ever
+        y = tf.sin(w)
+    np.testing.assert_allclose(accumulator.jvp(y), tf.cos(w) * w, rtol=1e-14)
+
+
+def test_other_threads_get_tensorflow_s_own():
+    w, results = draw((4, 3), 0), []
+
+    @tf.function
+    def traced(w):
+        with tf.autodiff.ForwardAccumulator(w, w) as accumulator:
+            y = tf.sin(w)
+        return accumulator.jvp(y)
+
+    with forward_accumulator([w], [w]):
+        thread = threading.Thread(target=lambda: results.append(traced(w)))
+        thread.start()
+        thread.join()
+    np.testing.assert_allclose(results[0], tf.cos(w) * w, rtol=1e-14)
 
 
 def test_tensorflow_s_own_products_are_put_back():

@@ -26,7 +26,7 @@ def linear_max_pool() -> AbstractContextManager[None]:
     Values are equal bit for bit: it is done for windows that do not overlap and whose size is a power of two. All
     other pooling is TensorFlow's own.
     """
-    return replaced("max_pool", _max_pool)
+    return replaced(tf.nn, "max_pool", _max_pool)
 
 
 def _max_pool(input, ksize, strides, padding, data_format=None, name=None):

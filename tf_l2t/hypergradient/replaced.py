@@ -1,4 +1,4 @@
-"""Functions of `tf.nn` that a student is traced with in the place of TensorFlow's own."""
+"""Functions that a student is traced with in the place of TensorFlow's own."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import tensorflow as tf
-
 _lock = threading.RLock()
 
 
 @contextlib.contextmanager
-def replaced(name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """While active, `tf.nn.<name>` is `function`, in all threads."""
+def replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """While active, `owner.<name>` is `function`, in all threads."""
     with _lock:
-        stock = getattr(tf.nn, name)
-        setattr(tf.nn, name, function)
+        stock = getattr(owner, name)
+        setattr(owner, name, function)
         try:
             yield
         finally:
-            setattr(tf.nn, name, stock)
+            setattr(owner, name, stock)

@@ -16,6 +16,7 @@ serve its tangent and that of its gradient.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import execute, forwardprop
 
 from tf_l2t.hypergradient.pooling import linear_window, maxima, pooled, spread
+from tf_l2t.hypergradient.replaced import replaced
 
 _ZERO = tf.UnconnectedGradients.ZERO
 # Ops and the inputs in each of which they are linear; in others of floating-point type, their derivative is zero.
@@ -45,13 +47,18 @@ def forward_accumulator(primals: Sequence[tf.Tensor], tangents: Sequence[tf.Tens
     """A `tf.autodiff.ForwardAccumulator` whose products in graphs are those of this module; the tangents are the same.
 
     TensorFlow has no public place for this: what is replaced is what its `forwardprop` module registers, and it is put
-    back afterwards.
+    back afterwards. Other threads, and eager code, get TensorFlow's own answers all the while.
+
+    Raises:
+      NotImplementedError: where another `ForwardAccumulator` is entered inside: whose tangents are asked for could not
+        be told.
     """
-    accumulator = tf.autodiff.ForwardAccumulator(primals, tangents)
+    accumulator, thread = tf.autodiff.ForwardAccumulator(primals, tangents), threading.get_ident()
+    enter = tf.autodiff.ForwardAccumulator.__enter__
     masks: dict[Any, tf.Tensor] = {}
 
     def jvp(op_name: str, attributes: Any, inputs: Any, outputs: Any, tangents: Any, use_batch: bool = False) -> Any:
-        if tf.executing_eagerly():
+        if tf.executing_eagerly() or threading.get_ident() != thread:
             return forwardprop._jvp_dispatch(op_name, attributes, inputs, outputs, tangents, use_batch)
         if op_name in forwardprop._SPECIAL_CASES:
             return forwardprop._SPECIAL_CASES[op_name](attributes, inputs, outputs, tangents)
@@ -62,9 +69,14 @@ def forward_accumulator(primals: Sequence[tf.Tensor], tangents: Sequence[tf.Tens
         finally:
             accumulator._push_accumulator()
 
+    def enter_inside(other: Any) -> Any:
+        if tf.executing_eagerly() or threading.get_ident() != thread:
+            return enter(other)
+        raise NotImplementedError("a ForwardAccumulator inside a student's loss")
+
     pywrap_tfe.TFE_Py_RegisterJVPFunction(jvp)
     try:
-        with accumulator:
+        with accumulator, replaced(tf.autodiff.ForwardAccumulator, "__enter__", enter_inside):
             yield accumulator
     finally:
         pywrap_tfe.TFE_Py_RegisterJVPFunction(forwardprop._jvp_dispatch)
@@ -110,9 +122,10 @@ def _of_max_pool(op: tf.Operation, inputs: Any, tangents: Any, masks: dict[Any, 
     if window is None:
         return None
     y = others[0] if others else op.outputs[0]
-    if x.ref() not in masks:
-        masks[x.ref()] = maxima(x, y, window)
-    return spread(tangents[2], masks[x.ref()], window) if others else pooled(tangents[0], masks[x.ref()], window)
+    key = x.ref(), *window["ksize"]
+    if key not in masks:
+        masks[key] = maxima(x, y, window)
+    return spread(tangents[2], masks[key], window) if others else pooled(tangents[0], masks[key], window)
 
 
 def _transposed_twice(op_name: str, attributes: Any, inputs: Any, outputs: Any, moving: list[int],
