@@ -237,7 +237,8 @@ def test_auto_takes_the_fastest_mode_that_fits():
     state = initial_state(problem, params)
 
     def chosen(kept, budget=None, plan=None):
-        return choose(tuple(kept), fake_rules(kept).__getitem__, plan or "store_all", 100, budget, False, state, (), 0)[1]
+        rule_of_mode = fake_rules(kept).__getitem__
+        return choose(tuple(kept), rule_of_mode, plan or "store_all", 100, budget, False, state, (), 0)[1]
 
     small = {"saved_residuals": 4000, "forward_over_reverse": 4000}
     assert chosen(small).hvp == "saved_residuals"
