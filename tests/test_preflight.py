@@ -277,7 +277,8 @@ def report_of(forward="ok", reverse="ok", replayable=True):
     (report_of(), "forward_over_reverse", "forward_over_reverse", False),
     (report_of(), "auto", "auto", False),
     (report_of("missing"), "forward_over_reverse", "reverse_over_reverse", True),
-    (report_of("missing"), "saved_residuals", "reverse_over_reverse", True),
+    (report_of("missing"), "saved_residuals", "saved_residuals", False),
+    (report_of("wrong (1e-1)"), "saved_residuals", "reverse_over_reverse", True),
     (report_of("missing"), "auto", "reverse_over_reverse", False),
     (report_of(reverse="wrong (1e-1)"), "saved_residuals", "forward_over_reverse", True),
 ])

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tests import tiny
 from tf_l2t.hypergradient import (
     HVP_MODES,
+    Adjoint,
     Plan,
     Problem,
     StatusFeatures,
@@ -18,6 +19,7 @@ from tf_l2t.hypergradient import (
     initial_state,
     memory,
     objective_of,
+    rules,
     sgd,
     store_all,
 )
@@ -129,6 +131,48 @@ def test_a_student_with_a_function_of_its_own(reference):
     assert function.choice.hvp == "forward_over_reverse"
 
 
+@pytest.mark.parametrize("build", [tiny.dense_batchnorm, tiny.conv_batchnorm, tiny.dropout])
+def test_residuals_are_those_of_forward_over_reverse_under_a_linear_optimizer(build, monkeypatch):
+    def refused(*_):
+        raise LookupError("not this way")
+
+    problem, state = tiny.problem(build, num_steps=5)
+    theta = tuple(tf.cast(v, tf.float64) for v in tiny.teacher().theta)
+    expected = hypergradient(problem, tiny.teacher(), hvp="reverse_over_reverse", jit=False)(state, 3, theta)
+    for by_mode in ("_by_transposition", "_by_tangents"):
+        with monkeypatch.context() as patched:
+            patched.setattr(rules, by_mode, refused)
+            function = hypergradient(problem, tiny.teacher(), hvp="saved_residuals", schedule=2, jit=False)
+            result = function(state, 3, theta)
+        assert distance(result.gradient, expected.gradient) < 1e-12
+        assert distance(tf.nest.flatten(result.adjoint), tf.nest.flatten(expected.adjoint)) < 1e-12
+
+
+def test_residuals_hold_what_was_drawn():
+    """Both halves of a step see the same noise, drawn by whatever it was."""
+    problem, state = tiny.problem(tiny.plain, num_steps=1)
+    batch, teacher = problem.batch_fn(0, 0), tiny.teacher()
+    theta = tuple(tf.cast(v, tf.float64) for v in teacher.theta)
+    features = tf.fill([tiny.NUM_CLASSES + 3], tf.constant(0.5, tf.float64))
+    v = Adjoint(tuple(tf.sin(p + 1) for p in state.params), (), tf.nest.map_structure(tf.cos, state.slots))
+
+    def swept(draw):
+        def loss_fn(params, non_trainable, batch, coefficients):
+            noise = draw(batch[0])
+            noisy = batch[0] + noise, batch[1]
+            return problem.loss_fn(params, non_trainable, noisy, coefficients)._replace(metrics={"noise": noise})
+
+        noisy_problem = problem._replace(loss_fn=loss_fn)
+        rule = rule_of("saved_residuals", noisy_problem, teacher.apply, theta, state, batch, features)
+        _, output, _, kept = rule.forward(theta, state, batch, features)
+        return output.metrics["noise"], rule.backward(theta, state, state.step, batch, features, kept, v)
+
+    noise, result = swept(lambda x: tf.random.normal(tf.shape(x), dtype=x.dtype))
+    _, expected = swept(lambda x: noise)
+    assert np.abs(noise).max() > 1
+    assert distance(tf.nest.flatten(result), tf.nest.flatten(expected)) < 1e-14
+
+
 class Table:
     """Φ_t = row t of θ [T, C, C]: the gradient then tells every step's dΦ_t apart."""
 
@@ -200,20 +244,20 @@ def test_auto_takes_the_fastest_mode_that_fits():
     state = initial_state(problem, params)
 
     def chosen(kept, budget=None, plan=None):
-        rules = fake_rules(kept)
-        return choose(tuple(kept), rules.__getitem__, plan or "store_all", 100, budget, False, state, (), 0)[1]
+        rule_of_mode = fake_rules(kept).__getitem__
+        return choose(tuple(kept), rule_of_mode, plan or "store_all", 100, budget, False, state, (), 0)[1]
 
-    small = {"saved_residuals": 4000, "reverse_over_reverse": 4000}
+    small = {"saved_residuals": 4000, "forward_over_reverse": 4000}
     assert chosen(small).hvp == "saved_residuals"
     # A kilobyte of weights, a hundred megabytes of activations a step: 10 GB to keep them.
-    large = {"saved_residuals": 100_000_000, "reverse_over_reverse": 4000}
-    assert chosen(large).hvp == "reverse_over_reverse"
+    large = {"saved_residuals": 100_000_000, "forward_over_reverse": 4000}
+    assert chosen(large).hvp == "forward_over_reverse"
     assert chosen(large, plan=Plan(100, 2, 50)).hvp == "saved_residuals"
     # Within a budget: 20 MB a step leave room for segments of few steps, and running those again costs more than the
     # second evaluation of every gradient does; with 5 MB a step the plan needs no repetition.
-    assert chosen({"saved_residuals": 20_000_000, "reverse_over_reverse": 4000}, 200_000_000).hvp \
-        == "reverse_over_reverse"
-    assert chosen({"saved_residuals": 1_000_000, "reverse_over_reverse": 4000}, 200_000_000).hvp == "saved_residuals"
+    assert chosen({"saved_residuals": 20_000_000, "forward_over_reverse": 4000}, 200_000_000).hvp \
+        == "forward_over_reverse"
+    assert chosen({"saved_residuals": 1_000_000, "forward_over_reverse": 4000}, 200_000_000).hvp == "saved_residuals"
 
 
 def test_live_bytes_of_a_chain_and_of_a_sum():
@@ -236,10 +280,10 @@ def test_segments_cost_their_overhead_and_stay_within_the_budget():
     params = (tf.zeros([1000]),)
     problem = Problem(None, None, None, sgd(0.1), StatusFeatures(lambda: (), None, None), 100)
     state = initial_state(problem, params)
-    rules = fake_rules({"saved_residuals": 1_000_000})
+    rule_of_mode = fake_rules({"saved_residuals": 1_000_000}).__getitem__
 
     def chosen(budget):
-        return choose(("saved_residuals",), rules.__getitem__, "every_k", 100, budget, False, state, (), 0)[1]
+        return choose(("saved_residuals",), rule_of_mode, "every_k", 100, budget, False, state, (), 0)[1]
 
     whole = chosen(10**9)
     assert whole.plan == store_all(100) == chosen(whole.peak_bytes).plan

@@ -78,6 +78,25 @@ def pooled_twice(x):
     return tf.nn.max_pool(x, 2, 2, "VALID") * tf.nn.max_pool(x, (1, 2), (1, 2), "VALID")[:, :2]
 
 
+@tf.custom_gradient
+def reversed_gradient(x):
+    return x, lambda dy: -dy
+
+
+# What is given twice, or comes out in several parts.
+MORE = {
+    "Einsum": (lambda a, b: tf.einsum("bhwi,bhwj->bhij", a, a) + tf.einsum("bhwi,bhwj->bhij", a, b), A, B),
+    "Maximum": (lambda a, b: tf.maximum(a, a) * tf.maximum(a, b), A, B),
+    "Pow": (lambda a, b: tf.exp(a) ** tf.exp(a) * tf.exp(b), A, B),
+    "Mul": (lambda a, b: a * a * b * b, A, B),
+    "ConcatV2": (lambda a, b: tf.concat([a, a, b], 0), A, B),
+    "IdentityN": (lambda a, b: reversed_gradient(a) * b, A, B),  # of the values: differences know no custom gradient
+    "SplitV": (lambda a, b: tf.multiply(*tf.split(a * b, [2, 2], axis=1)), A, B),
+    "TopKV2": (lambda a, b: tf.math.top_k(a, 2).values * b[..., :2], A, B),
+    "Unpack": (lambda a, b: tf.add_n([x * x for x in tf.unstack(a, axis=1)]) * b[:, 0], A, B),
+}
+
+
 # Windows that overlap, or reach into the padding: pooling is not linear in the sense of the others.
 OTHER_POOLING = {
     "MaxPool": (lambda a, b: tf.nn.max_pool(a, 3, 1, "VALID") * tf.nn.max_pool(b, 2, 3, "SAME")[:, :2, :1], A, B),
@@ -103,7 +122,7 @@ def tangent(function, primals, directions, moving):
 
 
 @pytest.mark.parametrize("moving", [(0,), (1,), (0, 1)])
-@pytest.mark.parametrize(("op", "case"), [*CASES.items(), *OTHER_POOLING.items()])
+@pytest.mark.parametrize(("op", "case"), [*CASES.items(), *MORE.items(), *OTHER_POOLING.items()])
 def test_tangents_against_central_differences(op, case, moving):
     function, *shapes = case
     primals = [draw(shape, i) for i, shape in enumerate(shapes)]

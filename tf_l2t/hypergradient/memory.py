@@ -12,8 +12,8 @@ from tf_l2t.hypergradient.rules import Rule, UnavailableModeError, snapshot
 from tf_l2t.hypergradient.schedules import Plan, cheapest_plan, plan_bytes, plan_for, store_all
 from tf_l2t.hypergradient.state import StudentState
 
-# Work of a step's adjoint in student steps, roughly that of the MLP: the order is what counts.
-ADJOINT_WORK = {"saved_residuals": 1.2, "reverse_over_reverse": 1.7, "forward_over_reverse": 2.2}
+# Work of a step's adjoint in student steps, roughly: between that of the MLP and of LeNet (docs/benchmarks.md).
+ADJOINT_WORK = {"saved_residuals": 1.5, "forward_over_reverse": 2.3, "reverse_over_reverse": 2.5}
 # Graphs, compiled code and buffers of TensorFlow's own, beyond the process's size before the first call; with XLA; and
 # where the sweep has more than one segment. Measured: docs/benchmarks.md, "Memory against T".
 OVERHEAD, XLA_OVERHEAD, SEGMENTS_OVERHEAD = 36_000_000, 200_000_000, 40_000_000

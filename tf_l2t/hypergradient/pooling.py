@@ -66,8 +66,8 @@ def pooled(x: tf.Tensor, mask: tf.Tensor, window: dict[str, Any]) -> tf.Tensor:
 
 def spread(y: tf.Tensor, mask: tf.Tensor, window: dict[str, Any]) -> tf.Tensor:
     """`pooled`, transposed: `y` at the maxima, elsewhere 0."""
-    spread = tf.raw_ops.AvgPoolGrad(orig_input_shape=tf.shape(mask), grad=y, **window)
-    return tf.math.multiply_no_nan(spread, mask)
+    everywhere = tf.raw_ops.AvgPoolGrad(orig_input_shape=tf.shape(mask), grad=y, **window)
+    return tf.math.multiply_no_nan(everywhere, mask)
 
 
 def _pair(sizes: int | Sequence[int]) -> tuple[int, int] | None:

@@ -55,14 +55,16 @@ def trace_backward(rule: Rule, theta: Tensors, state: StudentState, batch: Any, 
     try:
         rule.backward.get_concrete_function(  # type: ignore[attr-defined]
             *tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), arguments))
-    except Exception as error:  # of many types; the student itself has been traced before
+    except (TypeError, NotImplementedError, LookupError) as error:
         raise UnavailableModeError('hvp="forward_over_reverse" does not pass through this student, as it does not '
                                    "through a while loop, such as an LSTM that is not unrolled: use "
-                                   f'hvp="reverse_over_reverse", or unroll=True ({_first_line(error)}).') from error
+                                   f'hvp="reverse_over_reverse", or unroll=True ({_reason(error)}).') from error
 
 
-def _first_line(error: Exception | None) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+def _reason(error: Exception) -> str:
+    """What went wrong in one line; Keras says first where it did."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception encountered")]
+    return f"{type(error).__name__}: {(lines or [''])[0]}"
 
 
 def snapshot(state: StudentState) -> list[tf.Tensor]:
@@ -114,18 +116,24 @@ def _saved_residuals(problem: Problem, apply: Apply, theta: Tensors, state: Stud
     floats, _ = split_floats(state.non_trainable)
     inputs = (theta, (state.params, state.non_trainable, state.slots), (state.step, batch, features),
               Adjoint(state.params, floats, state.slots))
-    reason: Exception | None = None
+    reasons = []
     for by_mode in [_by_tangents] * problem.optimizer.linear + [_by_transposition]:
         try:
             return _cut(by_mode, problem, apply, inputs)
-        except Exception as error:  # of many types; the student itself has been traced before
-            reason = error
+        except (TypeError, NotImplementedError, LookupError) as error:
+            reasons.append(error)
     raise UnavailableModeError('hvp="saved_residuals" does not pass through this student, as it does not through a '
                                "while loop, such as an LSTM that is not unrolled, or a tf.function within a layer: use "
-                               f'hvp="reverse_over_reverse", or unroll=True ({_first_line(reason)}).') from reason
+                               f'hvp="reverse_over_reverse", or unroll=True ({"; ".join(map(_reason, reasons))}).'
+                               ) from reasons[-1]
 
 
 def _cut(by_mode: Callable[..., Any], problem: Problem, apply: Apply, inputs: Any) -> Rule:
+    """The rule of a step and its adjoint in one graph, cut in two.
+
+    Raises:
+      TypeError: where the graph cannot be cut.
+    """
     structures: list[Any] = []
     signature = [tf.TensorSpec(t.shape, t.dtype) for t in tf.nest.flatten(inputs)]
 
@@ -140,7 +148,12 @@ def _cut(by_mode: Callable[..., Any], problem: Problem, apply: Apply, inputs: An
     theta_in, state_in, rest_in, cotangents_in = tf.nest.pack_sequence_as(
         [tf.nest.flatten(part) for part in inputs], whole.graph.inputs[:len(signature)])
     results, gradients = whole.structured_outputs
-    residuals = _residuals(whole.graph, gradients, state_in, cotangents_in)
+    from_cotangents = _dependents(whole.graph, cotangents_in)
+    # What is drawn or looked up is not to be had again.
+    drawn = [t for op in whole.graph.get_operations() if _is_drawn(op) for t in op.outputs]
+    residuals = _residuals(gradients, _dependents(whole.graph, [*state_in, *drawn]), from_cotangents)
+    if any(result.ref() in from_cotangents for result in results):
+        raise TypeError("the step's value and its tangent are one op")
     if any(residual.dtype == tf.variant for residual in residuals):
         raise TypeError("the stacked results of a loop would have to be kept")
     unshaped = [residual.name for residual in residuals if not residual.shape.is_fully_defined()]
@@ -157,8 +170,8 @@ def _cut(by_mode: Callable[..., Any], problem: Problem, apply: Apply, inputs: An
 
     def backward(theta, like, step, batch, features, kept, adjoint):
         flat = run_backward(*theta, *tf.nest.flatten((step, batch, features)), *kept, *tf.nest.flatten(adjoint))
-        for result, like in zip(flat, gradients, strict=True):
-            result.set_shape(like.shape)  # not all are inferred anew for a part of the graph
+        for result, gradient in zip(flat, gradients, strict=True):
+            result.set_shape(gradient.shape)  # not all are inferred anew for a part of the graph
         return tf.nest.pack_sequence_as(structures[1], flat)
 
     return Rule(forward, backward, [tf.TensorSpec(r.shape, r.dtype) for r in residuals])
@@ -197,10 +210,12 @@ def _by_theta(tape: tf.GradientTape, coefficients: tf.Tensor, theta: Tensors,
     return tuple(tf.convert_to_tensor(g) for g in gradient)
 
 
-def _residuals(graph: tf.Graph, gradients: Sequence[tf.Tensor], state: Sequence[tf.Tensor],
-               cotangents: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """The tensors between the two halves of a step: state-dependent, and read to make `gradients` of `cotangents`."""
-    from_state, from_cotangents = _dependents(graph, state), _dependents(graph, cotangents)
+def _is_drawn(op: tf.Operation) -> bool:
+    return op.op_def.is_stateful and op.type not in ("Placeholder", "ReadVariableOp", "VarHandleOp")
+
+
+def _residuals(gradients: Sequence[tf.Tensor], from_state: set[Any], from_cotangents: set[Any]) -> list[tf.Tensor]:
+    """The tensors between the two halves of a step: state-dependent, and read to make `gradients` of cotangents."""
     residuals, seen, open_ends = [], set(), list(gradients)
     while open_ends:
         tensor = open_ends.pop()

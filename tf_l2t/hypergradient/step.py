@@ -85,7 +85,7 @@ def step_adjoint(problem: Problem, state: StudentState, batch: Any, coefficients
     along (v, dn_{t+1}) in (ω, c).
 
     Args:
-      hvp: "forward_over_reverse" (a `GradientTape` under `tf.autodiff.ForwardAccumulator`) or
+      hvp: "forward_over_reverse" (a `GradientTape` under a `ForwardAccumulator`, see `tangents`) or
         "reverse_over_reverse" (a tape under a tape).
 
     Returns:

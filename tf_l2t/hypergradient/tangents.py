@@ -62,7 +62,8 @@ def forward_accumulator(primals: Sequence[tf.Tensor], tangents: Sequence[tf.Tens
             return forwardprop._jvp_dispatch(op_name, attributes, inputs, outputs, tangents, use_batch)
         if op_name in forwardprop._SPECIAL_CASES:
             return forwardprop._SPECIAL_CASES[op_name](attributes, inputs, outputs, tangents)
-        # It would ask for the tangents of what is written here, too.
+        # It would ask for the tangents of what is written here, too. The student's tape sees that, which costs time in
+        # tracing only: no target of the tape depends on it.
         accumulator._pop_accumulator()
         try:
             return _tangents(op_name, attributes, inputs, outputs, tangents, masks)
@@ -74,12 +75,12 @@ def forward_accumulator(primals: Sequence[tf.Tensor], tangents: Sequence[tf.Tens
             return enter(other)
         raise NotImplementedError("a ForwardAccumulator inside a student's loss")
 
-    pywrap_tfe.TFE_Py_RegisterJVPFunction(jvp)
-    try:
-        with accumulator, replaced(tf.autodiff.ForwardAccumulator, "__enter__", enter_inside):
+    with accumulator, replaced(tf.autodiff.ForwardAccumulator, "__enter__", enter_inside):
+        pywrap_tfe.TFE_Py_RegisterJVPFunction(jvp)
+        try:
             yield accumulator
-    finally:
-        pywrap_tfe.TFE_Py_RegisterJVPFunction(forwardprop._jvp_dispatch)
+        finally:
+            pywrap_tfe.TFE_Py_RegisterJVPFunction(forwardprop._jvp_dispatch)
 
 
 def _tangents(op_name: str, attributes: Any, inputs: Any, outputs: Any, tangents: Any,
@@ -95,6 +96,8 @@ def _tangents(op_name: str, attributes: Any, inputs: Any, outputs: Any, tangents
         linear = _of_max_pool(outputs[0].op, inputs, tangents, masks)
         if linear is not None:
             return [linear]
+    if op_name == "IdentityN":  # of a custom gradient: values, and arguments
+        return [t if _can_move(y) else None for y, t in zip(outputs, tangents, strict=True)]
     if op_name == "AddN":
         return [tf.add_n([tangents[i] for i in moving])]
     if op_name in _LINEAR:
@@ -103,7 +106,9 @@ def _tangents(op_name: str, attributes: Any, inputs: Any, outputs: Any, tangents
         terms = [_again(outputs[0].op, [tangents[i] if i == j else x for j, x in enumerate(inputs)])
                  for i in _MULTILINEAR[op_name] if i in moving]
         return [tf.add_n(terms) if terms else None]
-    return _transposed_twice(op_name, attributes, inputs, outputs, moving, [tangents[i] for i in moving])
+    # A tensor that is given twice moves once: its gradient is that of both places.
+    moved = {inputs[i].ref(): tangents[i] for i in moving}
+    return _transposed_twice(op_name, attributes, inputs, outputs, [x.deref() for x in moved], [*moved.values()])
 
 
 def _again(op: tf.Operation, inputs: list[tf.Tensor]) -> tf.Tensor:
@@ -128,11 +133,12 @@ def _of_max_pool(op: tf.Operation, inputs: Any, tangents: Any, masks: dict[Any, 
     return spread(tangents[2], masks[key], window) if others else pooled(tangents[0], masks[key], window)
 
 
-def _transposed_twice(op_name: str, attributes: Any, inputs: Any, outputs: Any, moving: list[int],
+def _transposed_twice(op_name: str, attributes: Any, inputs: Any, outputs: Any, sources: list[tf.Tensor],
                       tangents: list[tf.Tensor]) -> list[Any]:
-    sources = [inputs[i] for i in moving]
     places = [i for i, y in enumerate(outputs) if _can_move(y)]
     results: list[Any] = [None] * len(outputs)
+    if not places:
+        return results
     with tf.GradientTape() as transposing:
         with tf.GradientTape() as tape:
             tape.watch(sources)

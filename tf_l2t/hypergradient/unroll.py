@@ -191,10 +191,8 @@ class HypergradientFunction:
                  budget: int | None, jit: str | bool, trace: Sequence[str], debug: bool):
         self.choice: Choice | None = None
         self._problem, self._teacher = problem, teacher
-        # Modes to choose from; where none of them passes through the student, the next ones.
-        first = ("saved_residuals", "forward_over_reverse") if hvp == "auto" else (hvp,)
-        self._modes = [first, ("reverse_over_reverse",)] if "forward_over_reverse" in first else [first]
-        self._warns = hvp != "auto"
+        self._modes = ("saved_residuals", "forward_over_reverse") if hvp == "auto" else (hvp,)
+        self._explicit = hvp != "auto"
         self._schedule, self._swept, self._budget = schedule, swept, budget
         self._trace, self._debug = trace, debug
         self._run = compile_once(problem, teacher.apply, jit, self._make)
@@ -207,19 +205,23 @@ class HypergradientFunction:
     def _make(self, jit: bool, theta: Tensors, state: StudentState, step: Any) -> Callable[..., Hypergradient]:
         problem, trace = self._problem, self._trace
         batch, features = step.structured_outputs["batch"], step.structured_outputs["features"]
-        for modes in self._modes:
-            try:
-                rule, choice = choose(
-                    modes, lambda mode: rule_of(mode, problem, self._teacher.apply, theta, state, batch, features),
-                    self._schedule, self._swept, self._budget, jit, state, batch, live_bytes(step.graph))
-                if choice.hvp == "forward_over_reverse":
-                    trace_backward(rule, theta, state, batch, features)
-                break
-            except UnavailableModeError as error:
-                if modes is self._modes[-1]:
-                    raise
-                if self._warns:
-                    warnings.warn(f"running with hvp={self._modes[-1][0]!r}: {error}", stacklevel=4)
+        def chosen() -> tuple[Rule, Choice]:
+            rule, choice = choose(
+                self._modes, lambda mode: rule_of(mode, problem, self._teacher.apply, theta, state, batch, features),
+                self._schedule, self._swept, self._budget, jit, state, batch, live_bytes(step.graph))
+            if choice.hvp == "forward_over_reverse":
+                trace_backward(rule, theta, state, batch, features)
+            return rule, choice
+
+        try:
+            rule, choice = chosen()
+        except UnavailableModeError as error:
+            if "forward_over_reverse" not in self._modes:
+                raise
+            if self._explicit:
+                warnings.warn(f"running with hvp='reverse_over_reverse': {error}", stacklevel=6)
+            self._modes = ("reverse_over_reverse",)
+            rule, choice = chosen()
         rule = _step_by_step(rule, jit)
         self.choice, plan = choice, choice.plan
         first_step = problem.num_steps - plan.num_steps
@@ -250,8 +252,9 @@ def hypergradient(problem: Problem, teacher: TeacherLike, *, hvp: str = "forward
       problem: the student's run and the dev measure.
       teacher: has `trainable_variables` and `apply(theta, features)`, as `tf_l2t.teachers.Teacher`.
       hvp: "forward_over_reverse" or "reverse_over_reverse": how the Hessian-vector product of each step is made, at
-        the step's state, which is kept; "saved_residuals": reverse over reverse from the intermediate results of the
-        step, which are kept instead, so that nothing is evaluated twice; "auto": the fastest one that fits.
+        the step's state, which is kept; "saved_residuals": from the intermediate results of the step, which are kept
+        instead, so that nothing that depends on the state is evaluated twice; "auto": the fastest one that fits.
+        Where forward over reverse does not pass through the student, reverse over reverse is used, with a warning.
       schedule: "store_all", "every_k" (√T), an integer k, "binomial", "binomial:SNAPSHOTS",
         "binomial:SNAPSHOTS:SEGMENT", or a `schedules.Plan`.
       memory_budget: such as "500MB", in the place of a schedule: the plan of least work whose predicted peak, beyond

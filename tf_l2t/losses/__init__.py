@@ -1,8 +1,20 @@
 """What a student minimises. Every function returns one loss per example; mini-batch losses are their mean."""
 
-from tf_l2t.losses.fixed import cross_entropy
+from tf_l2t.losses.fixed import (
+    cross_entropy,
+    focal,
+    generalised_cross_entropy,
+    label_smoothing,
+    smooth_zero_one,
+    symmetric_cross_entropy,
+)
+from tf_l2t.losses.keras_loss import FixedLoss
+from tf_l2t.losses.known import class_balanced, forward_correction, logit_adjustment
+from tf_l2t.losses.registry import FIXED_LOSSES, fixed_loss
 from tf_l2t.losses.taught import TAUGHT_FORMS, TaughtForm, paper_loss, stable_loss, taught_form
 
-FIXED_LOSSES = {"cross_entropy": cross_entropy}
-
-__all__ = ["FIXED_LOSSES", "TAUGHT_FORMS", "TaughtForm", "cross_entropy", "paper_loss", "stable_loss", "taught_form"]
+__all__ = [
+    "FIXED_LOSSES", "TAUGHT_FORMS", "FixedLoss", "TaughtForm", "class_balanced", "cross_entropy", "fixed_loss", "focal",
+    "forward_correction", "generalised_cross_entropy", "label_smoothing", "logit_adjustment", "paper_loss",
+    "smooth_zero_one", "stable_loss", "symmetric_cross_entropy", "taught_form",
+]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from tf_l2t.students.examine import FAILING, MODES, NOT_CHECKED, Call, Findings, examine
+from tf_l2t.students.examine import FAILING, MISSING, MODES, NOT_CHECKED, Call, Findings, examine
 from tf_l2t.students.functional import building
 
 WHOLE = "whole model"
@@ -141,15 +141,17 @@ def choose_hvp(report: PreflightReport, hvp: str) -> str:
       ValueError: if no mode is right or randomness cannot be replayed; it names the layers and the remedy.
     """
     report.require()
-    # The other ways are made of the one or the other, by the inner optimizer and the budget.
-    needed = [hvp] if hvp in MODES else list(MODES)
-    wrong = [mode for mode in needed if mode not in report.modes]
-    if not wrong:
+    if hvp in report.modes or report.modes == MODES:
         return hvp
     (mode,) = report.modes
+    forward, reverse = MODES
+    reasons = report.failures(reverse if mode == forward else forward)
+    # Residuals are those of forward over reverse if there is such a thing and the inner optimizer is linear.
+    if hvp == "saved_residuals" and mode == reverse and all(getattr(row, forward) == MISSING for row in reasons):
+        return hvp
     if hvp != "auto":
-        reasons = "; ".join(map(str, report.failures(wrong[0])))
-        warnings.warn(f"hvp={hvp!r} is not right for this student, hvp={mode!r} is used: {reasons}.", stacklevel=3)
+        warnings.warn(f"hvp={hvp!r} is not right for this student, hvp={mode!r} is used: "
+                      f"{'; '.join(map(str, reasons))}.", stacklevel=3)
     return mode
 
 

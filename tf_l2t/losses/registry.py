@@ -1,0 +1,48 @@
+"""Fixed losses by name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tf_l2t.losses.fixed import (
+    cross_entropy,
+    focal,
+    generalised_cross_entropy,
+    label_smoothing,
+    smooth_zero_one,
+    symmetric_cross_entropy,
+)
+from tf_l2t.losses.known import class_balanced, forward_correction, logit_adjustment
+
+FIXED_LOSSES: dict[str, Callable[..., tf.Tensor]] = {
+    "cross_entropy": cross_entropy,
+    "smooth": smooth_zero_one,
+    "label_smoothing": label_smoothing,
+    "focal": focal,
+    "generalised_cross_entropy": generalised_cross_entropy,
+    "symmetric_cross_entropy": symmetric_cross_entropy,
+    "forward_correction": forward_correction,
+    "class_balanced": class_balanced,
+    "logit_adjustment": logit_adjustment,
+}
+
+
+def fixed_loss(name: str, **options: Any) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """The loss of that name as a function (labels, logits) -> [batch].
+
+    Raises:
+      ValueError: for an unknown name, an option that the loss does not have, or one that it needs and is not given.
+    """
+    if name not in FIXED_LOSSES:
+        raise ValueError(f"no loss is called {name!r}; there are {sorted(FIXED_LOSSES)}.")
+    _, _, *known = inspect.signature(FIXED_LOSSES[name]).parameters.values()
+    needed = {p.name for p in known if p.default is p.empty}
+    if not needed <= set(options) <= {p.name for p in known}:
+        raise ValueError(f"{name} takes {[p.name for p in known]}" + (f" and needs {sorted(needed)}" if needed else "")
+                         + f"; received {sorted(options)}.")
+    return functools.partial(FIXED_LOSSES[name], **options)
