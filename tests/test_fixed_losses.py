@@ -145,3 +145,14 @@ def test_bad_names_and_options(name, options, match):
 def test_options_out_of_range(name, options):
     with pytest.raises(ValueError, match="received"):
         fixed_loss(name, **options)(LABELS, tf.constant(LOGITS))
+
+
+def test_values_are_refused_before_training():
+    for name, options in (("focal", {"gamma": 0.5}), ("forward_correction", {"noise": np.ones((3, 3))})):
+        with pytest.raises(ValueError, match="received"):
+            FixedLoss(name, **options)
+
+
+def test_one_hot_labels_are_refused():
+    with pytest.raises(ValueError, match=r"labels must be integers \[batch\]; received shape \(6, 4\)"):
+        FixedLoss("focal")(np.eye(4)[LABELS], tf.constant(LOGITS, tf.float32))

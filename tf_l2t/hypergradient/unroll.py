@@ -205,6 +205,7 @@ class HypergradientFunction:
     def _make(self, jit: bool, theta: Tensors, state: StudentState, step: Any) -> Callable[..., Hypergradient]:
         problem, trace = self._problem, self._trace
         batch, features = step.structured_outputs["batch"], step.structured_outputs["features"]
+
         def chosen() -> tuple[Rule, Choice]:
             rule, choice = choose(
                 self._modes, lambda mode: rule_of(mode, problem, self._teacher.apply, theta, state, batch, features),

@@ -25,7 +25,7 @@ class FixedLoss(keras.losses.Loss):
       **options: of the loss, such as `gamma`.
 
     Raises:
-      ValueError: for an unknown loss, or an option that it does not have.
+      ValueError: as `fixed_loss`; when called, for labels that are no integers [batch] or [batch, 1].
     """
 
     def __init__(self, loss: str, reduction: str = "sum_over_batch_size", name: str | None = None, dtype: Any = None,
@@ -36,6 +36,9 @@ class FixedLoss(keras.losses.Loss):
         self._function = fixed_loss(loss, **options)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
+        if y_true.shape.rank not in (1, None) and y_true.shape[1:].num_elements() != 1:
+            raise ValueError(f"labels must be integers [batch]; received shape {tuple(y_true.shape)}. One-hot labels: "
+                             "pass np.argmax(y, axis=-1).")
         return self._function(tf.cast(tf.reshape(y_true, [-1]), tf.int32), y_pred)
 
     def get_config(self) -> dict[str, Any]:

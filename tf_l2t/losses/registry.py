@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_l2t.losses.fixed import (
@@ -36,7 +37,8 @@ def fixed_loss(name: str, **options: Any) -> Callable[[tf.Tensor, tf.Tensor], tf
     """The loss of that name as a function (labels, logits) -> [batch].
 
     Raises:
-      ValueError: for an unknown name, an option that the loss does not have, or one that it needs and is not given.
+      ValueError: for an unknown name, an option that the loss does not have, one that it needs and is not given, or a
+        value out of range.
     """
     if name not in FIXED_LOSSES:
         raise ValueError(f"no loss is called {name!r}; there are {sorted(FIXED_LOSSES)}.")
@@ -45,4 +47,7 @@ def fixed_loss(name: str, **options: Any) -> Callable[[tf.Tensor, tf.Tensor], tf
     if not needed <= set(options) <= {p.name for p in known}:
         raise ValueError(f"{name} takes {[p.name for p in known]}" + (f" and needs {sorted(needed)}" if needed else "")
                          + f"; received {sorted(options)}.")
-    return functools.partial(FIXED_LOSSES[name], **options)
+    function = functools.partial(FIXED_LOSSES[name], **options)
+    classes = max((len(value) for value in options.values() if np.ndim(value)), default=2)
+    function(tf.zeros([1], tf.int32), tf.zeros([1, classes]))  # raises here, rather than in a training step
+    return function
