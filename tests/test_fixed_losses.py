@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_l2t.losses import FIXED_LOSSES, FixedLoss, fixed_loss
+from tf_l2t.losses import FIXED_LOSSES, FixedLoss, estimated_noise, fixed_loss
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.standard_normal((6, 4)) * 2
@@ -42,6 +42,7 @@ FORMULAS = {
     "symmetric_cross_entropy": [({"alpha": 0.5, "beta": 2.0, "log_zero": -6.0}, lambda z, p, y: -0.5 * np.log(p[y])
                                  - 2.0 * sum(p[j] * (0 if j == y else -6.0) for j in range(4)))],
     "forward_correction": [({"noise": NOISE}, lambda z, p, y: -np.log(p @ NOISE[:, y]))],
+    "gold_correction": [({"noise": NOISE}, lambda z, p, y: -np.log(p @ NOISE[:, y]))],  # trusted ones: see below
     "class_balanced": [({"counts": COUNTS}, balanced), ({"counts": COUNTS, "beta": 0}, lambda z, p, y: -np.log(p[y])),
                        ({"counts": COUNTS, "beta": 0.9}, lambda z, p, y: balanced(z, p, y, COUNTS, 0.9))],
     "logit_adjustment": [({"counts": COUNTS, "tau": t}, lambda z, p, y, t=t: -np.log(
@@ -52,6 +53,20 @@ CASES = [(name, options, formula) for name, rows in FORMULAS.items() for options
 
 def test_every_loss_is_tested():
     assert FORMULAS.keys() == FIXED_LOSSES.keys()
+
+
+def test_gold_correction_of_trusted_labels_is_cross_entropy():
+    mixed = np.where(np.arange(6) % 2, LABELS, LABELS + 4)
+    got = fixed_loss("gold_correction", noise=NOISE)(mixed, tf.constant(LOGITS))
+    cross = fixed_loss("cross_entropy")(LABELS, tf.constant(LOGITS))
+    forward = fixed_loss("forward_correction", noise=NOISE)(LABELS, tf.constant(LOGITS))
+    np.testing.assert_allclose(got, np.where(np.arange(6) % 2, forward, cross), rtol=1e-13)
+
+
+def test_estimated_noise():
+    probabilities = np.array([[.5, .5, 0], [.7, .2, .1], [0, .4, .6]])
+    np.testing.assert_allclose(estimated_noise([0, 0, 2], probabilities), [[.6, .35, .05], [0, 1, 0], [0, .4, .6]],
+                               rtol=1e-12)
 
 
 @pytest.mark.parametrize(("name", "options", "formula"), CASES)

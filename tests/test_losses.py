@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_l2t.losses import TAUGHT_FORMS, cross_entropy, paper_loss, stable_loss, taught_form
+from tf_l2t.losses import (
+    TAUGHT_FORMS,
+    cross_entropy,
+    forward_correction,
+    mixture_loss,
+    paper_loss,
+    stable_loss,
+    taught_form,
+)
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.standard_normal((5, 4)) * 2
@@ -39,6 +47,36 @@ def test_stable_loss():
     np.testing.assert_allclose(stable_loss(LABELS, tf.constant(LOGITS), tf.constant(PHI)), expected, rtol=1e-13)
 
 
+def test_mixture_loss():
+    phi = 0.1 * PHI
+    expected = []
+    for p, y in zip(probabilities(LOGITS), LABELS, strict=True):
+        others = [j for j in range(4) if j != y]
+        mixed = np.log(p[y] + sum(np.exp(40 * phi[y, j] - 4) * p[j] for j in others))
+        expected.append(-10 * (phi[y, y] * mixed + sum(phi[y, j] * np.log(p[j] + 0.05) for j in others)))
+    np.testing.assert_allclose(mixture_loss(LABELS, tf.constant(LOGITS), tf.constant(phi)), expected, rtol=1e-12)
+
+
+def test_the_mixture_forms_first_term_is_forward_correction():
+    """At Φ_yj = (c + log N_jy / N_yy) / κ; the two differ by log N_yy, and by the second term."""
+    noise = np.array([[0.7, 0.1, 0.1, 0.1], [0.2, 0.6, 0.1, 0.1], [0.05, 0.3, 0.6, 0.05], [0.1, 0.2, 0.2, 0.5]])
+    phi = (4 + np.log(noise.T / np.diag(noise)[:, None])) / 40
+    np.fill_diagonal(phi, 0.1)
+    second = [-10 * sum(phi[y, j] * np.log(p[j] + 0.05) for j in range(4) if j != y)
+              for p, y in zip(probabilities(LOGITS), LABELS, strict=True)]
+    expected = forward_correction(LABELS, tf.constant(LOGITS), noise) + np.log(np.diag(noise)[LABELS])
+    got = mixture_loss(LABELS, tf.constant(LOGITS), tf.constant(phi)) - second
+    np.testing.assert_allclose(got, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", TAUGHT_FORMS)
+def test_a_diagonal_is_a_matrix_of_zeros_beside_it(name):
+    diagonal = tf.constant([0.3, -0.1, 0.2, 0.05], tf.float64)
+    loss = taught_form(name).per_example
+    np.testing.assert_allclose(loss(LABELS, tf.constant(LOGITS), diagonal),
+                               loss(LABELS, tf.constant(LOGITS), tf.linalg.diag(diagonal)), rtol=1e-13)
+
+
 def test_the_stable_form_starts_as_cross_entropy():
     """At Φ = 0.1 I its gradient is σ'(0.1 log p) / σ'(0) times that of cross entropy: within 0.7 % for p_y > 0.2."""
     logits = tf.constant([[1.0, 0.0, 0.5, -1.0], [3.0, 0.0, 0.0, 1.0]], tf.float64)
@@ -53,8 +91,8 @@ def test_the_stable_form_starts_as_cross_entropy():
 @pytest.mark.parametrize("name", TAUGHT_FORMS)
 def test_derivatives_and_mixed_derivatives_against_differences(name):
     form = taught_form(name)
-    logits, phi = tf.constant(LOGITS), tf.constant(PHI)
-    d_logits, d_phi = tf.constant(RNG.standard_normal((5, 4))), tf.constant(RNG.standard_normal((4, 4)))
+    logits, phi = tf.constant(LOGITS), tf.constant(form.start * PHI)
+    d_logits, d_phi = tf.constant(RNG.standard_normal((5, 4))), tf.constant(form.start * RNG.standard_normal((4, 4)))
 
     def gradient(logits, phi):
         with tf.GradientTape() as tape:
@@ -74,7 +112,8 @@ def test_derivatives_and_mixed_derivatives_against_differences(name):
     np.testing.assert_allclose(tf.reduce_sum(mixed * d_phi), by_phi, rtol=1e-7)
 
 
-def test_extreme_logits_stay_finite():
+@pytest.mark.parametrize("loss", [stable_loss, mixture_loss])
+def test_extreme_logits_stay_finite(loss):
     logits = tf.constant([[1e4, 0, 0, 0], [0, 1e4, 0, 0.0]], tf.float32)
     labels = tf.constant([1, 1])
     for sign in (-1, 1):
@@ -83,7 +122,7 @@ def test_extreme_logits_stay_finite():
             outer.watch([logits, phi])
             with tf.GradientTape() as tape:
                 tape.watch(logits)
-                values = stable_loss(labels, logits, phi)
+                values = loss(labels, logits, phi)
             gradient = tape.gradient(values, logits)
         second = outer.gradient(gradient, [logits, phi])
         for tensor in (values, gradient, *second):

@@ -1,51 +1,125 @@
+"""Every teacher by one table: its formula, its start, its derivatives, its way through the file system and into Keras."""
+
+import json
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_l2t.teachers import AttentionTeacher, Teacher
+import tf_l2t
+from tests import tiny
+from tf_l2t.hypergradient import check_hypergradient
+from tf_l2t.losses import taught_form
+from tf_l2t.students import FunctionalStudent
+from tf_l2t.teachers import TEACHERS, AttentionTeacher, Teacher
+
+RNG = np.random.default_rng(0)
 
 
-def test_attention_formula():
-    teacher = AttentionTeacher(3, 6, num_keys=4, seed=1)
-    teacher.values.assign(np.random.default_rng(0).standard_normal((3, 3, 4)))
-    s = np.random.default_rng(1).uniform(size=6)
-    v, w = teacher.keys.numpy().astype(np.float64), teacher.values.numpy().astype(np.float64)
-    e = np.exp(v @ s)
-    np.testing.assert_allclose(teacher(tf.constant(s, tf.float32)), w @ (e / e.sum()), rtol=1e-5)
-    many = np.random.default_rng(2).uniform(size=(5, 6)).astype(np.float32)
-    np.testing.assert_allclose(teacher(many), np.stack([teacher(row) for row in many]), rtol=1e-5, atol=1e-6)
+def softmax(z):
+    e = np.exp(z - z.max())
+    return e / e.sum()
 
 
-@pytest.mark.parametrize(("loss", "start"), [("stable", 0.1), ("paper", 1.0)])
-def test_starts_at_a_multiple_of_the_identity(loss, start):
-    teacher = AttentionTeacher(10, 13, loss=loss)
-    for s in np.random.default_rng(0).uniform(size=(3, 13)).astype(np.float32):
-        np.testing.assert_allclose(teacher(s), start * np.eye(10), atol=1e-6)
-    assert [v.shape for v in teacher.theta] == [(10, 10, 10), (10, 13)]
+def attention(theta, s, start):
+    values, keys = theta
+    return values @ softmax(keys @ s)
 
 
-def test_apply_is_a_function_of_theta_with_gradients():
-    teacher = AttentionTeacher(3, 6, num_keys=4)
-    theta = tuple(tf.cast(v, tf.float64) + 0.1 * tf.random.stateless_normal(v.shape, [1, 2], dtype=tf.float64)
-                  for v in teacher.theta)
+def mlp(theta, s, start):
+    inputs, thresholds, outputs, bias = theta
+    return start * np.eye(3) + (bias + np.tanh(s @ inputs + thresholds) @ outputs / len(thresholds)).reshape(3, 3)
+
+
+# name: (options, the formula in NumPy)
+ALL = {"attention": ({"num_keys": 4, "seed": 1}, attention), "diagonal": ({"num_keys": 4, "seed": 1}, attention),
+       "mlp": ({"hidden": 5, "seed": 1}, mlp), "static": ({}, lambda theta, s, start: theta[0])}
+
+
+def build(name, loss="stable", moved=True):
+    """A teacher for 3 classes and 6 features, away from its start, so that every part of it plays a role."""
+    teacher = TEACHERS[name](3, 6, loss=loss, **ALL[name][0])
+    for i, v in enumerate(teacher.theta if moved else ()):
+        v.assign_add(0.05 * tf.random.stateless_normal(v.shape, [7, i]))
+    return teacher
+
+
+def test_the_table_is_whole():
+    assert set(ALL) == set(TEACHERS)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_formula(name):
+    teacher = build(name)
+    theta = [v.numpy().astype(np.float64) for v in teacher.theta]
+    many = RNG.uniform(size=(5, 6)).astype(np.float32)
+    expected = np.stack([ALL[name][1](theta, s.astype(np.float64), 0.1) for s in many])
+    assert expected.shape[1:] == teacher.coefficients_shape
+    np.testing.assert_allclose(teacher(many), expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(teacher(many[2]), expected[2], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("loss", ["stable", "mixture", "paper"])
+@pytest.mark.parametrize("name", ALL)
+def test_starts_at_a_multiple_of_the_identity(name, loss):
+    teacher = build(name, loss, moved=False)
+    start = taught_form(loss).start * (np.ones(3) if name == "diagonal" else np.eye(3))
+    for s in RNG.uniform(size=(3, 6)).astype(np.float32):
+        np.testing.assert_allclose(teacher(s), start, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_gradients_by_theta_against_differences(name):
+    teacher = build(name)
+    theta = tuple(tf.cast(v, tf.float64) for v in teacher.theta)
     s = tf.constant(np.linspace(0, 1, 6))
-    weights = tf.constant(np.random.default_rng(0).standard_normal((3, 3)))
+    weights = tf.constant(RNG.standard_normal(teacher.coefficients_shape))
     with tf.GradientTape() as tape:
         tape.watch(theta)
         value = tf.reduce_sum(weights * teacher.apply(theta, s))
     gradient = tape.gradient(value, theta)
-    for i in range(2):
+    for i in range(len(theta)):
         direction = tf.random.stateless_normal(theta[i].shape, [3, i], dtype=tf.float64)
         up, down = (tf.reduce_sum(weights * teacher.apply(tuple(
             t + h * direction if k == i else t for k, t in enumerate(theta)), s)) for h in (1e-6, -1e-6))
-        np.testing.assert_allclose(tf.reduce_sum(gradient[i] * direction), (up - down) / 2e-6, rtol=1e-7)
+        np.testing.assert_allclose(tf.reduce_sum(gradient[i] * direction), (up - down) / 2e-6, rtol=1e-6, atol=1e-9)
 
 
-def test_spec_round_trip():
-    teacher = AttentionTeacher(4, 7, num_keys=3, loss="paper", seed=9)
-    again = Teacher.from_spec(teacher.spec())
-    assert type(again) is AttentionTeacher and again.get_config() == teacher.get_config()
-    np.testing.assert_array_equal(again.keys, teacher.keys)
+@pytest.mark.parametrize("name", ALL)
+def test_the_hypergradient_through_it_against_differences(name):
+    problem, state = tiny.problem(num_steps=4)
+    report = check_hypergradient(problem, build(name), state, 3)
+    assert report.passed, str(report)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_spec_round_trip(name):
+    teacher = build(name, "paper", moved=False)
+    again = Teacher.from_spec(json.loads(json.dumps(teacher.spec())))
+    assert type(again) is type(teacher) and again.get_config() == teacher.get_config()
+    for a, b in zip(again.theta, teacher.theta, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_exported_loaded_and_followed_by_a_keras_student(name, tmp_path):
+    teacher = build(name, "mixture")
+    path = tf_l2t.export_teacher(teacher, tmp_path / "teacher", num_steps=40)
+    loaded = tf_l2t.load_teacher(path)
+    assert type(loaded) is type(teacher)
+    s, y, z = RNG.uniform(size=6).astype(np.float32), np.array([0, 2, 1, 1], np.int32), RNG.standard_normal((4, 3))
+    z = tf.constant(z, tf.float32)
+    np.testing.assert_array_equal(loaded(s), teacher(s))
+    raw = tf.saved_model.load(str(path)).signatures
+    np.testing.assert_allclose(raw["coefficients"](features=tf.constant(s))["coefficients"], teacher(s), rtol=1e-6)
+    np.testing.assert_allclose(raw["loss"](features=tf.constant(s), labels=tf.constant(y), logits=z)["loss"],
+                               taught_form("mixture").per_example(y, z, teacher(s)), rtol=1e-6)
+    x, y = tiny.arrays(24)
+    student = tf_l2t.TaughtStudent(FunctionalStudent(tiny.plain).new_model(0), loaded, (x, y), num_steps=40)
+    student.compile(keras.optimizers.SGD(0.1))
+    student.fit(x.astype(np.float32), y, batch_size=8, verbose=0)
+    assert student.coefficients.shape == teacher.coefficients_shape and np.abs(student.coefficients).max() > 0
 
 
 @pytest.mark.parametrize(("spec", "message"), [
@@ -58,9 +132,10 @@ def test_bad_specs(spec, message):
         Teacher.from_spec(spec)
 
 
-def test_bad_arguments():
-    for arguments in ((1, 4), (3, 0), (3, 4, 0)):
+@pytest.mark.parametrize("name", ALL)
+def test_bad_arguments(name):
+    for arguments in ((1, 4), (3, 0), *([(3, 4, 0)] if name != "static" else [])):
         with pytest.raises(ValueError, match="at least"):
-            AttentionTeacher(*arguments)
+            TEACHERS[name](*arguments)
     with pytest.raises(ValueError, match="no taught loss"):
         AttentionTeacher(3, 4, loss="hinge")

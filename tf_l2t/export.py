@@ -53,7 +53,8 @@ def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int
 
     Signatures, usable from any program that reads SavedModels, without this library:
 
-        coefficients: features float32 [num_features] -> coefficients float32 [classes, classes]
+        coefficients: features float32 [num_features] -> coefficients float32 [classes, classes], or the [classes] of a
+                      `DiagonalTeacher`
         loss: features float32 [num_features], labels int32 [batch], logits float32 [batch, classes]
               -> loss float32 [batch]
 
@@ -185,7 +186,7 @@ def _check_signatures(path: pathlib.Path, teacher: Teacher) -> None:
     except (DecodeError, IndexError, OSError) as error:
         raise ValueError(f"{path / 'saved_model.pb'} is no SavedModel: {error}") from error
     classes, features = teacher.num_classes, teacher.num_features
-    expected = {"coefficients": {"features": [features], "coefficients": [classes, classes]},
+    expected = {"coefficients": {"features": [features], "coefficients": list(teacher.coefficients_shape)},
                 "loss": {"features": [features], "labels": [-1], "logits": [-1, classes], "loss": [-1]}}
     for name, shapes in expected.items():
         if name not in signatures:

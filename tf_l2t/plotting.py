@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 
 def _draw_coefficients(axes: Any, coefficients: np.ndarray, limit: float, title: str,
                        class_names: Sequence[str] | None) -> Any:
+    if np.ndim(coefficients) == 1:
+        coefficients = np.diag(coefficients)
     image = axes.imshow(coefficients, cmap="RdBu_r", vmin=-limit, vmax=limit)
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("class j of log p")
@@ -30,7 +32,7 @@ def _limit(coefficients: Any) -> float:
 
 
 def coefficient_image(coefficients: np.ndarray, title: str = "") -> np.ndarray:
-    """Φ [C, C] as an RGB picture, uint8 [height, width, 3]: blue negative, red positive."""
+    """Φ, [C, C] or its diagonal [C], as an RGB picture, uint8 [height, width, 3]: blue negative, red positive."""
     figure = Figure(figsize=(4, 3.4), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     image = _draw_coefficients(figure.subplots(), coefficients, _limit(coefficients), title, None)

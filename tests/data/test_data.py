@@ -25,7 +25,7 @@ def test_the_split_is_a_partition_by_seed():
     pool = data.embedded_digits().x.reshape(5000, -1)
     np.testing.assert_array_equal(np.sort(rows.sum(axis=1)), np.sort(pool.sum(axis=1)))
     assert data.fingerprint(splits) == data.fingerprint(data.mnist_5k(seed=3)) != data.fingerprint(data.mnist_5k())
-    with pytest.raises(ValueError, match="leave -500"):
+    with pytest.raises(ValueError, match="do not fit"):
         data.mnist_5k(dev_size=4500)
 
 
@@ -81,6 +81,23 @@ def test_full_mnist_readers_give_the_same_arrays(kind, tmp_path):
     assert splits.about == {"source": "mnist", "split_seed": 2, "train": 45, "dev": 15, "test": 20}
 
 
+def test_dev_sets_of_one_train_set_are_nested_and_balanced_on_demand(tmp_path):
+    path = str(_write_npz(tmp_path, _images(300, 0), _images(25, 1)))
+    small, large = (data.mnist(path, dev_size=n, seed=2, train_size=100) for n in (40, 120))
+    np.testing.assert_array_equal(small.train.x, large.train.x)
+    np.testing.assert_array_equal(small.dev.x, large.dev.x[:40])
+    even = data.mnist(path, dev_size=40, seed=2, train_size=100, balance=True)
+    np.testing.assert_array_equal(even.train.x, small.train.x)
+    np.testing.assert_array_equal(np.bincount(even.dev.y), [4] * 10)
+    np.testing.assert_array_equal(np.bincount(even.test.y), [2] * 10)  # of 25 digits the rarest class has 2
+    assert even.about["balanced"] and not {row.tobytes() for row in even.dev.x} & {row.tobytes() for row in even.train.x}
+    with pytest.raises(ValueError, match="do not fit"):
+        data.mnist(path, dev_size=201, train_size=100)
+    for size in (45, 200):
+        with pytest.raises(ValueError, match="balanced dev set"):
+            data.mnist(path, dev_size=size, train_size=100, balance=True)
+
+
 def test_missing_and_damaged_sources_say_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="no file"):
         data.mnist(str(tmp_path / "none.npz"))
@@ -102,17 +119,47 @@ def test_missing_and_damaged_sources_say_what_to_do(tmp_path):
             data.read_idx(tmp_path / "file")
 
 
-def test_shifted_labels():
+@pytest.mark.parametrize("kind", ["shift", "uniform"])
+def test_corrupted_labels(kind):
     splits = data.mnist_5k()
-    noisy = data.shift_labels(splits, 0.4, seed=1)
+    noisy = data.corrupt_labels(splits, kind, 0.4, seed=1)
     moved = noisy.train.y != splits.train.y
     assert moved.sum() == 1400
-    np.testing.assert_array_equal(noisy.train.y[moved], (splits.train.y[moved] + 1) % 10)
+    steps = (noisy.train.y - splits.train.y)[moved] % 10
+    np.testing.assert_array_equal(np.unique(steps), [1] if kind == "shift" else np.arange(1, 10))
     np.testing.assert_array_equal(noisy.dev.y, splits.dev.y)
     np.testing.assert_array_equal(noisy.test.y, splits.test.y)
-    assert noisy.about["noise_fraction"] == 0.4 and "noise" not in splits.about
+    assert noisy.about["noise"] == kind and noisy.about["noise_fraction"] == 0.4 and "noise" not in splits.about
+    counted = np.zeros((10, 10))
+    np.add.at(counted, (splits.train.y, noisy.train.y), 1)
+    counted /= counted.sum(axis=1, keepdims=True)
+    # 350 digits a class: a share of 0.4 has a standard error of 0.026.
+    np.testing.assert_allclose(data.noise_matrix(kind, 0.4, 10), counted, atol=0.08)
+    np.testing.assert_allclose(data.noise_matrix(kind, 0.4, 10).sum(axis=1), 1)
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        data.shift_labels(splits, 1.5)
+        data.corrupt_labels(splits, kind, 1.5)
+    with pytest.raises(ValueError, match="'shift', 'uniform'"):
+        data.corrupt_labels(splits, "salt", 0.4)
+
+
+def test_long_tail():
+    splits = data.mnist_5k(500, 1000)
+    tail = data.long_tail(splits, 100.0)
+    least = np.bincount(splits.train.y).min()
+    np.testing.assert_array_equal(np.bincount(tail.train.y), [int(least * 100 ** (-c / 9)) for c in range(10)])
+    assert tail.train.size == tail.about["train"] and tail.dev is splits.dev
+    rows = {row.tobytes() for row in splits.train.x[splits.train.y == 9]}
+    assert all(row.tobytes() in rows for row in tail.train.x[tail.train.y == 9])
+    assert len(np.unique(tail.train.y[:30])) > 3  # not sorted by class
+    for ratio in (0.5, 1e4):
+        with pytest.raises(ValueError, match="long tail"):
+            data.long_tail(splits, ratio)
+
+
+def test_balanced():
+    y = np.array([0, 1, 1, 2, 0, 1, 2, 2])
+    part = data.balanced(data.ArrayPair(np.arange(8.0)[:, None], y), 3)
+    np.testing.assert_array_equal(part.x[:, 0], [0, 1, 2, 3, 4, 6])
 
 
 @pytest.mark.parametrize(("count", "batch"), [(10, 3), (7, 7), (64, 10)])

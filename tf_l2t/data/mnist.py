@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_l2t.data.noise import balanced
 from tf_l2t.data.splits import ArrayPair, Splits, check_dev, check_pair
 
 NUM_CLASSES = 10
@@ -43,14 +44,20 @@ def mnist_5k(dev_size: int = 500, test_size: int = 1000, seed: int = 0) -> Split
     return _split(digits, None, dev_size, test_size, seed, "mnist_5k")
 
 
-def mnist(path: str | None = None, dev_size: int = 10_000, seed: int = 0) -> Splits:
+def mnist(path: str | None = None, dev_size: int = 10_000, seed: int = 0, train_size: int | None = None,
+          balance: bool = False) -> Splits:
     """Full MNIST: 60,000 − dev_size train digits, dev_size dev digits, the 10,000 test digits.
+
+    With a `train_size`, dev sets of several sizes are nested, and the train digits are the same beside all of them.
 
     Args:
       path: an `.npz` file with x_train, y_train, x_test, y_test; or a directory of the four idx files (gzip or
         not); or a data directory of tensorflow-datasets with a prepared `mnist`; or None for its default one.
-      dev_size: taken from the end of a permutation of the train digits drawn by `seed`.
+      dev_size: taken after the train digits from a permutation of the 60,000 drawn by `seed`.
       seed: of the split.
+      train_size: the number of train digits; all but dev if None.
+      balance: give dev and test the same number of digits of every class: dev dev_size / 10, test as many as its
+        rarest class has, 892.
 
     Raises:
       ValueError: if there is nothing readable at `path`, or a part would be empty.
@@ -61,19 +68,33 @@ def mnist(path: str | None = None, dev_size: int = 10_000, seed: int = 0) -> Spl
         train, test = (_from_idx(pathlib.Path(path), part) for part in ("train", "test"))
     else:
         train, test = _from_npz(path)
-    return _split(train, test, dev_size, 0, seed, "mnist")
+    return _split(train, test, dev_size, 0, seed, "mnist", train_size, balance)
 
 
-def _split(pool: ArrayPair, test: ArrayPair | None, dev_size: int, test_size: int, seed: int, name: str) -> Splits:
-    num_train = pool.size - dev_size - test_size
-    if dev_size < 1 or num_train < 1 or (test is None and test_size < 1):
-        raise ValueError(f"{name} has {pool.size} digits to split; dev_size={dev_size} and test_size={test_size} leave "
-                         f"{num_train} to train on. Every part needs at least one.")
+def _split(pool: ArrayPair, test: ArrayPair | None, dev_size: int, test_size: int, seed: int, name: str,
+           train_size: int | None = None, balance: bool = False) -> Splits:
+    num_train = pool.size - dev_size - test_size if train_size is None else train_size
+    if dev_size < 1 or num_train < 1 or (test is None and test_size < 1) or num_train + dev_size > pool.size:
+        raise ValueError(f"{name} has {pool.size} digits to split; dev_size={dev_size} and test_size={test_size} "
+                         f"beside {num_train} to train on do not fit. Every part needs at least one.")
     order = np.random.default_rng(seed).permutation(pool.size)
     train, dev, rest = np.split(order, [num_train, num_train + dev_size])
     test = pool.take(rest) if test is None else test
-    about = {"source": name, "split_seed": seed, "train": num_train, "dev": dev_size, "test": test.size}
+    if balance:
+        dev, test = _balanced_dev(pool.y, order[num_train:], dev_size), balanced(test, NUM_CLASSES)
+    about = {"source": name, "split_seed": seed, "train": num_train, "dev": dev_size, "test": test.size,
+             **({"balanced": True} if balance else {})}
     return Splits(pool.take(train), check_dev(pool.take(dev)), test, NUM_CLASSES, name, about)
+
+
+def _balanced_dev(labels: np.ndarray, candidates: np.ndarray, dev_size: int) -> np.ndarray:
+    """The first dev_size / C candidates of every class, in their order."""
+    each = dev_size // NUM_CLASSES
+    kept = [np.flatnonzero(labels[candidates] == c)[:each] for c in range(NUM_CLASSES)]
+    if each * NUM_CLASSES != dev_size or min(len(part) for part in kept) < each:
+        raise ValueError(f"a balanced dev set needs dev_size to be a multiple of {NUM_CLASSES} and enough digits of "
+                         f"every class; received {dev_size} of {len(candidates)}.")
+    return candidates[np.sort(np.concatenate(kept))]
 
 
 def _images(x: np.ndarray, y: np.ndarray, what: str) -> ArrayPair:

@@ -145,6 +145,7 @@ def _cut(by_mode: Callable[..., Any], problem: Problem, apply: Apply, inputs: An
 
     # wrap_function is the public way to a graph that can be cut: its `prune` makes functions of parts of it.
     whole = tf.compat.v1.wrap_function(step_and_adjoint, signature)
+    _drop_order(whole.graph)
     theta_in, state_in, rest_in, cotangents_in = tf.nest.pack_sequence_as(
         [tf.nest.flatten(part) for part in inputs], whole.graph.inputs[:len(signature)])
     results, gradients = whole.structured_outputs
@@ -231,10 +232,18 @@ def _residuals(gradients: Sequence[tf.Tensor], from_state: set[Any], from_cotang
 
 def _dependents(graph: tf.Graph, tensors: Sequence[tf.Tensor]) -> set[Any]:
     found = {tensor.ref() for tensor in tensors}
-    after = {tensor.op for tensor in tensors}
     for op in graph.get_operations():  # in the order of their creation: inputs come first
-        # Control inputs count: some gradient functions put one on the cotangent before an op that does not read it.
-        if any(value.ref() in found for value in op.inputs) or any(other in after for other in op.control_inputs):
+        if any(value.ref() in found for value in op.inputs):
             found |= {value.ref() for value in op.outputs}
-            after.add(op)
     return found
+
+
+def _drop_order(graph: tf.Graph) -> None:
+    """Takes the control inputs off all ops without side effects.
+
+    Gradient functions put them on some ops only to have them run late, which across the cut would make one half of the
+    step wait for the other.
+    """
+    for op in graph.get_operations():
+        if op.control_inputs and not op.op_def.is_stateful:
+            op._remove_all_control_inputs()

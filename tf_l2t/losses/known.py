@@ -39,6 +39,42 @@ def forward_correction(labels: tf.Tensor, logits: tf.Tensor, noise: Any) -> tf.T
     return -tf.reduce_logsumexp(columns + tf.nn.log_softmax(logits), axis=-1)
 
 
+def gold_correction(labels: tf.Tensor, logits: tf.Tensor, noise: Any) -> tf.Tensor:
+    """Forward correction of untrusted examples, cross entropy of trusted ones, [batch].
+
+    Args:
+      labels: y of an untrusted example, C + y of a trusted one.
+      noise: as for `forward_correction`; gold loss correction takes the estimate of `estimated_noise`.
+
+    Raises:
+      ValueError: as `forward_correction`.
+
+    Source: Hendrycks et al., "Using trusted data to train deep networks on labels corrupted by severe noise", NeurIPS
+    2018, section 3.
+    """
+    classes = logits.shape[-1]
+    plain = labels % classes
+    return tf.where(labels < classes, forward_correction(plain, logits, noise), cross_entropy(plain, logits))
+
+
+def estimated_noise(labels: Any, probabilities: Any) -> np.ndarray:
+    """Ĉ [C, C]: row i is the mean, over trusted examples of class i, of what a network trained on corrupted labels
+    predicts; a class without a trusted example keeps its own label.
+
+    Args:
+      labels: of trusted examples, integers [examples].
+      probabilities: that network's, [examples, C].
+
+    Source: Hendrycks et al., NeurIPS 2018, section 3.1.
+    """
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
+    noise = np.eye(probabilities.shape[-1])
+    for c in np.unique(labels):
+        row = probabilities[labels == c].mean(axis=0)
+        noise[c] = row / row.sum()
+    return noise
+
+
 def class_balanced(labels: tf.Tensor, logits: tf.Tensor, counts: Any, beta: float = 0.999) -> tf.Tensor:
     """−w_y log p_y, [batch], with w_c = (1 − β) / (1 − β^{n_c}), scaled to a mean of 1 over classes.
 

@@ -18,7 +18,7 @@ from tf_l2t.losses.fixed import (
     smooth_zero_one,
     symmetric_cross_entropy,
 )
-from tf_l2t.losses.known import class_balanced, forward_correction, logit_adjustment
+from tf_l2t.losses.known import class_balanced, forward_correction, gold_correction, logit_adjustment
 
 FIXED_LOSSES: dict[str, Callable[..., tf.Tensor]] = {
     "cross_entropy": cross_entropy,
@@ -28,6 +28,7 @@ FIXED_LOSSES: dict[str, Callable[..., tf.Tensor]] = {
     "generalised_cross_entropy": generalised_cross_entropy,
     "symmetric_cross_entropy": symmetric_cross_entropy,
     "forward_correction": forward_correction,
+    "gold_correction": gold_correction,
     "class_balanced": class_balanced,
     "logit_adjustment": logit_adjustment,
 }

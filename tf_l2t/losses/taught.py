@@ -1,9 +1,10 @@
-"""The parametric losses l_Φ that a teacher fills in (L2T-DLF, section 4.1), in two forms.
+"""The parametric losses l_Φ that a teacher fills in (L2T-DLF, section 4.1), in three forms.
 
-Both take integer labels [batch], logits [batch, classes] and Φ [classes, classes], and return one loss per example,
-[batch]. Row y of Φ weighs the log probabilities of an example with label y. The functions are differentiable twice
-in the logits and in Φ. Φ enters through an explicit product with `log_softmax`: TensorFlow's fused cross entropy has
-no mixed derivative with respect to its labels.
+All take integer labels [batch], logits [batch, classes] and Φ, and return one loss per example, [batch]. Φ is
+[classes, classes]: row y weighs the log probabilities of an example with label y; or [classes], its diagonal, where
+all other coefficients are zero. The functions are differentiable twice in the logits and in Φ. Φ enters through an
+explicit product with `log_softmax`: TensorFlow's fused cross entropy has no mixed derivative with respect to its
+labels.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import tensorflow as tf
 
 STABLE_FLOOR = 0.05
 STABLE_START = 0.1
+MIXTURE_SCALE = 40.0
+MIXTURE_OFFSET = 4.0
 
 
 def paper_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor) -> tf.Tensor:
@@ -26,7 +29,7 @@ def paper_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor) ->
 
     Source: L2T-DLF, section 4.1 and figure 2.
     """
-    rows = tf.linalg.matmul(tf.one_hot(labels, tf.shape(logits)[-1], dtype=logits.dtype), coefficients)
+    _, rows = _target_and_rows(labels, logits, coefficients)
     return -tf.sigmoid(tf.reduce_sum(rows * tf.nn.log_softmax(logits), axis=-1))
 
 
@@ -45,12 +48,47 @@ def stable_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, f
       floor: added to the probabilities of the classes that are not the label.
       start: the diagonal value at which the loss is nearly cross entropy.
     """
-    target = tf.one_hot(labels, tf.shape(logits)[-1], dtype=logits.dtype)
-    rows = tf.linalg.matmul(target, coefficients)
+    target, rows = _target_and_rows(labels, logits, coefficients)
     log_probs = tf.nn.log_softmax(logits)
     floored = tf.math.log(tf.exp(log_probs) + floor)
     argument = tf.reduce_sum(rows * (target * log_probs + (1 - target) * floored), axis=-1)
     return -(4 / start) * tf.sigmoid(argument)
+
+
+def mixture_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, floor: float = STABLE_FLOOR,
+                 start: float = STABLE_START, scale: float = MIXTURE_SCALE, offset: float = MIXTURE_OFFSET) -> tf.Tensor:
+    """A form that can doubt a label.
+
+        l = −(1 / start) [Φ_yy log(p_y + Σ_{j≠y} N_yj p_j) + Σ_{j≠y} Φ_yj log(p_j + floor)],  N_yj = exp(κ Φ_yj − c)
+
+    Where the stable form goes on pulling an example to its label, however sure the student is of another class, here
+    the pull is divided: of the first term's gradient, Φ_yy (q − ∂log-sum) in the logits, class j gets the share
+    q_j ∝ N_yj p_j, the posterior of class j given label y if N_yj / N_yy is how much likelier label y comes from
+    class j than from class y. With noise of a known matrix and Φ_yy = start this is forward correction. The second
+    term is a pull to or a push from class j whatever the label's probability: label smoothing where Φ_yj > 0, a margin
+    where Φ_yj < 0. Both say the same of a pair, how much an example labelled y is to count as one of class j, so one
+    coefficient serves both. At Φ = start · I the loss is cross entropy with a floor of e^−c under p_y.
+
+    Args:
+      floor: under the probabilities of the second term.
+      start: the diagonal value at which the weight of an example is 1.
+      scale: κ.
+      offset: c.
+    """
+    target, rows = _target_and_rows(labels, logits, coefficients)
+    others = (1 - target) * rows
+    log_probs = tf.nn.log_softmax(logits)
+    mixed = tf.reduce_logsumexp(log_probs + (1 - target) * (scale * others - offset), axis=-1)
+    floored = tf.math.log(tf.exp(log_probs) + floor)
+    return -(tf.reduce_sum(target * rows, axis=-1) * mixed + tf.reduce_sum(others * floored, axis=-1)) / start
+
+
+def _target_and_rows(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The one-hot labels, and the row of Φ that belongs to every example, [batch, classes] both."""
+    target = tf.one_hot(labels, tf.shape(logits)[-1], dtype=logits.dtype)
+    if coefficients.shape.rank == 1:
+        return target, target * coefficients
+    return target, tf.linalg.matmul(target, coefficients)
 
 
 class TaughtForm(NamedTuple):
@@ -70,6 +108,7 @@ class TaughtForm(NamedTuple):
 TAUGHT_FORMS = {form.name: form for form in (
     TaughtForm("paper", paper_loss, start=1.0),
     TaughtForm("stable", stable_loss, start=STABLE_START),
+    TaughtForm("mixture", mixture_loss, start=STABLE_START),
 )}
 
 

@@ -1,4 +1,4 @@
-"""The paper's teacher: attention over N learned coefficient matrices."""
+"""The paper's teachers: attention over N learned coefficient matrices, or over N diagonals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class AttentionTeacher(Teacher):
       num_classes: C.
       num_features: |s|; C + 3 for the status of `tf_l2t.features`.
       num_keys: N (10 in the paper).
-      loss: "stable" or "paper".
+      loss: the name of a taught loss (`tf_l2t.losses.TAUGHT_FORMS`).
       seed: of V.
 
     Raises:
@@ -30,15 +30,18 @@ class AttentionTeacher(Teacher):
 
     def __init__(self, num_classes: int, num_features: int, num_keys: int = 10, loss: str = "stable", seed: int = 0,
                  name: str | None = None):
-        form = taught_form(loss)
+        start = taught_form(loss).start
         super().__init__(num_classes, num_features, loss, name=name)
         if num_keys < 1:
             raise ValueError(f"num_keys must be at least 1; received {num_keys!r}.")
         self.num_keys = num_keys
         self.seed = seed
-        start = form.start * tf.eye(num_classes)[..., tf.newaxis]
-        self.values = tf.Variable(tf.tile(start, [1, 1, num_keys]), name="values")
+        same = start * self._start()[..., tf.newaxis]
+        self.values = tf.Variable(tf.tile(same, [*[1] * len(self.coefficients_shape), num_keys]), name="values")
         self.keys = tf.Variable(tf.random.stateless_normal([num_keys, num_features], seed=[seed, 0]), name="keys")
+
+    def _start(self) -> tf.Tensor:
+        return tf.eye(self.num_classes)
 
     @property
     def theta(self) -> tuple[tf.Variable, ...]:
@@ -50,7 +53,24 @@ class AttentionTeacher(Teacher):
         rows = tf.reshape(tf.cast(features, keys.dtype), [-1, self.num_features])
         attention = tf.nn.softmax(tf.linalg.matmul(rows, keys, transpose_b=True))
         flat = tf.linalg.matmul(attention, tf.reshape(values, [-1, self.num_keys]), transpose_b=True)
-        return tf.reshape(flat, [*tf.unstack(tf.shape(features)[:-1]), self.num_classes, self.num_classes])
+        return tf.reshape(flat, [*tf.unstack(tf.shape(features)[:-1]), *self.coefficients_shape])
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_keys": self.num_keys, "seed": self.seed}
+
+
+class DiagonalTeacher(AttentionTeacher):
+    """Φ_t = diag(W softmax(V s_t)), W [C, N], V [N, |s|]: as many numbers as there are classes (L2T-DLF, section 4.2).
+
+    For vocabularies, where C² coefficients are out of reach. Emits the diagonal, [C]; the taught losses take it as
+    it is, and never form a matrix.
+
+    Args, Raises: as `AttentionTeacher`; the paper's translation teacher has N = 5 keys.
+    """
+
+    @property
+    def coefficients_shape(self) -> tuple[int, ...]:
+        return (self.num_classes,)
+
+    def _start(self) -> tf.Tensor:
+        return tf.ones([self.num_classes])

@@ -15,7 +15,7 @@ class Teacher(tf.Module):
     its class name from then on: `from_spec` builds it again, which is how an exported teacher is loaded.
 
     Args:
-      num_classes: C; coefficients are [C, C].
+      num_classes: C; coefficients are [C, C], or what `coefficients_shape` says.
       num_features: the length of s_t.
       loss: the name of the taught loss that the coefficients are for (`tf_l2t.losses.TAUGHT_FORMS`).
 
@@ -55,11 +55,16 @@ class Teacher(tf.Module):
         raise NotImplementedError
 
     @property
+    def coefficients_shape(self) -> tuple[int, ...]:
+        """Of one Φ: [C, C], or [C] for a teacher of diagonal ones."""
+        return self.num_classes, self.num_classes
+
+    @property
     def trainable_variables(self) -> tuple[tf.Variable, ...]:
         return self.theta
 
     def apply(self, theta: tuple[tf.Tensor, ...], features: tf.Tensor) -> tf.Tensor:
-        """Φ [..., C, C] from the values of `theta` and s [..., num_features]; differentiable in both."""
+        """Φ [..., *coefficients_shape] from the values of `theta` and s [..., num_features]; differentiable in both."""
         raise NotImplementedError
 
     def __call__(self, features: tf.Tensor) -> tf.Tensor:

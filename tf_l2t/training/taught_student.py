@@ -63,7 +63,7 @@ class TaughtStudent(keras.Model):
         self._x_dev = self._constant("dev_x", x)
         self._y_dev = self._constant("dev_y", y)
         self._theta = [self._constant(f"teacher_{i}", v.numpy()) for i, v in enumerate(teacher.theta)]
-        self._coefficients = self._constant("coefficients", np.zeros((num_classes, num_classes), np.float32))
+        self._coefficients = self._constant("coefficients", np.zeros(teacher.coefficients_shape, np.float32))
         self._train_accuracy = self._constant("running_train_accuracy", np.zeros((), np.float32))
         self._step = self._constant("step", np.zeros((), np.int32))
         self.built = True
@@ -75,7 +75,7 @@ class TaughtStudent(keras.Model):
 
     @property
     def coefficients(self) -> np.ndarray:
-        """Φ as of the last refresh, [classes, classes]; zeros before the first step."""
+        """Φ as of the last refresh, [classes, classes], or [classes] of a `DiagonalTeacher`; zeros before the first step."""
         return np.array(self._coefficients)
 
     @property
