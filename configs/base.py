@@ -11,10 +11,14 @@ def get_config() -> ml_collections.ConfigDict:
     data.name = "mnist_5k"  # "mnist_5k" (embedded) or "mnist" (full)
     data.path = ""  # of full MNIST: an .npz, a folder of idx files; "" for tensorflow-datasets
     data.dev_size = 500
+    data.train_size = 0  # of full MNIST: as many train digits beside dev sets of any size; 0 for all that dev leaves
     data.test_size = 1000  # of mnist_5k; full MNIST has its own test set
+    data.balance = False  # of full MNIST: dev and test with the same number of digits of every class
     data.split_seed = 0
-    data.noise_fraction = 0.0  # of the train labels, moved to the next class
+    data.noise = "shift"  # the wrong label is the next class, or "uniform": any other
+    data.noise_fraction = 0.0  # of the train labels
     data.noise_seed = 0
+    data.long_tail = 1.0  # size of the largest train class by that of the smallest
 
     config.student = student = ml_collections.ConfigDict()
     student.name = "mlp"  # see tf_l2t.students.STUDENTS
@@ -33,7 +37,8 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.teacher = teacher = ml_collections.ConfigDict()
     teacher.name = "attention"  # see tf_l2t.teachers.TEACHERS
-    teacher.num_keys = 10
+    teacher.num_keys = 10  # of "attention" and "diagonal"
+    teacher.hidden = 32  # of "mlp"
     teacher.loss = "stable"  # or "paper"
     teacher.seed = 0
 
@@ -53,14 +58,17 @@ def get_config() -> ml_collections.ConfigDict:
     outer.validation_rollouts = 2
 
     config.compare = compare = ml_collections.ConfigDict()
-    compare.teacher = ""  # an exported teacher, for the taught rows
+    compare.teacher = ""  # an exported teacher, for the taught rows; "" to train num_teachers
+    compare.num_teachers = 0  # of seeds 0, 1, …, each trained before the table
+    compare.dev_sizes = ()  # one table for each; () for data.dev_size alone
     compare.setting = ""  # the name under which --measured records the results
     compare.rows = ("cross_entropy", "dev_only", "train_tuned", "taught", "taught_tuned")
     compare.learning_rates = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
     compare.tune_rates = (0.003, 0.01, 0.03, 0.1, 0.2, 0.3)
     compare.tune_steps = 100
-    compare.seeds = 3
+    compare.seeds = 3  # students reported, of every teacher
     compare.selection_seeds = 2
     compare.num_folds = 5
     compare.evaluate_every = 50
+    compare.pairs = ((4, 9), (3, 5), (0, 1), (6, 7))  # classes whose coefficients the report draws over a student's run
     return config.lock()

@@ -1,7 +1,9 @@
 """The commands, as processes, at a tiny size."""
 
+import html
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -52,15 +54,42 @@ def test_compare(teacher_run, tmp_path):
     done = run("compare", tmp_path / "table", *SMALL, f"--config.compare.teacher={teacher_run[0] / 'teacher'}",
                "--config.compare.setting=shifted40", "--measured", str(measured))
     assert done.returncode == 0, done.stderr
-    assert "| taught on train, then tuned on dev |" in done.stdout
-    assert (tmp_path / "table" / "table.md").read_text() in done.stdout + "\n"
-    results = json.loads((tmp_path / "table" / "results.json").read_text())
+    assert "| taught loss, then tuned on dev |" in done.stdout
+    table = (tmp_path / "table" / "table.md").read_text()
+    assert all(line in done.stdout for line in table.splitlines() if line.startswith("|"))
+    results = json.loads((tmp_path / "table" / "results.json").read_text())["60"]
     assert [r["row"] for r in results] == ["cross_entropy", "dev_only", "train_tuned", "taught", "taught_tuned"]
-    for name in ("accuracy.png", "coefficients.png"):
-        assert tf.io.decode_png((tmp_path / "table" / "figures" / name).read_bytes()).numpy().std() > 0
+    for name in ("errors.png", "coefficients.png", "pairs.png"):
+        assert tf.io.decode_png((tmp_path / "table" / "figures" / "dev60" / name).read_bytes()).numpy().std() > 0
     rows = json.loads(measured.read_text())["rows"]
-    assert [row["loss"] for row in rows] == [r["row"] for r in results]
+    assert [(row["loss"], row["dev_size"]) for row in rows] == [(r["row"], 60) for r in results]
     assert rows[0]["test_error_mean"] == pytest.approx(100 * (1 - np.mean(results[0]["test_accuracy"])), abs=1e-3)
+
+
+def test_a_whole_table_is_run_resumed_and_reported(tmp_path):
+    workdir = tmp_path / "table"
+    arguments = [*SMALL, "--config.compare.num_teachers=1", "--config.compare.dev_sizes=(60,80)", "--verbose=0",
+                 "--config.compare.rows=('cross_entropy','taught')", "--config.compare.evaluate_every=6"]
+    done = run("compare", workdir, *arguments)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((workdir / "results.json").read_text())
+    assert [r["teachers"] for r in results["80"]] == [0, 1]
+    page = html.unescape((workdir / "report.html").read_text())
+    assert page.count("<h2>Dev set of") == 2 and '"num_teachers": 1' in page
+    pictures = re.findall(r'src="([^"]+)"', page)  # errors, curves, figure 3, Φ, figure 4; each part of the page itself
+    assert len(pictures) == 10 and all(p.startswith("data:image/png;base64,") for p in pictures)
+    assert all(f"| {r['label']} |" in (workdir / "table.md").read_text() for r in results["60"])
+    # Stopped in the middle: a teacher half trained, a row not there.
+    kept = (workdir / "dev60" / "teachers" / "0" / "teacher" / "tf_l2t.json").read_bytes()
+    (workdir / "dev80" / "teachers" / "0").rename(workdir / "dev80" / "teachers" / "0.partial")
+    (workdir / "dev80" / "rows" / "taught.json").unlink()
+    again = run("compare", workdir, *arguments)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("teacher 0, dev size 80") == 1 and "dev size 60" not in again.stdout
+    assert json.loads((workdir / "results.json").read_text()) == results
+    assert (workdir / "dev60" / "teachers" / "0" / "teacher" / "tf_l2t.json").read_bytes() == kept
+    other = run("compare", workdir, *arguments, "--config.compare.seeds=3")
+    assert other.returncode == 2 and "of another config" in other.stderr
 
 
 @pytest.mark.parametrize("name", ["train_student", "train_baseline"])
@@ -82,6 +111,8 @@ BAD = {
     "unknown student": (["--config.student.name=transformer"], "'lenet', 'mlp'"),
     "unknown data": (["--config.data.name=svhn"], "'mnist_5k' or 'mnist'"),
     "noise": (["--config.data.noise_fraction=2.0"], "[0, 1]"),
+    "kind of noise": (["--config.data.noise=salt"], "'shift', 'uniform'"),
+    "long tail": (["--config.data.long_tail=1e5"], "long tail"),
     "split": (["--config.data.dev_size=6000"], "Every part needs"),
     "decay": (["--config.teacher_training.decay=step"], "decay must be one of"),
     "extra argument": (["extra"], "unexpected arguments"),

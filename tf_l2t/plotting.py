@@ -86,6 +86,22 @@ def plot_teacher_curve(steps: Sequence[int], values: Sequence[float], path: str 
     return _save(figure, path)
 
 
+def plot_curves(curves: Mapping[str, Sequence[tuple[float, float]]], path: str | pathlib.Path, xlabel: str,
+                ylabel: str) -> pathlib.Path:
+    """Several curves of (x, y) points in one picture, named in its legend; empty ones are left out."""
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    styles = ("-", "--", ":", "-.")
+    for number, (name, points) in enumerate((n, p) for n, p in curves.items() if len(p)):
+        axes.plot(*np.transpose(points), label=name, linestyle=styles[number // 10 % len(styles)],
+                  marker="." if len(points) < 15 else None)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, ncols=2)
+    return _save(figure, path)
+
+
 def plot_bars(means: Mapping[str, float], stds: Mapping[str, float], path: str | pathlib.Path,
               xlabel: str) -> pathlib.Path:
     """One horizontal bar per row with its standard deviation."""
@@ -97,7 +113,7 @@ def plot_bars(means: Mapping[str, float], stds: Mapping[str, float], path: str |
     axes.bar_label(bars, fmt="%.2f", padding=4)
     axes.invert_yaxis()
     axes.set_xlabel(xlabel)
-    axes.set_xlim(right=1.15 * max(means.values()))
+    axes.set_xlim(0, 1.15 * max(means.values()))
     return _save(figure, path)
 
 

@@ -11,7 +11,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from tf_l2t.data import Splits, fingerprint, mnist, mnist_5k, shift_labels
+from tf_l2t.data import Splits, corrupt_labels, fingerprint, long_tail, mnist, mnist_5k
 from tf_l2t.training import TeacherDivergedError
 from tf_l2t.training.rates import learning_rate
 
@@ -78,10 +78,12 @@ def load_splits(config: ml_collections.ConfigDict) -> Splits:
     if data.name == "mnist_5k":
         splits = mnist_5k(data.dev_size, data.test_size, data.split_seed)
     elif data.name == "mnist":
-        splits = mnist(data.path or None, data.dev_size, data.split_seed)
+        splits = mnist(data.path or None, data.dev_size, data.split_seed, data.train_size or None, data.balance)
     else:
         raise ValueError(f"config.data.name must be 'mnist_5k' or 'mnist'; received {data.name!r}.")
-    return shift_labels(splits, data.noise_fraction, data.noise_seed) if data.noise_fraction else splits
+    if data.long_tail != 1:
+        splits = long_tail(splits, data.long_tail, data.noise_seed)
+    return corrupt_labels(splits, data.noise, data.noise_fraction, data.noise_seed) if data.noise_fraction else splits
 
 
 def describe(splits: Splits) -> dict[str, Any]:

@@ -1,97 +1,138 @@
-"""Trains new students by every way of a table, and prints the table.
+"""Trains new students by every way of a table, the teachers first if need be, and prints the table.
 
+    python -m trainers.compare --config configs/compare_shifted.py --workdir runs/shifted
     python -m trainers.compare --config configs/demo.py --workdir runs/table \\
         --config.compare.teacher=runs/teacher/teacher
 
-Writes manifest.json, results.json, table.md and figures/ to the work directory.
+The same command goes on with a run that was stopped: teachers and rows that are there are not made again. Writes to the
+work directory manifest.json, report.html, table.md, results.json and figures/, and for every dev size teachers/ and
+rows/.
 """
 
 from __future__ import annotations
 
+import json
+import pathlib
+import shutil
 from collections.abc import Callable
+from typing import Any
 
 import ml_collections
-import tensorflow as tf
 from absl import flags
 
 import tf_l2t
-from tf_l2t import plotting
-from tf_l2t.hypergradient import initial_state, rollout
-from tf_l2t.losses import taught_form
-from tf_l2t.objectives import accuracy
 from tf_l2t.students import FunctionalStudent
-from tf_l2t.training import classification_problem, inner_optimizer, measured
-from tf_l2t.training.comparison import REPORT_SEED, ROWS, Comparison, RowResult, markdown_table, mean_std, verdicts
-from tf_l2t.training.workdir import check_workdir, create_workdir, write_json
+from tf_l2t.teachers import Teacher
+from tf_l2t.training import TeacherDivergedError, measured
+from tf_l2t.training.comparison import Comparison, RowResult, mean_std
+from tf_l2t.training.rows import ROWS
+from tf_l2t.training.workdir import check_resumable, resume_workdir, write_json
 from trainers import command
+from trainers.compare_report import Part, write_reports
+from trainers.train_teacher import teacher_training
 
 MEASURED = flags.DEFINE_string("measured", None, "Record the results in this file of docs/measured/ too.")
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
-    check_workdir(workdir)
     compare = config.compare
     if MEASURED.value and not compare.setting:
         raise ValueError("--measured needs a name for the results: set config.compare.setting.")
     if MEASURED.value:
         measured.read(MEASURED.value)
-    teacher = tf_l2t.load_teacher(compare.teacher) if compare.teacher else None
-    splits = command.load_splits(config)
-    student = FunctionalStudent(command.student_fn(config, splits))
-    comparison = Comparison(
-        splits, student, teacher, num_steps=config.training.num_steps, batch_size=config.training.batch_size,
-        momentum=config.training.momentum, decay=config.training.decay, learning_rates=compare.learning_rates,
-        tune_rates=compare.tune_rates, tune_steps=compare.tune_steps, seeds=compare.seeds,
-        selection_seeds=compare.selection_seeds, num_folds=compare.num_folds,
-        refresh_every=config.features.refresh_every, dev_sample_size=config.features.dev_sample_size,
-        evaluate_every=compare.evaluate_every, log=lambda line: print(line, flush=True))
-    comparison.check_rows(compare.rows)
-    path = create_workdir(workdir, command.command_line(), command.plain(config), command.describe(splits))
+    given = [tf_l2t.load_teacher(compare.teacher)] if compare.teacher else []
+    sizes = compare.dev_sizes or (config.data.dev_size,)
+    tables = [_Table(with_dev_size(config, size), given) for size in sizes]
+    about = {str(table.dev_size): command.describe(table.splits) for table in tables}
+    check_resumable(workdir, command.plain(config), about)
+    path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
 
     def work() -> None:
-        results = comparison.run(compare.rows)
-        write_json(path / "results.json", [result._asdict() for result in results])
-        table = markdown_table(results)
-        (path / "table.md").write_text(table + "\n")
-        print("", table, "", *verdicts(results), "", sep="\n")
-        pictures = [draw_bars(results, path)]
-        if teacher is not None:
-            pictures.append(draw_coefficients(config, splits, student, teacher, results, path))
-        print("pictures:", *pictures, sep="\n  ")
-        if MEASURED.value:
-            measured.record(MEASURED.value, [measured_row(config, result) for result in results])
+        parts = []
+        for table in tables:
+            parts.append(table.run(path / f"dev{table.dev_size}"))
+            if MEASURED.value:
+                measured.record(MEASURED.value, [measured_row(table.config, row) for row in parts[-1].results])
+        write_json(path / "results.json", {str(p.dev_size): [r._asdict() for r in p.results] for p in parts})
+        print("report:", write_reports(path, config, parts))
 
     return work
 
 
-def measured_row(config: ml_collections.ConfigDict, result: RowResult) -> dict:
-    mean, std = mean_std([100 * (1 - a) for a in result.test_accuracy])
-    best = mean_std([100 * (1 - a) for a in result.best_test_accuracy]) if result.best_test_accuracy else (None, None)
-    return {"setting": config.compare.setting, "student": config.student.name, "loss": result.row,
-            "test_error_mean": round(mean, 4), "test_error_std": round(std, 4),
-            "best_test_error_mean": best[0] and round(best[0], 4), "best_test_error_std": best[1] and round(best[1], 4),
-            "learning_rate": result.learning_rate, "tune_rate": result.tune_rate, "seeds": len(result.test_accuracy),
-            "command": command.command_line()}
+def with_dev_size(config: ml_collections.ConfigDict, size: int) -> ml_collections.ConfigDict:
+    changed = ml_collections.ConfigDict(config)
+    changed.data.dev_size = size
+    return changed
 
 
-def draw_bars(results: list[RowResult], workdir):
-    stats = {ROWS[r.row].label: mean_std([100 * a for a in r.test_accuracy]) for r in results}
-    return plotting.plot_bars({k: m for k, (m, _) in stats.items()}, {k: s for k, (_, s) in stats.items()},
-                              workdir / "figures" / "accuracy.png", "test accuracy, % (mean and standard deviation)")
+class _Table:
+    """The table of one dev size; everything is checked when it is made."""
+
+    def __init__(self, config: ml_collections.ConfigDict, given: list[Teacher]):
+        compare = config.compare
+        self.config = config
+        self.dev_size = config.data.dev_size
+        self.splits = command.load_splits(config)
+        self.student = FunctionalStudent(command.student_fn(config, self.splits))
+        self._given = given
+        self._to_train = 0 if given or not any(ROWS[row].taught for row in compare.rows if row in ROWS) \
+            else compare.num_teachers
+        comparison = self._comparison(given)
+        comparison.check_rows(compare.rows, teachers=bool(given or self._to_train))
+        if self._to_train:
+            teacher_training(config, self.splits, self._to_train - 1)
+
+    def _comparison(self, teachers: list[Teacher]) -> Comparison:
+        training, compare = self.config.training, self.config.compare
+        return Comparison(
+            self.splits, self.student, teachers, num_steps=training.num_steps, batch_size=training.batch_size,
+            momentum=training.momentum, decay=training.decay, learning_rates=compare.learning_rates,
+            tune_rates=compare.tune_rates, tune_steps=compare.tune_steps, seeds=compare.seeds,
+            selection_seeds=compare.selection_seeds, num_folds=compare.num_folds,
+            refresh_every=self.config.features.refresh_every, dev_sample_size=self.config.features.dev_sample_size,
+            evaluate_every=compare.evaluate_every, log=lambda line: print(line, flush=True))
+
+    def run(self, path: pathlib.Path) -> Part:
+        teacher_dirs = [self._trained(path / "teachers" / str(number), number) for number in range(self._to_train)]
+        teachers = self._given or [tf_l2t.load_teacher(folder / "teacher") for folder in teacher_dirs]
+        comparison = self._comparison(teachers)
+        (path / "rows").mkdir(parents=True, exist_ok=True)
+        results = [self._row(comparison, name, path / "rows" / f"{name}.json") for name in self.config.compare.rows]
+        histories = [json.loads((folder / "history.json").read_text()) for folder in teacher_dirs]
+        return Part(self.dev_size, results, histories, self.config, self.splits, self.student,
+                    teachers[0] if teachers else None)
+
+    def _trained(self, path: pathlib.Path, number: int) -> pathlib.Path:
+        """The directory of a teacher, trained if it is not there; it appears when it is whole."""
+        if not path.is_dir():
+            partial = path.with_name(f"{path.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            print(f"teacher {number}, dev size {self.dev_size}", flush=True)
+            try:
+                teacher_training(self.config, self.splits, number)(partial)
+            except TeacherDivergedError as error:  # it counts all the same, with its best weights
+                print(error)
+            partial.rename(path)
+        return path
+
+    @staticmethod
+    def _row(comparison: Comparison, name: str, path: pathlib.Path) -> RowResult:
+        if not path.is_file():
+            write_json(path, comparison.run_row(name)._asdict())
+        return RowResult(**json.loads(path.read_text()))
 
 
-def draw_coefficients(config, splits, student, teacher, results, workdir):
-    """Φ_t at the start, middle and end of a new student's run at the taught row's rate."""
-    rates = [r.learning_rate for r in results if ROWS[r.row].loss == "taught"] or [config.training.learning_rate]
-    steps = config.training.num_steps
-    problem = classification_problem(
-        student, splits.train, splits.dev, loss=taught_form(teacher.loss).per_example, objective=accuracy,
-        optimizer=inner_optimizer(command.student_optimizer(config, rates[0])), num_steps=steps,
-        batch_size=config.training.batch_size, refresh_every=config.features.refresh_every,
-        dev_sample_size=config.features.dev_sample_size)
-    features = rollout(problem, teacher)(initial_state(problem, *student.init(REPORT_SEED)), REPORT_SEED).features
-    matrices = {f"Φ at step {t}": teacher(tf.cast(features[t], tf.float32)).numpy() for t in (0, steps // 2, steps - 1)}
-    return plotting.plot_coefficients(matrices, workdir / "figures" / "coefficients.png")
+def measured_row(config: ml_collections.ConfigDict, result: RowResult) -> dict[str, Any]:
+    mean, std = mean_std(result.errors)
+    best = [round(v, 4) for v in mean_std([100 * (1 - a) for a in result.best_test_accuracy])] \
+        if result.best_test_accuracy else (None, None)
+    worst = result.worst_teacher
+    return {"setting": config.compare.setting, "dev_size": config.data.dev_size, "student": config.student.name,
+            "loss": result.row, "test_error_mean": round(mean, 4), "test_error_std": round(std, 4),
+            "best_test_error_mean": best[0], "best_test_error_std": best[1], "learning_rate": result.learning_rate,
+            "variant": result.variant, "tune_rate": result.tune_rate, "teachers": result.teachers,
+            "worst_teacher": worst and worst[0], "worst_teacher_error": worst and round(worst[1], 4),
+            "seeds": config.compare.seeds, "command": command.command_line()}
 
 
 if __name__ == "__main__":

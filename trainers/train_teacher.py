@@ -17,6 +17,7 @@ from absl import flags
 
 import tf_l2t
 from tf_l2t import plotting
+from tf_l2t.data import Splits
 from tf_l2t.features import feature_names
 from tf_l2t.teachers import TEACHERS
 from tf_l2t.training import TeacherSummaries, TeacherTrainer
@@ -30,17 +31,36 @@ VERBOSE = flags.DEFINE_integer("verbose", 1, "1 for a progress bar, 0 for silenc
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
     check_workdir(workdir)
     splits = command.load_splits(config)
+    train = teacher_training(config, splits)
+    path = create_workdir(workdir, command.command_line(), command.plain(config), command.describe(splits))
+
+    def work() -> None:
+        teacher_dir, curve = train(path)
+        print(f"teacher: {teacher_dir}\nTensorBoard: {path / 'tensorboard'}\ncurve: {curve}")
+
+    return work
+
+
+def teacher_training(config: ml_collections.ConfigDict, splits: Splits, number: int = 0
+                     ) -> Callable[[pathlib.Path], tuple[pathlib.Path, pathlib.Path]]:
+    """The training of the config's teacher, everything about it checked, as a function of the run's directory.
+
+    It writes what `train_teacher` does, the teacher last, and returns the paths of teacher and curve. Teachers of other
+    `number`s start from other seeds and see other students.
+    """
     outer = config.teacher_training
     if config.teacher.name not in TEACHERS:
         raise ValueError(f"config.teacher.name must be one of {sorted(TEACHERS)}; received {config.teacher.name!r}.")
-    teacher = TEACHERS[config.teacher.name](
-        splits.num_classes, len(feature_names(splits.num_classes)), num_keys=config.teacher.num_keys,
-        loss=config.teacher.loss, seed=config.teacher.seed)
+    options = {"attention": {"num_keys": config.teacher.num_keys, "seed": config.teacher.seed + number},
+               "diagonal": {"num_keys": config.teacher.num_keys, "seed": config.teacher.seed + number},
+               "mlp": {"hidden": config.teacher.hidden, "seed": config.teacher.seed + number}, "static": {}}
+    teacher = TEACHERS[config.teacher.name](splits.num_classes, len(feature_names(splits.num_classes)),
+                                            loss=config.teacher.loss, **options[config.teacher.name])
     trainer = TeacherTrainer(
         command.student_fn(config, splits), teacher, num_steps=config.training.num_steps,
         batch_size=config.training.batch_size, student_optimizer=command.student_optimizer(config),
         refresh_every=config.features.refresh_every, dev_sample_size=config.features.dev_sample_size,
-        seed=config.seed)
+        seed=config.seed + number)
     trainer.compile(keras.optimizers.Adam(learning_rate(outer.learning_rate, outer.decay, outer.steps),
                                           epsilon=outer.epsilon),
                     objective=outer.objective, clip_norm=outer.clip_norm or None, rollouts=outer.rollouts,
@@ -48,35 +68,41 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
                     memory_budget=outer.memory_budget or None, truncate=outer.truncate or None)
     trainer.check_data(splits.train, splits.dev)
     trainer.check_steps(outer.steps, outer.validation_freq, outer.validation_rollouts)
-    path = create_workdir(workdir, command.command_line(), command.plain(config), command.describe(splits))
 
-    def work() -> None:
+    def train(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
         history = keras.callbacks.History()
+        path.mkdir(parents=True, exist_ok=True)
         try:
             trainer.fit(splits.train, splits.dev, outer.steps, validation_freq=outer.validation_freq,
                         validation_rollouts=outer.validation_rollouts, verbose=VERBOSE.value,
                         callbacks=[TeacherSummaries(path / "tensorboard"), history])
         finally:  # a run that diverged keeps its best teacher, one that was interrupted its newest
+            write_history(history, outer.validation_freq, path)
+            curve = draw_curve(history, outer.validation_freq, path / "figures" / "teacher_curve.png")
             teacher_dir = tf_l2t.export_teacher(teacher, path / "teacher", num_steps=config.training.num_steps,
                                                 summary={"data": dict(splits.about)})
-            write_history(history.history, path)
-        curve = draw_curve(history, outer.validation_freq, path / "figures" / "teacher_curve.png")
-        print(f"teacher: {teacher_dir}\nTensorBoard: {path / 'tensorboard'}\ncurve: {curve}")
+        return teacher_dir, curve
 
-    return work
+    return train
 
 
-def write_history(history: dict[str, list[float]], path: pathlib.Path) -> None:
+def write_history(history: keras.callbacks.History, validation_freq: int, path: pathlib.Path) -> None:
     """As JSON, which has no NaN: a student that diverged shows as null."""
-    write_json(path / "history.json", {name: [value if math.isfinite(value) else None for value in values]
-                                       for name, values in history.items()})
+    plain = {name: [value if math.isfinite(value) else None for value in values]
+             for name, values in history.history.items()}
+    write_json(path / "history.json", plain | {"validated": validated_steps(history, validation_freq)})
+
+
+def validated_steps(history: keras.callbacks.History, validation_freq: int) -> list[int]:
+    """The teacher steps, from 1, that the validation figures of a history are of."""
+    return [e + 1 for e in history.epoch
+            if validation_freq and ((e + 1) % validation_freq == 0 or e == history.epoch[-1])]
 
 
 def draw_curve(history: keras.callbacks.History, validation_freq: int, path: pathlib.Path) -> pathlib.Path:
     values = {name: [100 * value for value in history.history.get(name, [])]
               for name in ("dev_accuracy", "val_accuracy")}
-    validated = [e + 1 for e in history.epoch
-                 if validation_freq and ((e + 1) % validation_freq == 0 or e == history.epoch[-1])]
+    validated = validated_steps(history, validation_freq)
     return plotting.plot_teacher_curve([e + 1 for e in history.epoch], values["dev_accuracy"], path,
                                        (validated, values["val_accuracy"]) if validated else None)
 

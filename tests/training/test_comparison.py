@@ -9,7 +9,8 @@ from tf_l2t.losses import cross_entropy
 from tf_l2t.objectives import accuracy
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.training import classification_problem
-from tf_l2t.training.comparison import REPORT_SEED, ROWS, Comparison, RowResult, markdown_table, mean_std, verdicts
+from tf_l2t.training.comparison import REPORT_SEED, Comparison, RowResult, markdown_table, mean_std, verdicts
+from tf_l2t.training.rows import ROWS, WAYS
 from tf_l2t.training.student_runs import StudentRuns, Weights, folds
 
 
@@ -63,32 +64,73 @@ def test_folds_partition():
             folds(data, count)
 
 
-def compare(teacher, log=lambda line: None, **options):
+def compare(*teachers, log=lambda line: None, **options):
     options = {"num_steps": 40, "batch_size": 10, "momentum": 0.9, "decay": "linear", "learning_rates": (0.0003, 0.02),
                "tune_rates": (0.01,), "tune_steps": 5, "seeds": 2, "selection_seeds": 1, "num_folds": 2,
                "evaluate_every": 5} | options
-    return Comparison(SPLITS, STUDENT, teacher, log=log, **options)
+    return Comparison(SPLITS, STUDENT, teachers, log=log, **options)
 
 
 def test_every_row():
     lines = []
-    results = compare(tiny.teacher(), lines.append).run(list(ROWS))
-    assert [r.row for r in results] == list(ROWS)
+    rows = [*WAYS, "train_tuned", "gold_correction_tuned", "taught_tuned"]
+    results = compare(tiny.teacher(), tiny.teacher(seed=1), log=lines.append).run(rows)
+    assert [r.row for r in results] == rows
     for result in results:
-        assert len(result.test_accuracy) == 2
-        assert result.learning_rate == 0.02  # at 0.0003 forty steps teach nothing: dev chooses the other
         row = ROWS[result.row]
+        assert len(result.test_accuracy) == (4 if row.taught else 2) and result.teachers == (2 if row.taught else 0)
         assert (result.tune_rate is not None) == row.tuned
-        assert (result.best_test_accuracy is not None) == (row.data == "train" and not row.tuned)
-        assert np.mean(result.test_accuracy) > 0.5  # chance is a third
+        assert (result.best_test_accuracy is None) == row.sees_dev == (not result.curve)
+    by_name = {r.row: r for r in results}
+    for name in ("cross_entropy", "dev_only", "train_dev", "taught", "gold_correction"):
+        assert by_name[name].learning_rate == 0.02  # at 0.0003 forty steps teach nothing: dev chooses the other
+        assert np.mean(by_name[name].test_accuracy) > 0.5  # chance is a third
+    assert by_name["large_margin"].variant["margin"] in (2, 3, 4)
     # A row's students are those of the report seeds at the chosen rate.
-    expected = [STUDENT.accuracy(*runs(num_steps=40, evaluate_every=5)(REPORT_SEED + i, 0.02).last, *SPLITS.test)
-                for i in range(2)]
+    made = [runs(num_steps=40, evaluate_every=5)(REPORT_SEED + i, 0.02) for i in range(2)]
+    expected = [STUDENT.accuracy(*run.last, *SPLITS.test) for run in made]
     np.testing.assert_allclose(results[0].test_accuracy, expected)
+    np.testing.assert_allclose([v for _, v in results[0].curve], np.mean([[v for _, v in r.curve] for r in made], 0))
+    assert [step for step, _ in results[0].curve] == [5, 10, 15, 20, 25, 30, 35, 40]
     table = markdown_table(results)
-    assert len(table.splitlines()) == 2 + len(ROWS)
-    assert "{:.2f} ± {:.2f}".format(*(100 * v for v in mean_std(expected))) in table
+    assert len(table.splitlines()) == 2 + len(rows)
+    assert "{:.2f} ± {:.2f}".format(*mean_std([100 * (1 - v) for v in expected])) in table
     assert any("chosen 0.02" in line for line in lines)
+
+
+def test_taught_rows_report_every_teacher_by_itself():
+    first, second = tiny.teacher(), tiny.teacher(seed=1)
+    second.values.assign(-second.values)  # teaches the opposite
+    both = compare(first, second, learning_rates=(0.02,)).run(["taught"])[0]
+    alone = [compare(t, learning_rates=(0.02,)).run(["taught"])[0] for t in (first, second)]
+    assert both.test_accuracy == alone[0].test_accuracy + alone[1].test_accuracy
+    assert both.worst_teacher == (1, pytest.approx(np.mean(alone[1].errors)))
+    assert alone[1].worst_teacher[1] > alone[0].worst_teacher[1] + 20
+
+
+def test_gold_correction_uses_the_noise_that_dev_shows():
+    """With train labels moved to the next class throughout, the estimate is that move, and correction undoes it."""
+    wrong = SPLITS._replace(train=SPLITS.train._replace(y=(SPLITS.train.y + 1) % 3))
+    made = Comparison(wrong, STUDENT, num_steps=60, batch_size=10, momentum=0.9, decay="linear",
+                      learning_rates=(0.02,), tune_rates=(0.01,), tune_steps=5, seeds=2, selection_seeds=1, num_folds=2,
+                      log=lambda line: None)
+    plain, gold = made.run(["cross_entropy", "gold_correction"])
+    assert np.mean(plain.test_accuracy) < 0.3 and np.mean(gold.test_accuracy) > 0.6
+
+
+def test_cross_validated_rows_are_not_judged_on_what_they_were_trained_on(monkeypatch):
+    seen = []
+    made = compare(learning_rates=(0.02,))
+    runs_of = made._runs
+
+    def watched(way, variant, clean, held_out):
+        seen.append((clean.y.size, {row.tobytes() for row in clean.x} & {row.tobytes() for row in held_out.x}))
+        return runs_of(way, variant, clean, held_out)
+
+    monkeypatch.setattr(made, "_runs", watched)
+    made.run(["train_dev_tuned"])
+    folds_seen = [overlap for size, overlap in seen if size < SPLITS.dev.size]
+    assert len(folds_seen) == 4 and not any(folds_seen)  # two folds to choose the rate, two to choose the tuning's
 
 
 def test_test_labels_choose_nothing():
@@ -103,12 +145,18 @@ def test_test_labels_choose_nothing():
 
 
 def test_verdicts_say_what_the_rows_say():
-    rows = {"cross_entropy": 0.6, "train_tuned": 0.9, "taught": 0.8, "taught_tuned": 0.95}
-    results = [RowResult(row, ROWS[row].label, 0.1, None, [value], None) for row, value in rows.items()]
-    assert [s.split(": ")[-1] for s in verdicts(results)] == ["a factor of 2.00.", "5.00 against 10.00 % test error."]
-    assert "tuned beats" in verdicts(results)[1]
-    worse = [r._replace(test_accuracy=[0.85]) if r.row == "taught_tuned" else r for r in results]
-    assert "does not beat" in verdicts(worse)[1]
+    rows = {"cross_entropy": 0.6, "focal": 0.7, "train_tuned": 0.9, "oracle_forward": 0.98, "taught": 0.8,
+            "taught_tuned": 0.95}
+    results = [RowResult(row, ROWS[row].label, 0.1, {}, None, [value], None, 2 * ROWS[row].taught, [])
+               for row, value in rows.items()]
+    results[-2] = results[-2]._replace(test_accuracy=[0.9, 0.7])
+    results[-1] = results[-1]._replace(test_accuracy=[0.95, 0.95])
+    said = verdicts(results)
+    assert "taught loss: 20.00 % test error, 0.50 times that of cross entropy (cross entropy, 40.00 %)." in said
+    assert "taught loss: 20.00 % test error, 0.67 times that of the best fixed loss on train (focal loss, 30.00 %)." in said
+    assert any("5.00 % test error, 0.50 times that of the best rival that sees dev" in s and "10.00 %" in s for s in said)
+    assert any("2.50 times that of the best oracle" in s for s in said)
+    assert "taught loss: the worst of 2 teachers is number 1, 30.00 %." in said
     assert verdicts(results[:2]) == []
 
 
@@ -119,6 +167,11 @@ def test_a_teacher_of_another_split_is_refused():
         compare(teacher)
 
 
+def test_unequal_teachers_are_refused():
+    with pytest.raises(ValueError, match="one class"):
+        compare(tiny.teacher(), tiny.teacher("paper"))
+
+
 def test_mean_std():
     assert mean_std([1.0, 3.0]) == pytest.approx((2.0, 2 ** 0.5))
     assert mean_std([5.0]) == (5.0, 0.0)
@@ -126,12 +179,12 @@ def test_mean_std():
 
 def test_bad_comparisons():
     with pytest.raises(ValueError, match="no row is called"):
-        compare(None).run(["focal"])
+        compare().run(["hinge"])
     with pytest.raises(ValueError, match="exported teacher"):
-        compare(None).run(["taught"])
+        compare().run(["taught"])
     with pytest.raises(ValueError, match="a value each"):
-        compare(None, learning_rates=())
+        compare(learning_rates=())
     for options in ({"num_steps": 0}, {"tune_steps": 0}, {"decay": "step"}, {"num_folds": 1}, {"batch_size": 99},
                     {"refresh_every": 0}):
         with pytest.raises(ValueError, match="received"):
-            compare(None, **options)
+            compare(**options)

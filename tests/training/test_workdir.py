@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tf_l2t.training.measured import error_table, fill_tables, record
-from tf_l2t.training.workdir import check_workdir, create_workdir, write_json
+from tf_l2t.training.workdir import check_resumable, check_workdir, create_workdir, resume_workdir, write_json
 
 
 def test_a_run_gets_a_manifest(tmp_path):
@@ -41,18 +41,38 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     assert json.loads(path.read_text()) == {"a": 1}
 
 
-def row(loss, mean, setting="clean"):
-    return {"setting": setting, "student": "mlp", "loss": loss, "test_error_mean": mean, "test_error_std": 0.5,
+def test_a_run_goes_on_only_as_it_began(tmp_path):
+    config, data = {"rows": ["a"], "rate": 0.1}, {"train": 5}
+    path = resume_workdir(tmp_path / "run", "c", config, data)
+    before = (path / "manifest.json").read_bytes()
+    (path / "result.txt").write_text("done")
+    assert resume_workdir(path, "the same, typed otherwise", config | {"rows": ("a",)}, data) == path
+    assert (path / "manifest.json").read_bytes() == before
+    for other, what in (((config | {"rate": 0.2}, data), "config"), ((config, {"train": 6}), "data")):
+        with pytest.raises(ValueError, match=f"of another {what}"):
+            resume_workdir(path, "c", *other)
+    with pytest.raises(ValueError, match="another run"):
+        create_workdir(path, "c", config, data)
+    (path / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match="damaged"):
+        check_resumable(path, config, data)
+    with pytest.raises(ValueError, match="other files"):
+        check_resumable(tmp_path, config, data)
+
+
+def row(loss, mean, setting="clean", dev_size=500):
+    return {"setting": setting, "dev_size": dev_size, "student": "mlp", "loss": loss, "test_error_mean": mean, "test_error_std": 0.5,
             "learning_rate": 0.1, "tune_rate": None, "seeds": 3, "command": "python -m trainers.compare"}
 
 
 def test_rows_replace_their_predecessors(tmp_path):
     path = tmp_path / "m.json"
     record(path, [row("taught", 2.0), row("cross_entropy", 3.0)])
-    record(path, [row("taught", 1.5), row("taught", 9.0, "shifted40")])
+    record(path, [row("taught", 1.5), row("taught", 9.0, "shifted40"), row("taught", 8.0, "shifted40", 1000)])
     stored = json.loads(path.read_text())
     assert [(r["setting"], r["loss"], r["test_error_mean"]) for r in stored["rows"]] == [
-        ("clean", "cross_entropy", 3.0), ("clean", "taught", 1.5), ("shifted40", "taught", 9.0)]
+        ("clean", "cross_entropy", 3.0), ("clean", "taught", 1.5), ("shifted40", "taught", 9.0),
+        ("shifted40", "taught", 8.0)]
     assert {"date", "machine", "versions", "rows"} == set(stored)
     (tmp_path / "other.json").write_text("[]")
     with pytest.raises(ValueError, match="no file of measured figures"):

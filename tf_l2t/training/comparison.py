@@ -4,7 +4,7 @@ Dev chooses, test reports.
 
 A row that is trained on train data has its learning rate chosen by the dev accuracy of students of separate selection
 seeds. A row that is trained on dev data cannot be judged by the same examples: its rate is chosen by cross-validation
-within dev. The teacher has seen all of dev, so for the taught rows dev is a little too kind at every rate; what it
+within dev. The teachers have seen all of dev, so for the taught rows dev is a little too kind at every rate; what it
 chooses is reported on test all the same. Test data is read once, for the reported seeds.
 """
 
@@ -15,13 +15,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from tf_l2t.data import ArrayPair, Splits
-from tf_l2t.losses import FIXED_LOSSES, taught_form
+from tf_l2t.losses import cross_entropy
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.rates import check_decay
-from tf_l2t.training.student_runs import StudentRuns, Weights, folds
+from tf_l2t.training.rows import ROWS, WAYS, Kitchen
+from tf_l2t.training.student_runs import StudentRun, StudentRuns, Weights, folds
 from tf_l2t.training.taught_student import check_fits
 
 # Seeds that train no teacher and validate none (see `teacher_trainer`).
@@ -29,44 +31,56 @@ REPORT_SEED = 2_000_000
 SELECTION_SEED = 3_000_000
 
 
-class Row(NamedTuple):
-    """One way of training.
+class Choice(NamedTuple):
+    """What dev chose for a way of training.
 
     Attributes:
-      label: in the table.
-      loss: a fixed loss's name, or "taught".
-      data: "train" or "dev": what the student is trained on.
-      tuned: whether it is then trained on dev by cross entropy.
+      variant: index into the way's variants.
+      learning_rate: of the grid.
     """
 
-    label: str
-    loss: str
-    data: str = "train"
-    tuned: bool = False
-
-
-ROWS = {
-    "cross_entropy": Row("cross entropy on train", "cross_entropy"),
-    "dev_only": Row("cross entropy on dev alone", "cross_entropy", data="dev"),
-    "train_tuned": Row("cross entropy on train, then tuned on dev", "cross_entropy", tuned=True),
-    "taught": Row("taught on train", "taught"),
-    "taught_tuned": Row("taught on train, then tuned on dev", "taught", tuned=True),
-}
+    variant: int
+    learning_rate: float
 
 
 class RowResult(NamedTuple):
-    """What a row of the table says; accuracies in [0, 1], one per seed.
+    """What a row of the table says; accuracies in [0, 1], one per student.
 
-    `best_test_accuracy` is that of the weights with the best dev accuracy along the run; None for rows whose last
-    training used the dev labels.
+    Attributes:
+      row: its name.
+      label: in the table.
+      learning_rate: chosen on dev.
+      variant: options of the way chosen on dev beside the rate.
+      tune_rate: None for rows that are not tuned.
+      test_accuracy: of the last weights; for taught rows the students of the first teacher, then of the second, ….
+      best_test_accuracy: of the weights with the best dev accuracy along the run; None for rows whose training used the
+        dev labels.
+      teachers: how many teachers the students are of; 0 for rows without one.
+      curve: (step, mean dev accuracy of the students at it); empty for rows whose training used the dev labels.
     """
 
     row: str
     label: str
     learning_rate: float
+    variant: dict[str, Any]
     tune_rate: float | None
     test_accuracy: list[float]
     best_test_accuracy: list[float] | None
+    teachers: int
+    curve: list[tuple[int, float]]
+
+    @property
+    def errors(self) -> list[float]:
+        """Test errors in %."""
+        return [100 * (1 - accuracy) for accuracy in self.test_accuracy]
+
+    @property
+    def worst_teacher(self) -> tuple[int, float] | None:
+        """The teacher whose students have the highest mean test error, and that error in %."""
+        if not self.teachers:
+            return None
+        means = np.reshape(self.errors, [self.teachers, -1]).mean(axis=1)
+        return int(np.argmax(means)), float(np.max(means))
 
 
 class Comparison:
@@ -75,22 +89,23 @@ class Comparison:
     Args:
       splits: the data.
       student: the architecture.
-      teacher: for the taught rows; None if there are none.
+      teachers: for the taught rows, trained independently of each other and equal in class and options; none if there
+        are no such rows.
       num_steps, batch_size, momentum, decay, refresh_every, dev_sample_size: of every student run.
       learning_rates: the grid for every row.
       tune_rates, tune_steps: the grid and the length of tuning on dev.
-      seeds: how many students are reported.
+      seeds: how many students are reported, of every teacher in taught rows.
       selection_seeds: how many students choose a rate.
       num_folds: of cross-validation on dev.
       evaluate_every: steps between two dev evaluations of a reported student.
       log: receives a line per decision.
 
     Raises:
-      ValueError: if a grid is empty, a number is out of range, or the teacher was trained on another split of the
-        same data, so that its dev examples may be among these test examples.
+      ValueError: if a grid is empty, a number is out of range, teachers differ, or a teacher was trained on another
+        split of the same data, so that its dev examples may be among these test examples.
     """
 
-    def __init__(self, splits: Splits, student: FunctionalStudent, teacher: Teacher | None, *, num_steps: int,
+    def __init__(self, splits: Splits, student: FunctionalStudent, teachers: Sequence[Teacher] = (), *, num_steps: int,
                  batch_size: int, momentum: float, decay: str, learning_rates: Sequence[float],
                  tune_rates: Sequence[float], tune_steps: int, seeds: int, selection_seeds: int = 2,
                  num_folds: int = 5, refresh_every: int = 20, dev_sample_size: int | None = 500,
@@ -109,11 +124,17 @@ class Comparison:
                              f"{batch_size!r}.")
         check_decay(decay)
         self._folds = folds(splits.dev, num_folds)
-        if teacher is not None:
+        for teacher in teachers:
             check_fits(teacher, student.num_classes)
             check_same_split(teacher, splits)
+        if len({(type(t).__name__, t.loss, tuple(v.shape for v in t.theta)) for t in teachers}) > 1:
+            raise ValueError("the teachers of a table must be of one class, with the same options; received "
+                             f"{[t.spec() for t in teachers]}.")
         self._splits, self._student = splits, student
-        self._teacher: Any = teacher
+        self._thetas = [[v.numpy() for v in teacher.theta] for teacher in teachers]
+        # One teacher that takes the weights of each in turn, so that students are compiled once.
+        self._teacher = Teacher.from_spec(teachers[0].spec()) if teachers else None
+        self._kitchen = Kitchen(splits, student, num_steps, self._teacher, self._noisy_probabilities)
         self._options: dict[str, Any] = {
             "num_steps": num_steps, "batch_size": batch_size, "momentum": momentum, "decay": decay,
             "refresh_every": refresh_every, "dev_sample_size": dev_sample_size, "evaluate_every": evaluate_every}
@@ -122,88 +143,144 @@ class Comparison:
         self._selection = range(SELECTION_SEED, SELECTION_SEED + selection_seeds)
         self._log = log
 
-    def check_rows(self, rows: Sequence[str]) -> None:
-        """Raises ValueError for an unknown row, or a taught row without a teacher."""
+    def check_rows(self, rows: Sequence[str], teachers: bool | None = None) -> None:
+        """Raises ValueError for an unknown row, or a taught row without a teacher (`teachers`: whether there will be)."""
         unknown = [name for name in rows if name not in ROWS]
         if unknown:
             raise ValueError(f"no row is called {unknown}; there are {sorted(ROWS)}.")
-        taught = [name for name in rows if ROWS[name].loss == "taught"]
-        if self._teacher is None and taught:
-            raise ValueError(f"the rows {taught} need an exported teacher; set config.compare.teacher.")
+        taught = [name for name in rows if ROWS[name].taught]
+        if taught and not (bool(self._thetas) if teachers is None else teachers):
+            raise ValueError(f"the rows {taught} need an exported teacher; set config.compare.teachers.")
 
     def run(self, rows: Sequence[str]) -> list[RowResult]:
         """The results of the named rows, in that order; raises as `check_rows`."""
         self.check_rows(rows)
-        return [self._run_row(name) for name in rows]
+        return [self.run_row(name) for name in rows]
 
-    def _run_row(self, name: str) -> RowResult:
+    def run_row(self, name: str) -> RowResult:
+        """The result of one row. Students that several rows share are trained once."""
         row = ROWS[name]
-        rate, runs = self._trained(row.loss, row.data)
-        tune_rate = best = None
+        choice = self._choice(row.way)
+        runs = self._reported(row.way)
+        tune_rate, best, curve = None, None, []
         final = [run.last for run in runs]
         if row.tuned:
-            tune_rate = self._chosen_tune_rate(row.loss, rate)
+            tune_rate = self._chosen_tune_rate(row.way, choice)
             tuner = self._tuner(self._splits.dev, self._splits.dev)
-            final = [tuner(seed, tune_rate, weights).last
-                     for seed, weights in zip(self._report, final, strict=True)]
-        elif row.data == "train":
+            seeds = [*self._report] * self._count(row.way)
+            final = [tuner(seed, tune_rate, weights).last for seed, weights in zip(seeds, final, strict=True)]
+        elif not row.sees_dev:
             best = [self._test_accuracy(run.best) for run in runs]
-        result = RowResult(name, row.label, rate, tune_rate, [self._test_accuracy(w) for w in final], best)
-        self._log(f"{row.label}: test accuracy {100 * np.mean(result.test_accuracy):.2f} % at rate {rate:g}"
-                  + (f", tuned at {tune_rate:g}" if row.tuned else ""))
+            curve = [(points[0][0], float(np.mean([value for _, value in points])))
+                     for points in zip(*(run.curve for run in runs), strict=True)]
+        result = RowResult(name, row.label, choice.learning_rate, dict(WAYS[row.way].variants[choice.variant]),
+                           tune_rate, [self._test_accuracy(w) for w in final], best,
+                           len(self._thetas) if row.taught else 0, curve)
+        mean, std = mean_std(result.errors)
+        self._log(f"{row.label}: test error {mean:.2f} ± {std:.2f} % at rate {choice.learning_rate:g}"
+                  + (f", tuned at {tune_rate:g}" if row.tuned else "")
+                  + "".join(f", {key} {value}" for key, value in result.variant.items()))
         return result
 
     def _test_accuracy(self, weights: Weights) -> float:
         return self._student.accuracy(*weights, *self._splits.test)
 
-    def _runs(self, loss: str, train: ArrayPair, dev: ArrayPair, **changes: Any) -> StudentRuns:
-        if loss == "taught":
-            return StudentRuns(self._student, train, dev, loss=taught_form(self._teacher.loss).per_example,
-                               coefficients_fn=self._teacher, **(self._options | changes))
-        fixed = FIXED_LOSSES[loss]
-        return StudentRuns(self._student, train, dev, loss=lambda labels, logits, _: fixed(labels, logits),
-                           coefficients_fn=None, **(self._options | changes))
+    def _count(self, way: str) -> int:
+        """How many sets of students a way has: one of each teacher."""
+        return len(self._thetas) if way == "taught" else 1
+
+    def _teach_by(self, index: int) -> None:
+        if self._teacher is not None:
+            for variable, value in zip(self._teacher.theta, self._thetas[index], strict=True):
+                variable.assign(value)
+
+    def _runs(self, way: str, variant: int, clean: ArrayPair, held_out: ArrayPair) -> StudentRuns:
+        recipe = WAYS[way].build(self._kitchen, clean, **WAYS[way].variants[variant])
+        return StudentRuns(self._student, recipe.train, held_out, loss=recipe.loss,
+                           coefficients_fn=recipe.coefficients_fn, **self._options)
 
     @functools.cache  # noqa: B019  (a comparison lives as long as its process)
-    def _trained(self, loss: str, data: str) -> tuple[float, list[Any]]:
-        """The chosen rate and the reported students; tuned rows start from the students of the row they tune."""
-        if data == "train":
-            runs = self._on_train(loss)
-            scores = {rate: [runs(seed, rate).dev_accuracy for seed in self._selection] for rate in self._rates}
-        else:
-            runs = self._runs(loss, self._splits.dev, self._splits.dev)
-            scores = {rate: [] for rate in self._rates}
-            for kept, held_out in self._folds:
-                on_fold = self._runs(loss, kept, held_out)
-                for rate in self._rates:
-                    scores[rate] += [on_fold(seed, rate).dev_accuracy for seed in self._selection]
-        rate = self._best(scores, f"{loss} on {data}")
-        return rate, [runs(seed, rate) for seed in self._report]
-
-    def _chosen_tune_rate(self, loss: str, rate: float) -> float:
-        base = self._on_train(loss)
-        starts = {seed: base(seed, rate).last for seed in self._selection}
-        scores: dict[float, list[float]] = {tune_rate: [] for tune_rate in self._tune_rates}
-        for kept, held_out in self._folds:
-            tuner = self._tuner(kept, held_out)
-            for tune_rate in self._tune_rates:
-                scores[tune_rate] += [tuner(seed, tune_rate, start).dev_accuracy for seed, start in starts.items()]
-        return self._best(scores, f"tuning after {loss}")
+    def _whole(self, way: str, variant: int) -> StudentRuns:
+        """Of all data, for reported students, and for selection where dev is not trained on."""
+        return self._runs(way, variant, self._splits.dev, self._splits.dev)
 
     @functools.cache  # noqa: B019
-    def _on_train(self, loss: str) -> StudentRuns:
-        return self._runs(loss, self._splits.train, self._splits.dev)
+    def _choice(self, way: str) -> Choice:
+        scores: dict[Choice, list[float]] = {}
+        for variant in range(len(WAYS[way].variants)):
+            for rate in self._rates:
+                scores[Choice(variant, rate)] = []
+            if not WAYS[way].sees_dev:
+                runs = self._whole(way, variant)
+                for index in range(self._count(way)):
+                    self._teach_by(index)
+                    for rate in self._rates:
+                        scores[Choice(variant, rate)] += [runs(seed, rate).dev_accuracy for seed in self._selection]
+                continue
+            for number, (kept, held_out) in enumerate(self._folds):
+                runs = self._runs(way, variant, kept, held_out)
+                for rate in self._rates:
+                    scores[Choice(variant, rate)].append(runs(self._fold_seed(number), rate).dev_accuracy)
+        return self._best(scores, WAYS[way].label)
+
+    def _fold_seed(self, number: int) -> int:
+        return self._selection[number % len(self._selection)]
+
+    @functools.cache  # noqa: B019
+    def _reported(self, way: str) -> list[StudentRun]:
+        """The reported students at the chosen rate; tuned rows start from those of the row that they tune."""
+        choice = self._choice(way)
+        runs = self._whole(way, choice.variant)
+        found = []
+        for index in range(self._count(way)):
+            self._teach_by(index)
+            found += [runs(seed, choice.learning_rate) for seed in self._report]
+        return found
+
+    def _chosen_tune_rate(self, way: str, choice: Choice) -> float:
+        """By cross-validation: students that have not been trained on the fold on which they are judged."""
+        scores: dict[float, list[float]] = {tune_rate: [] for tune_rate in self._tune_rates}
+        starts: list[Weights] = []
+        if not WAYS[way].sees_dev:
+            runs = self._whole(way, choice.variant)
+            for index in range(self._count(way)):
+                self._teach_by(index)
+                starts += [runs(seed, choice.learning_rate).last for seed in self._selection]
+        for number, (kept, held_out) in enumerate(self._folds):
+            tuner = self._tuner(kept, held_out)
+            seed = self._fold_seed(number)
+            if WAYS[way].sees_dev:
+                starts = [self._runs(way, choice.variant, kept, held_out)(seed, choice.learning_rate).last]
+            for tune_rate in self._tune_rates:
+                scores[tune_rate] += [tuner(seed, tune_rate, start).dev_accuracy for start in starts]
+        return self._best(scores, f"tuning after {WAYS[way].label}")
+
+    @functools.cache  # noqa: B019
+    def _noisy_student(self) -> Weights:
+        return self._whole("cross_entropy", 0)(self._selection[0], self._choice("cross_entropy").learning_rate).last
+
+    def _noisy_probabilities(self, x: np.ndarray) -> np.ndarray:
+        logits = self._student.apply(*self._noisy_student(), tf.convert_to_tensor(x), training=False)[0]
+        return tf.nn.softmax(logits).numpy()
 
     def _tuner(self, train: ArrayPair, dev: ArrayPair) -> StudentRuns:
-        return self._runs("cross_entropy", train, dev, num_steps=self._tune_steps, evaluate_every=0)
+        options = self._options | {"num_steps": self._tune_steps, "evaluate_every": 0}
+        return StudentRuns(self._student, train, dev, loss=lambda labels, logits, _: cross_entropy(labels, logits),
+                           coefficients_fn=None, **options)
 
-    def _best(self, scores: dict[float, list[float]], what: str) -> float:
-        """The rate of the highest mean score; of equals the smallest."""
-        means = {rate: float(np.mean(values)) for rate, values in sorted(scores.items())}
+    def _best(self, scores: dict[Any, list[float]], what: str) -> Any:
+        """The key of the highest mean score; of equals the smallest."""
+        means = {key: float(np.mean(values)) for key, values in sorted(scores.items())}
         best = max(means, key=means.__getitem__)
-        self._log(f"  {what}: " + ", ".join(f"{rate:g} → {100 * mean:.2f}" for rate, mean in means.items())
-                  + f" % on dev; chosen {best:g}")
+        self._log(f"  {what}: " + ", ".join(f"{_show(key)} → {100 * mean:.2f}" for key, mean in means.items())
+                  + f" % on dev; chosen {_show(best)}")
         return best
+
+
+def _show(key: Any) -> str:
+    if isinstance(key, Choice):
+        return f"{key.learning_rate:g}" + (f" (variant {key.variant})" if key.variant else "")
+    return f"{key:g}"
 
 
 def check_same_split(teacher: Teacher, splits: Splits) -> None:
@@ -217,19 +294,29 @@ def check_same_split(teacher: Teacher, splits: Splits) -> None:
 
 
 def verdicts(results: Sequence[RowResult]) -> list[str]:
-    """What the table says of the taught rows, computed: their errors against cross entropy's and the best rival's."""
-    errors = {r.row: 100 * (1 - mean_std(r.test_accuracy)[0]) for r in results}
-    rivals = {row: error for row, error in errors.items() if ROWS[row].loss != "taught"}
+    """What the table says of the taught rows, computed: their errors against cross entropy, the best fixed loss, the
+    best rival that sees dev, and the oracle."""
+    errors = {r.row: mean_std(r.errors)[0] for r in results}
+    groups = {
+        "cross entropy": [row for row in errors if row == "cross_entropy"],
+        "the best fixed loss on train": [row for row in errors if not ROWS[row].taught and not ROWS[row].sees_dev],
+        "the best rival that sees dev": [row for row in errors if ROWS[row].sees_dev and not ROWS[row].taught
+                                         and not ROWS[row].oracle],
+        "the best oracle": [row for row in errors if ROWS[row].oracle]}
     sentences = []
-    if "taught" in errors and "cross_entropy" in errors:
-        factor = errors["cross_entropy"] / max(errors["taught"], 1e-9)
-        sentences.append(f"taught on train: {errors['taught']:.2f} % test error, {errors['cross_entropy']:.2f} % by "
-                         f"cross entropy on train: a factor of {factor:.2f}.")
-    if "taught_tuned" in errors and rivals:
-        best = min(rivals, key=rivals.__getitem__)
-        verb = "beats" if errors["taught_tuned"] < rivals[best] else "does not beat"
-        sentences.append(f"taught, then tuned {verb} the best row without a teacher ({ROWS[best].label}): "
-                         f"{errors['taught_tuned']:.2f} against {rivals[best]:.2f} % test error.")
+    for taught, against in (("taught", ("cross entropy", "the best fixed loss on train")),
+                            ("taught_tuned", ("the best rival that sees dev", "the best oracle"))):
+        for name in against:
+            if taught in errors and groups[name]:
+                rival = min(groups[name], key=errors.__getitem__)
+                sentences.append(f"{ROWS[taught].label}: {errors[taught]:.2f} % test error, "
+                                 f"{errors[taught] / max(errors[rival], 1e-9):.2f} times that of {name} "
+                                 f"({ROWS[rival].label}, {errors[rival]:.2f} %).")
+    for result in results:
+        if result.worst_teacher and result.teachers > 1:
+            index, error = result.worst_teacher
+            sentences.append(f"{result.label}: the worst of {result.teachers} teachers is number {index}, "
+                             f"{error:.2f} %.")
     return sentences
 
 
@@ -239,13 +326,15 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
 
 
 def markdown_table(results: Sequence[RowResult]) -> str:
-    """The table as Markdown: test accuracy in %, mean ± standard deviation over seeds, last and best-on-dev weights."""
-    lines = ["| training | rate | tuned at | test accuracy, % | of the best-on-dev weights, % |",
-             "|---|---|---|---|---|"]
+    """The table as Markdown: test error in %, mean ± standard deviation over students, last and best-on-dev weights."""
+    lines = ["| training | rate | tuned at | test error, % | of the best-on-dev weights, % | worst teacher, % |",
+             "|---|---|---|---|---|---|"]
     for r in results:
-        last = "{:.2f} ± {:.2f}".format(*(100 * v for v in mean_std(r.test_accuracy)))
+        last = "{:.2f} ± {:.2f}".format(*mean_std(r.errors))
         best = "–" if r.best_test_accuracy is None else "{:.2f} ± {:.2f}".format(
-            *(100 * v for v in mean_std(r.best_test_accuracy)))
+            *mean_std([100 * (1 - a) for a in r.best_test_accuracy]))
         tuned = "–" if r.tune_rate is None else f"{r.tune_rate:g}"
-        lines.append(f"| {r.label} | {r.learning_rate:g} | {tuned} | {last} | {best} |")
+        worst = "–" if r.worst_teacher is None else f"{r.worst_teacher[1]:.2f}"
+        variant = "".join(f", {key} {value}" for key, value in r.variant.items())
+        lines.append(f"| {r.label}{variant} | {r.learning_rate:g} | {tuned} | {last} | {best} | {worst} |")
     return "\n".join(lines)

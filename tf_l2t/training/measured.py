@@ -11,7 +11,7 @@ from typing import Any
 
 from tf_l2t.training.workdir import environment, write_json
 
-KEY = ("setting", "student", "loss")
+KEY = ("setting", "dev_size", "student", "loss")
 
 
 def read(path: str | pathlib.Path) -> list[dict[str, Any]]:
@@ -58,16 +58,19 @@ def record(path: str | pathlib.Path, rows: list[dict[str, Any]], key: Sequence[s
 
 def error_table(rows: list[dict[str, Any]]) -> str:
     """Measured test errors as a Markdown table."""
-    lines = ["| setting | student | loss | rate | test error, %, last | of the best-on-dev weights | seeds | date |",
-             "|---|---|---|---|---|---|---|---|"]
+    lines = ["| setting | dev | student | loss | rate | test error, %, last | of the best-on-dev weights | worst teacher | "
+             "students | date |", "|---|---|---|---|---|---|---|---|---|---|"]
     for row in rows:
         best = "–" if row.get("best_test_error_mean") is None else \
             f"{row['best_test_error_mean']:.2f} ± {row['best_test_error_std']:.2f}"
         rate = f"{row['learning_rate']:g}"
         if row.get("tune_rate") is not None:
             rate += f", then {row['tune_rate']:g}"
-        lines.append(f"| {row['setting']} | {row['student']} | {row['loss']} | {rate} | "
-                     f"{row['test_error_mean']:.2f} ± {row['test_error_std']:.2f} | {best} | {row['seeds']} | "
+        loss = row["loss"] + "".join(f", {key} {value}" for key, value in (row.get("variant") or {}).items())
+        worst = "–" if row.get("worst_teacher_error") is None else f"{row['worst_teacher_error']:.2f}"
+        students = f"{row['teachers']} × {row['seeds']}" if row.get("teachers") else f"{row['seeds']}"
+        lines.append(f"| {row['setting']} | {row['dev_size']} | {row['student']} | {loss} | {rate} | "
+                     f"{row['test_error_mean']:.2f} ± {row['test_error_std']:.2f} | {best} | {worst} | {students} | "
                      f"{row['date']} |")
     commands = sorted({row["command"] for row in rows})
     return "\n".join([*lines, "", "Commands:", "", *(f"    {command}" for command in commands)])

@@ -9,11 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from tf_l2t.data import ArrayPair
-from tf_l2t.hypergradient import StatusFeatures, advance, initial_state, sgd
+from tf_l2t.hypergradient import StatusFeatures, StepOutput, advance, initial_state, sgd
 from tf_l2t.objectives import accuracy
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.training.problem import PerExampleLoss, classification_problem
 from tf_l2t.training.rates import learning_rate
+from tf_l2t.training.step_losses import StepLoss
 
 
 class Weights(NamedTuple):
@@ -31,12 +32,14 @@ class StudentRun(NamedTuple):
       best: weights at the evaluation with the highest dev accuracy (the earliest of equals).
       dev_accuracy: of `last`.
       best_dev_accuracy: of `best`.
+      curve: (step, dev accuracy) of every evaluation.
     """
 
     last: Weights
     best: Weights
     dev_accuracy: float
     best_dev_accuracy: float
+    curve: tuple[tuple[int, float], ...]
 
 
 class StudentRuns:
@@ -46,15 +49,15 @@ class StudentRuns:
       student: the architecture.
       train: what they are trained on.
       dev: what they are evaluated on, and what the status features look at.
-      loss: (labels, logits, coefficients) -> [batch].
-      coefficients_fn: a teacher; None for a fixed loss, which gets 0 and costs no look at the status.
+      loss: (labels, logits, coefficients) -> [batch]; or a `StepLoss`.
+      coefficients_fn: a teacher; None for a loss without one, which gets 0 and costs no look at the status.
       num_steps, batch_size, momentum: of the student's SGD.
       decay: of the rate over num_steps, as `tf_l2t.training.rates.learning_rate`.
       refresh_every, dev_sample_size: of the status features.
       evaluate_every: steps between two looks at the dev accuracy; 0 for the end only.
     """
 
-    def __init__(self, student: FunctionalStudent, train: ArrayPair, dev: ArrayPair, *, loss: PerExampleLoss,
+    def __init__(self, student: FunctionalStudent, train: ArrayPair, dev: ArrayPair, *, loss: PerExampleLoss | StepLoss,
                  coefficients_fn: Callable[[tf.Tensor], tf.Tensor] | None, num_steps: int, batch_size: int,
                  momentum: float, decay: str = "linear", refresh_every: int = 20, dev_sample_size: int | None = 500,
                  evaluate_every: int = 0):
@@ -62,15 +65,33 @@ class StudentRuns:
         self._dev = dev
         # A variable, so that another rate needs no other graph.
         self._rate = tf.Variable(0.0, trainable=False)
+        batch_size = min(batch_size, train.size)
+        schedule = self._schedule(decay, num_steps)
         self._problem = classification_problem(
-            student, train, dev, loss=loss, objective=accuracy,
-            optimizer=sgd(self._schedule(decay, num_steps), momentum), num_steps=num_steps,
-            batch_size=min(batch_size, train.size), refresh_every=refresh_every, dev_sample_size=dev_sample_size)
+            student, train, dev, loss=_never if isinstance(loss, StepLoss) else loss, objective=accuracy,
+            optimizer=sgd(schedule, momentum), num_steps=num_steps, batch_size=batch_size, refresh_every=refresh_every,
+            dev_sample_size=dev_sample_size)
         if coefficients_fn is None:
             self._problem = self._problem._replace(features=StatusFeatures(
                 lambda: (), lambda state: (tf.zeros(()), ()), lambda status, metrics: ()))
+        self._memory: tuple[tf.Tensor, ...] = ()
+        if isinstance(loss, StepLoss):
+            self._memory = (*loss.memory(), tf.zeros((), tf.int32))
+            self._problem = self._problem._replace(loss_fn=self._carrying(loss, schedule),
+                                                   batch_fn=loss.batch_fn(train, batch_size))
         self._advance = advance(self._problem, coefficients_fn or tf.identity)
         self._stops = [*range(evaluate_every, num_steps, evaluate_every), num_steps] if evaluate_every else [num_steps]
+
+    def _carrying(self, loss: StepLoss, schedule: Callable[[tf.Tensor], tf.Tensor]) -> Callable[..., StepOutput]:
+        """The engine's loss of a step, with the loss's memory and a step number behind the student's own weights."""
+        own = len(self._student.model.non_trainable_variables)
+
+        def loss_fn(params, non_trainable, batch, coefficients):
+            *memory, step = non_trainable[own:]
+            outcome = loss(params, non_trainable[:own], tuple(memory), batch, step, schedule(step))
+            return StepOutput(outcome.loss, (*outcome.non_trainable, *outcome.memory, step + 1), {})
+
+        return loss_fn
 
     def _schedule(self, decay: str, num_steps: int) -> Callable[[tf.Tensor], tf.Tensor]:
         shape = learning_rate(1.0, decay, num_steps)
@@ -79,16 +100,24 @@ class StudentRuns:
     def __call__(self, seed: int, learning_rate: float, start: Weights | None = None) -> StudentRun:
         """Trains one student; `seed` draws its batches and, without `start`, its initial weights."""
         self._rate.assign(learning_rate)
-        state = initial_state(self._problem, *(start or self._student.init(seed)))
+        weights = start or Weights(*self._student.init(seed))
+        own = len(weights.non_trainable)
+        state = initial_state(self._problem, weights.params, (*weights.non_trainable, *self._memory))
         evaluated: list[tuple[float, Weights]] = []
+        curve = []
         for stop in self._stops:
             state = self._advance(state, seed, stop)
-            weights = Weights(state.params, state.non_trainable)
+            weights = Weights(state.params, state.non_trainable[:own])
             value = self._student.accuracy(*weights, self._dev.x, self._dev.y)
+            curve.append((stop, value))
             if not evaluated or value > evaluated[-1][0]:
                 evaluated.append((value, weights))
         best_value, best = evaluated[-1]
-        return StudentRun(weights, best, value, best_value)
+        return StudentRun(weights, best, value, best_value, tuple(curve))
+
+
+def _never(*_):
+    raise AssertionError("a StepLoss takes the place of this")
 
 
 def folds(data: ArrayPair, count: int, seed: int = 0) -> list[tuple[ArrayPair, ArrayPair]]:

@@ -55,6 +55,41 @@ def create_workdir(path: str | pathlib.Path, command: str, config: dict[str, Any
     return path
 
 
+def check_resumable(path: str | pathlib.Path, config: dict[str, Any], data: dict[str, Any]) -> pathlib.Path:
+    """Raises ValueError unless a run may begin at `path`, or go on there: one of the same config and data.
+
+    Args:
+      path: as for `check_workdir`.
+      config, data: as for `create_workdir`.
+    """
+    manifest = pathlib.Path(path) / MANIFEST
+    if not manifest.is_file():
+        return check_workdir(path)
+    try:
+        begun = json.loads(manifest.read_text())
+        differ = [name for name, value in (("config", config), ("data", data)) if begun[name] != _plain(value)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(manifest)!r} is damaged: {error!r}. Name a new work directory.") from error
+    if differ:
+        raise ValueError(f"the work directory {str(path)!r} holds another run, of another {' and '.join(differ)}; name a "
+                         "new one, or give the command that began it to go on.")
+    return pathlib.Path(path)
+
+
+def resume_workdir(path: str | pathlib.Path, command: str, config: dict[str, Any], data: dict[str, Any]) -> pathlib.Path:
+    """As `create_workdir`; a directory that holds a run of the same config and data is taken as it is.
+
+    Raises:
+      ValueError: as `check_resumable`.
+    """
+    path = check_resumable(path, config, data)
+    return path if (path / MANIFEST).is_file() else create_workdir(path, command, config, data)
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes JSON whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
