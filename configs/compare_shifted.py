@@ -1,8 +1,8 @@
 """Full MNIST with the MLP, 40 % of the train labels moved to the next class: every way of training in one table.
 
-50,000 digits for training; 500, 1,000 and 2,000 clean dev digits, nested, beside the same train digits; the 10,000 test
-digits. Every student makes 500 steps of 50 at a rate of its own, chosen on dev; 5 teachers for each dev size, 5 students
-of each. Data: MNIST as data/mnist.npz, or --config.data.path=…. The measured figures stand in docs/results.md.
+50,000 digits for training; 500, 1,000 and 2,000 clean dev digits, nested, beside the same train digits; the 10,000
+test digits. Every student makes 500 steps of 50 at a rate of its own, chosen on dev; 5 teachers for each dev size, 5
+students of each. Data: MNIST as data/mnist.npz, or --config.data.path=…. The measured figures stand in docs/results.md.
 
     python -m trainers.compare --config configs/compare_shifted.py --workdir runs/shifted
 """
@@ -16,6 +16,14 @@ def get_config() -> ml_collections.ConfigDict:
     config = mnist_shifted.get_config()
     config.data.train_size = 50_000
     config.data.dev_size = 500
+    config.training.learning_rate = 0.2
+    config.teacher.loss = "mixture"
+    config.teacher_training.learning_rate = 0.01
+    config.teacher_training.epsilon = 0.02
+    config.teacher_training.truncate = 300
+    config.teacher_training.hvp = "saved_residuals"
+    config.teacher_training.validation_freq = 10
+    config.compare.learning_rates = (0.03, 0.05, 0.1, 0.2, 0.3)
     config.compare.num_teachers = 5
     config.compare.dev_sizes = (500, 1000, 2000)
     config.compare.rows = (

@@ -1,4 +1,4 @@
-"""Every teacher by one table: its formula, its start, its derivatives, its way through the file system and into Keras."""
+"""Every teacher by one table: its formula, start, derivatives, way through the file system and into Keras."""
 
 import json
 

@@ -12,8 +12,9 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222; }
 table { border-collapse: collapse; margin: 1em 0; } th, td { padding: 0.25em 0.8em; border-bottom: 1px solid #ddd; }
 th { text-align: left; } td + td { text-align: right; white-space: nowrap; }
-figure { margin: 1.5em 0; } img { max-width: 100%; } figcaption { color: #555; } pre { background: #f6f6f6; padding: 1em;
-overflow-x: auto; font-size: 12px; }
+figure { margin: 1.5em 0; } img { max-width: 100%; } figcaption { color: #555; }
+pre { background: #f6f6f6; padding: 1em;
+  overflow-x: auto; font-size: 12px; }
 """
 
 

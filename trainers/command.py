@@ -100,10 +100,12 @@ def student_fn(config: ml_collections.ConfigDict, splits: Splits) -> Callable[[]
     return lambda: build(splits.num_classes, shape, activation=config.student.activation)
 
 
-def student_optimizer(config: ml_collections.ConfigDict, rate: float | None = None) -> Any:
-    """The student's SGD, at config.training.learning_rate or the given `rate`."""
+def student_optimizer(config: ml_collections.ConfigDict, rate: float | None = None,
+                      num_steps: int | None = None) -> Any:
+    """The student's SGD, at config.training.learning_rate or the given `rate`, over its steps or the given ones."""
     import keras
 
     training = config.training
     rate = training.learning_rate if rate is None else rate
-    return keras.optimizers.SGD(learning_rate(rate, training.decay, training.num_steps), momentum=training.momentum)
+    return keras.optimizers.SGD(learning_rate(rate, training.decay, num_steps or training.num_steps),
+                                momentum=training.momentum)

@@ -66,8 +66,8 @@ def draw(part: Part, folder: pathlib.Path) -> dict[str, pathlib.Path]:
         validated = {f"teacher {i}": [(step, 100 * value) for step, value in
                                       zip(h.get("validated", []), h.get("val_accuracy", []), strict=True)
                                       if value is not None] for i, h in enumerate(part.histories)}
-        pictures["Dev accuracy of students that no teacher was trained on, along the teachers' optimization (as figure 3 "
-                 "of the L2T-DLF paper)"] = plotting.plot_curves(
+        pictures["Dev accuracy of students that no teacher was trained on, along the teachers' optimization (as figure "
+                 "3 of the L2T-DLF paper)"] = plotting.plot_curves(
             validated, folder / "teachers.png", "teacher optimization step", "dev accuracy, %")
     if part.teacher is not None:
         steps, coefficients = followed(part)

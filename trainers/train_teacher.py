@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import keras
 import ml_collections
+import numpy as np
 from absl import flags
 
 import tf_l2t
@@ -31,11 +32,11 @@ VERBOSE = flags.DEFINE_integer("verbose", 1, "1 for a progress bar, 0 for silenc
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
     check_workdir(workdir)
     splits = command.load_splits(config)
-    train = teacher_training(config, splits)
+    fit = teacher_training(config, splits)
     path = create_workdir(workdir, command.command_line(), command.plain(config), command.describe(splits))
 
     def work() -> None:
-        teacher_dir, curve = train(path)
+        teacher_dir, curve = fit(path)
         print(f"teacher: {teacher_dir}\nTensorBoard: {path / 'tensorboard'}\ncurve: {curve}")
 
     return work
@@ -49,6 +50,13 @@ def teacher_training(config: ml_collections.ConfigDict, splits: Splits, number: 
     `number`s start from other seeds and see other students.
     """
     outer = config.teacher_training
+    train = splits.train
+    if outer.train_size:
+        if not config.training.batch_size <= outer.train_size <= train.size:
+            raise ValueError("config.teacher_training.train_size must be between the batch size and the "
+                             f"{train.size} train examples; received {outer.train_size!r}.")
+        train = train.take(np.arange(outer.train_size))
+    num_steps = outer.num_steps or config.training.num_steps
     if config.teacher.name not in TEACHERS:
         raise ValueError(f"config.teacher.name must be one of {sorted(TEACHERS)}; received {config.teacher.name!r}.")
     options = {"attention": {"num_keys": config.teacher.num_keys, "seed": config.teacher.seed + number},
@@ -57,8 +65,8 @@ def teacher_training(config: ml_collections.ConfigDict, splits: Splits, number: 
     teacher = TEACHERS[config.teacher.name](splits.num_classes, len(feature_names(splits.num_classes)),
                                             loss=config.teacher.loss, **options[config.teacher.name])
     trainer = TeacherTrainer(
-        command.student_fn(config, splits), teacher, num_steps=config.training.num_steps,
-        batch_size=config.training.batch_size, student_optimizer=command.student_optimizer(config),
+        command.student_fn(config, splits), teacher, num_steps=num_steps, batch_size=config.training.batch_size,
+        student_optimizer=command.student_optimizer(config, num_steps=num_steps),
         refresh_every=config.features.refresh_every, dev_sample_size=config.features.dev_sample_size,
         seed=config.seed + number)
     trainer.compile(keras.optimizers.Adam(learning_rate(outer.learning_rate, outer.decay, outer.steps),
@@ -66,24 +74,24 @@ def teacher_training(config: ml_collections.ConfigDict, splits: Splits, number: 
                     objective=outer.objective, clip_norm=outer.clip_norm or None, rollouts=outer.rollouts,
                     hvp=outer.hvp, schedule=outer.schedule,
                     memory_budget=outer.memory_budget or None, truncate=outer.truncate or None)
-    trainer.check_data(splits.train, splits.dev)
+    trainer.check_data(train, splits.dev)
     trainer.check_steps(outer.steps, outer.validation_freq, outer.validation_rollouts)
 
-    def train(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+    def fit(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
         history = keras.callbacks.History()
         path.mkdir(parents=True, exist_ok=True)
         try:
-            trainer.fit(splits.train, splits.dev, outer.steps, validation_freq=outer.validation_freq,
+            trainer.fit(train, splits.dev, outer.steps, validation_freq=outer.validation_freq,
                         validation_rollouts=outer.validation_rollouts, verbose=VERBOSE.value,
                         callbacks=[TeacherSummaries(path / "tensorboard"), history])
         finally:  # a run that diverged keeps its best teacher, one that was interrupted its newest
             write_history(history, outer.validation_freq, path)
             curve = draw_curve(history, outer.validation_freq, path / "figures" / "teacher_curve.png")
-            teacher_dir = tf_l2t.export_teacher(teacher, path / "teacher", num_steps=config.training.num_steps,
+            teacher_dir = tf_l2t.export_teacher(teacher, path / "teacher", num_steps=num_steps,
                                                 summary={"data": dict(splits.about)})
         return teacher_dir, curve
 
-    return train
+    return fit
 
 
 def write_history(history: keras.callbacks.History, validation_freq: int, path: pathlib.Path) -> None:

@@ -90,7 +90,8 @@ def test_dev_sets_of_one_train_set_are_nested_and_balanced_on_demand(tmp_path):
     np.testing.assert_array_equal(even.train.x, small.train.x)
     np.testing.assert_array_equal(np.bincount(even.dev.y), [4] * 10)
     np.testing.assert_array_equal(np.bincount(even.test.y), [2] * 10)  # of 25 digits the rarest class has 2
-    assert even.about["balanced"] and not {row.tobytes() for row in even.dev.x} & {row.tobytes() for row in even.train.x}
+    dev, train = ({row.tobytes() for row in part.x} for part in (even.dev, even.train))
+    assert even.about["balanced"] and not dev & train
     with pytest.raises(ValueError, match="do not fit"):
         data.mnist(path, dev_size=201, train_size=100)
     for size in (45, 200):

@@ -88,7 +88,7 @@ def test_meta_weight_net():
 
 def test_large_margin_steps():
     loss = LargeMarginStep(STUDENT, num_steps=4000, margin=4)
-    params, non_trainable = STUDENT.init(4)
+    params, _ = STUDENT.init(4)
     batch_fn = loss.batch_fn(TRAIN, BATCH)
     for step in range(STEPS):
         x, y = batch_fn(tf.constant(4, tf.int64), tf.constant(step))

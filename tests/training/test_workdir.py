@@ -61,8 +61,9 @@ def test_a_run_goes_on_only_as_it_began(tmp_path):
 
 
 def row(loss, mean, setting="clean", dev_size=500):
-    return {"setting": setting, "dev_size": dev_size, "student": "mlp", "loss": loss, "test_error_mean": mean, "test_error_std": 0.5,
-            "learning_rate": 0.1, "tune_rate": None, "seeds": 3, "command": "python -m trainers.compare"}
+    return {"setting": setting, "dev_size": dev_size, "student": "mlp", "loss": loss, "test_error_mean": mean,
+            "test_error_std": 0.5, "learning_rate": 0.1, "tune_rate": None, "seeds": 3,
+            "command": "python -m trainers.compare"}
 
 
 def test_rows_replace_their_predecessors(tmp_path):

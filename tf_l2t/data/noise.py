@@ -6,7 +6,6 @@ import numpy as np
 
 from tf_l2t.data.splits import ArrayPair, Splits
 
-
 NOISES = ("shift", "uniform")
 
 
@@ -65,8 +64,8 @@ def long_tail(splits: Splits, ratio: float, seed: int = 0) -> Splits:
         raise ValueError("the ratio of a long tail must be at least 1, and at most the size of the smallest class, "
                          f"{counts.min()}; received {ratio!r}.")
     rng = np.random.default_rng(seed)
-    keep = [rng.permutation(np.flatnonzero(splits.train.y == c))[:int(counts.min() * ratio ** (-c / (splits.num_classes - 1)))]
-            for c in range(splits.num_classes)]
+    sizes = [int(counts.min() * ratio ** (-c / (splits.num_classes - 1))) for c in range(splits.num_classes)]
+    keep = [rng.permutation(np.flatnonzero(splits.train.y == c))[:size] for c, size in enumerate(sizes)]
     train = splits.train.take(rng.permutation(np.concatenate(keep)))
     about = {**splits.about, "long_tail": ratio, "long_tail_seed": seed, "train": train.size}
     return splits._replace(train=train, about=about)

@@ -23,6 +23,6 @@ from tf_l2t.losses.taught import TAUGHT_FORMS, TaughtForm, mixture_loss, paper_l
 __all__ = [
     "FIXED_LOSSES", "TAUGHT_FORMS", "FixedLoss", "LargeMarginStudent", "TaughtForm", "annealed", "class_balanced",
     "cross_entropy", "estimated_noise", "fixed_loss", "focal", "forward_correction", "generalised_cross_entropy",
-    "gold_correction", "label_smoothing", "large_margin_logits", "logit_adjustment", "mixture_loss", "paper_loss", "smooth_zero_one", "stable_loss",
-    "symmetric_cross_entropy", "taught_form",
+    "gold_correction", "label_smoothing", "large_margin_logits", "logit_adjustment", "mixture_loss", "paper_loss",
+    "smooth_zero_one", "stable_loss", "symmetric_cross_entropy", "taught_form",
 ]

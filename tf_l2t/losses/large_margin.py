@@ -56,7 +56,8 @@ def large_margin_logits(labels: tf.Tensor, features: tf.Tensor, kernel: tf.Tenso
     return logits + target * norms * (psi - cosine) / (1 + annealing)
 
 
-def annealed(step: Any, base: float = 1000.0, gamma: float = 2e-5, power: float = 45.0, least: float = 0.0) -> tf.Tensor:
+def annealed(step: Any, base: float = 1000.0, gamma: float = 2e-5, power: float = 45.0,
+             least: float = 0.0) -> tf.Tensor:
     """λ of a training step, max(least, base (1 + γ step)^−power): from plain softmax to the full margin.
 
     The defaults bring λ to 1 after 8,300 steps and to 3e-4 after 20,000; for a run of T steps take γ = 0.4 / T.

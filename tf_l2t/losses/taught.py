@@ -55,32 +55,26 @@ def stable_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, f
     return -(4 / start) * tf.sigmoid(argument)
 
 
-def mixture_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, floor: float = STABLE_FLOOR,
-                 start: float = STABLE_START, scale: float = MIXTURE_SCALE, offset: float = MIXTURE_OFFSET) -> tf.Tensor:
+def mixture_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, start: float = STABLE_START,
+                 scale: float = MIXTURE_SCALE, offset: float = MIXTURE_OFFSET) -> tf.Tensor:
     """A form that can doubt a label.
 
-        l = −(1 / start) [Φ_yy log(p_y + Σ_{j≠y} N_yj p_j) + Σ_{j≠y} Φ_yj log(p_j + floor)],  N_yj = exp(κ Φ_yj − c)
+        l = −(Φ_yy / start) log(p_y + Σ_{j≠y} N_yj p_j),  N_yj = exp(κ Φ_yj − c)
 
-    Where the stable form goes on pulling an example to its label, however sure the student is of another class, here
-    the pull is divided: of the first term's gradient, Φ_yy (q − ∂log-sum) in the logits, class j gets the share
-    q_j ∝ N_yj p_j, the posterior of class j given label y if N_yj / N_yy is how much likelier label y comes from
-    class j than from class y. With noise of a known matrix and Φ_yy = start this is forward correction. The second
-    term is a pull to or a push from class j whatever the label's probability: label smoothing where Φ_yj > 0, a margin
-    where Φ_yj < 0. Both say the same of a pair, how much an example labelled y is to count as one of class j, so one
-    coefficient serves both. At Φ = start · I the loss is cross entropy with a floor of e^−c under p_y.
+    Where the other forms go on pulling an example to its label however sure the student is of another class, here the
+    pull is divided: class j gets the share N_yj p_j / Σ_i N_yi p_i (N_yy = 1), the posterior of class j given label y,
+    if N_yj is how much likelier label y comes from class j than from class y. Φ_yy is the weight of label y's examples.
+    With Φ_yy = start and the true noise in N this is forward correction (Patrini et al., CVPR 2017). At Φ = start · I
+    it is cross entropy with a floor of about e^−c under p_y.
 
     Args:
-      floor: under the probabilities of the second term.
       start: the diagonal value at which the weight of an example is 1.
       scale: κ.
       offset: c.
     """
     target, rows = _target_and_rows(labels, logits, coefficients)
-    others = (1 - target) * rows
-    log_probs = tf.nn.log_softmax(logits)
-    mixed = tf.reduce_logsumexp(log_probs + (1 - target) * (scale * others - offset), axis=-1)
-    floored = tf.math.log(tf.exp(log_probs) + floor)
-    return -(tf.reduce_sum(target * rows, axis=-1) * mixed + tf.reduce_sum(others * floored, axis=-1)) / start
+    mixed = tf.nn.log_softmax(logits) + (1 - target) * (scale * rows - offset)
+    return -tf.reduce_sum(target * rows, axis=-1) * tf.reduce_logsumexp(mixed, axis=-1) / start
 
 
 def _target_and_rows(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

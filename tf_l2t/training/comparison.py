@@ -144,7 +144,7 @@ class Comparison:
         self._log = log
 
     def check_rows(self, rows: Sequence[str], teachers: bool | None = None) -> None:
-        """Raises ValueError for an unknown row, or a taught row without a teacher (`teachers`: whether there will be)."""
+        """Raises ValueError for an unknown row, or a taught row where there is, or (`teachers`) will be, no teacher."""
         unknown = [name for name in rows if name not in ROWS]
         if unknown:
             raise ValueError(f"no row is called {unknown}; there are {sorted(ROWS)}.")

@@ -58,8 +58,8 @@ def record(path: str | pathlib.Path, rows: list[dict[str, Any]], key: Sequence[s
 
 def error_table(rows: list[dict[str, Any]]) -> str:
     """Measured test errors as a Markdown table."""
-    lines = ["| setting | dev | student | loss | rate | test error, %, last | of the best-on-dev weights | worst teacher | "
-             "students | date |", "|---|---|---|---|---|---|---|---|---|---|"]
+    lines = ["| setting | dev | student | loss | rate | test error, %, last | of the best-on-dev weights | "
+             "worst teacher | students | date |", "|---|---|---|---|---|---|---|---|---|---|"]
     for row in rows:
         best = "–" if row.get("best_test_error_mean") is None else \
             f"{row['best_test_error_mean']:.2f} ± {row['best_test_error_std']:.2f}"

@@ -75,7 +75,7 @@ class TaughtStudent(keras.Model):
 
     @property
     def coefficients(self) -> np.ndarray:
-        """Φ as of the last refresh, [classes, classes], or [classes] of a `DiagonalTeacher`; zeros before the first step."""
+        """Φ as of the last refresh, of the teacher's `coefficients_shape`; zeros before the first step."""
         return np.array(self._coefficients)
 
     @property

@@ -71,12 +71,13 @@ def check_resumable(path: str | pathlib.Path, config: dict[str, Any], data: dict
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{str(manifest)!r} is damaged: {error!r}. Name a new work directory.") from error
     if differ:
-        raise ValueError(f"the work directory {str(path)!r} holds another run, of another {' and '.join(differ)}; name a "
-                         "new one, or give the command that began it to go on.")
+        raise ValueError(f"the work directory {str(path)!r} holds another run, of another {' and '.join(differ)}; name "
+                         "a new one, or give the command that began it to go on.")
     return pathlib.Path(path)
 
 
-def resume_workdir(path: str | pathlib.Path, command: str, config: dict[str, Any], data: dict[str, Any]) -> pathlib.Path:
+def resume_workdir(path: str | pathlib.Path, command: str, config: dict[str, Any],
+                   data: dict[str, Any]) -> pathlib.Path:
     """As `create_workdir`; a directory that holds a run of the same config and data is taken as it is.
 
     Raises:

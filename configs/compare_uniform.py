@@ -1,0 +1,27 @@
+"""Full MNIST with the MLP, 40 % of the train labels replaced by another class, ten epochs: every way in one table.
+
+50,000 digits for training, ten times over, so that cross entropy learns wrong labels by heart; 500, 1,000 and 2,000
+clean dev digits. The teachers see shorter runs, ten epochs of 5,000 of the digits; the table's students are ten times
+as long. Data and measured figures as in compare_shifted.py.
+
+    python -m trainers.compare --config configs/compare_uniform.py --workdir runs/uniform
+"""
+
+import ml_collections
+
+from configs import compare_shifted
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = compare_shifted.get_config()
+    config.data.noise = "uniform"
+    config.training.num_steps = 10_000
+    config.teacher_training.num_steps = 1000
+    config.teacher_training.train_size = 5000
+    config.teacher_training.truncate = 600
+    config.compare.setting = "uniform40"
+    config.compare.learning_rates = (0.01, 0.03, 0.1)
+    config.compare.selection_seeds = 1
+    config.compare.num_folds = 3
+    config.compare.evaluate_every = 1000
+    return config
