@@ -23,6 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.student = student = ml_collections.ConfigDict()
     student.name = "mlp"  # see tf_l2t.students.STUDENTS
     student.activation = "relu"
+    student.hidden = 500  # of the MLP
 
     config.training = training = ml_collections.ConfigDict()  # one student run
     training.num_steps = 300
@@ -39,7 +40,8 @@ def get_config() -> ml_collections.ConfigDict:
     teacher.name = "attention"  # see tf_l2t.teachers.TEACHERS
     teacher.num_keys = 10  # of "attention" and "diagonal"
     teacher.hidden = 32  # of "mlp"
-    teacher.loss = "stable"  # or "paper"
+    teacher.loss = "mixture"  # or "stable", "paper": see tf_l2t.losses.TAUGHT_FORMS
+    teacher.ignored = ()  # names of features that it does not see, see tf_l2t.features; "dev_precision" for all of them
     teacher.seed = 0
 
     config.teacher_training = outer = ml_collections.ConfigDict()
@@ -73,4 +75,6 @@ def get_config() -> ml_collections.ConfigDict:
     compare.num_folds = 5
     compare.evaluate_every = 50
     compare.pairs = ((4, 9), (3, 5), (0, 1), (6, 7))  # classes whose coefficients the report draws over a student's run
+
+    config.ablation = ()  # of trainers.ablate: (name, ((field, value), …)) of every variant
     return config.lock()

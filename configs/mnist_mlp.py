@@ -27,6 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.training.learning_rate = 0.01
     config.training.decay = "constant"
     config.features.refresh_every = 50
+    config.teacher.loss = "stable"
     config.teacher_training.steps = 60
     config.teacher_training.learning_rate = 1e-4
     config.teacher_training.decay = "constant"

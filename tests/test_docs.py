@@ -7,11 +7,12 @@ import re
 import pytest
 
 from benchmarks import first_call, fit
-from benchmarks.tables import FIGURES, TABLES
+from benchmarks.tables import FIGURES
 from benchmarks.tables import KEY as ENGINE_KEY
 from tf_l2t.hypergradient.rules import HVP_MODES
 from tf_l2t.training.measured import KEY, fill_tables
-from trainers.tables import documents
+from trainers.ablate import KEY as ABLATION_KEY
+from trainers.tables import TABLES, documents
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -62,7 +63,8 @@ CHECKS = {"engine": check_engine_row, "fit": check_fit_row, "first_call": check_
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "measured").glob("*.json")), ids=lambda p: p.name)
 def test_measured_files_have_the_layout(file):
     check = CHECKS.get(file.stem, check_error_row)
-    key = {"engine": ENGINE_KEY, "fit": fit.KEY, "first_call": first_call.KEY}.get(file.stem, KEY)
+    key = {"engine": ENGINE_KEY, "fit": fit.KEY, "first_call": first_call.KEY,
+           "ablation": ABLATION_KEY}.get(file.stem, KEY)
     content = json.loads(file.read_text())
     assert {"date", "machine", "versions", "rows"} == set(content)
     assert content["rows"] and len({tuple(row[k] for k in key) for row in content["rows"]}) == len(content["rows"])

@@ -14,7 +14,7 @@ LAYERS = [
     {"losses", "objectives"},
     {"students", "teachers", "data", "features"},
     {"distillation", "translation"},
-    {"training", "export", "plotting"},
+    {"training", "export", "plotting", "report"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

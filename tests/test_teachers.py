@@ -122,6 +122,22 @@ def test_exported_loaded_and_followed_by_a_keras_student(name, tmp_path):
     assert student.coefficients.shape == teacher.coefficients_shape and np.abs(student.coefficients).max() > 0
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_ignored_features_change_nothing(name):
+    teacher = TEACHERS[name](3, 6, ignored=[0, 4], **ALL[name][0])
+    for i, v in enumerate(teacher.theta):
+        v.assign_add(0.05 * tf.random.stateless_normal(v.shape, [7, i]))
+    s = np.linspace(0.1, 0.9, 6).astype(np.float32)
+    blind, other = s.copy(), s.copy()
+    blind[[0, 4]], other[3] = 0, 0
+    np.testing.assert_array_equal(teacher(s), teacher(blind))
+    assert name == "static" or not np.allclose(teacher(s), teacher(other), rtol=1e-4)
+    again = Teacher.from_spec(json.loads(json.dumps(teacher.spec())))
+    assert again.get_config() == teacher.get_config() and again.get_config()["ignored"] == [0, 4]
+    with pytest.raises(ValueError, match="numbers of features"):
+        TEACHERS[name](3, 6, ignored=[6], **ALL[name][0])
+
+
 @pytest.mark.parametrize(("spec", "message"), [
     ({"class": "Oracle", "config": {}}, "AttentionTeacher"),
     ({"class": "AttentionTeacher", "config": {"keys": 3}}, "does not build"),

@@ -67,13 +67,18 @@ def test_compare(teacher_run, tmp_path):
 
 
 def test_a_whole_table_is_run_resumed_and_reported(tmp_path):
-    workdir = tmp_path / "table"
+    workdir, measured = tmp_path / "table", tmp_path / "measured.json"
     arguments = [*SMALL, "--config.compare.num_teachers=1", "--config.compare.dev_sizes=(60,80)", "--verbose=0",
-                 "--config.compare.rows=('cross_entropy','taught')", "--config.compare.evaluate_every=6"]
+                 "--config.compare.rows=('cross_entropy','taught')", "--config.compare.evaluate_every=6",
+                 "--measured", str(measured)]
     done = run("compare", workdir, *arguments)
     assert done.returncode == 0, done.stderr
     results = json.loads((workdir / "results.json").read_text())
     assert [r["teachers"] for r in results["80"]] == [0, 1]
+    for size in (60, 80):
+        teacher = tf_l2t.load_teacher(workdir / f"dev{size}" / "teachers" / "0" / "teacher")
+        assert teacher.training["data"]["dev"] == size
+    assert [row["dev_size"] for row in json.loads(measured.read_text())["rows"]] == [60, 60, 80, 80]
     page = html.unescape((workdir / "report.html").read_text())
     assert page.count("<h2>Dev set of") == 2 and '"num_teachers": 1' in page
     pictures = re.findall(r'src="([^"]+)"', page)  # errors, curves, figure 3, Φ, figure 4; each part of the page itself
@@ -90,6 +95,28 @@ def test_a_whole_table_is_run_resumed_and_reported(tmp_path):
     assert (workdir / "dev60" / "teachers" / "0" / "teacher" / "tf_l2t.json").read_bytes() == kept
     other = run("compare", workdir, *arguments, "--config.compare.seeds=3")
     assert other.returncode == 2 and "of another config" in other.stderr
+
+
+def test_ablate(tmp_path):
+    config = tmp_path / "two.py"
+    config.write_text(
+        "from configs import demo\n\n\ndef get_config():\n    config = demo.get_config()\n"
+        "    config.compare.num_teachers = 1\n    config.compare.rows = ('taught',)\n"
+        "    config.ablation = (('as it is', ()), ('keys: 1', (('teacher.num_keys', 1),)))\n    return config\n")
+    measured = tmp_path / "ablation.json"
+    done = run("ablate", tmp_path / "run", *SMALL, "--verbose=0", "--measured", str(measured), config=str(config))
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(measured.read_text())["rows"]
+    assert [row["ablation"] for row in rows] == ["as it is", "keys: 1"]
+    keys = [tf_l2t.load_teacher(tmp_path / "run" / f"variant{i}" / "teachers" / "0" / "teacher").num_keys
+            for i in range(2)]
+    assert keys == [10, 1]
+    assert "| keys: 1 |" in done.stdout and "| keys: 1 |" in (tmp_path / "run" / "table.md").read_text()
+    config.write_text(config.read_text().replace("'teacher.num_keys', 1", "'teacher.wings', 2"))
+    wrong = run("ablate", tmp_path / "wrong", *SMALL, config=str(config))
+    assert wrong.returncode == 2 and "wings" in wrong.stderr and not (tmp_path / "wrong").exists()
+    none = run("ablate", tmp_path / "wrong", *SMALL)
+    assert none.returncode == 2 and "names no variant" in none.stderr
 
 
 @pytest.mark.parametrize("name", ["train_student", "train_baseline"])

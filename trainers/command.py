@@ -97,7 +97,16 @@ def student_fn(config: ml_collections.ConfigDict, splits: Splits) -> Callable[[]
         raise ValueError(f"config.student.name must be one of {sorted(STUDENTS)}; received {config.student.name!r}.")
     build: Any = STUDENTS[config.student.name]
     shape = splits.train.x.shape[1:]
-    return lambda: build(splits.num_classes, shape, activation=config.student.activation)
+    options = {"activation": config.student.activation}
+    if config.student.name == "mlp":
+        options["hidden"] = config.student.hidden
+    return lambda: build(splits.num_classes, shape, **options)
+
+
+def student_label(config: ml_collections.ConfigDict) -> str:
+    """The student's name in measured figures, with its width if that is not the paper's."""
+    wide = config.student.name == "mlp" and config.student.hidden != 500
+    return f"{config.student.name}{config.student.hidden}" if wide else config.student.name
 
 
 def student_optimizer(config: ml_collections.ConfigDict, rate: float | None = None,

@@ -42,7 +42,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
         measured.read(MEASURED.value)
     given = [tf_l2t.load_teacher(compare.teacher)] if compare.teacher else []
     sizes = compare.dev_sizes or (config.data.dev_size,)
-    tables = [_Table(with_dev_size(config, size), given) for size in sizes]
+    tables = [Table(with_dev_size(config, size), given) for size in sizes]
     about = {str(table.dev_size): command.describe(table.splits) for table in tables}
     check_resumable(workdir, command.plain(config), about)
     path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
@@ -60,12 +60,12 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
 
 
 def with_dev_size(config: ml_collections.ConfigDict, size: int) -> ml_collections.ConfigDict:
-    changed = ml_collections.ConfigDict(config)
+    changed = config.copy_and_resolve_references()  # a plain copy would share the parts
     changed.data.dev_size = size
     return changed
 
 
-class _Table:
+class Table:
     """The table of one dev size; everything is checked when it is made."""
 
     def __init__(self, config: ml_collections.ConfigDict, given: list[Teacher]):
@@ -127,12 +127,13 @@ def measured_row(config: ml_collections.ConfigDict, result: RowResult) -> dict[s
     best = [round(v, 4) for v in mean_std([100 * (1 - a) for a in result.best_test_accuracy])] \
         if result.best_test_accuracy else (None, None)
     worst = result.worst_teacher
-    return {"setting": config.compare.setting, "dev_size": config.data.dev_size, "student": config.student.name,
-            "loss": result.row, "test_error_mean": round(mean, 4), "test_error_std": round(std, 4),
+    return {"setting": config.compare.setting, "dev_size": config.data.dev_size,
+            "student": command.student_label(config), "loss": result.row, "variant": result.variant,
+            "test_error_mean": round(mean, 4), "test_error_std": round(std, 4),
             "best_test_error_mean": best[0], "best_test_error_std": best[1], "learning_rate": result.learning_rate,
-            "variant": result.variant, "tune_rate": result.tune_rate, "teachers": result.teachers,
-            "worst_teacher": worst and worst[0], "worst_teacher_error": worst and round(worst[1], 4),
-            "seeds": config.compare.seeds, "command": command.command_line()}
+            "tune_rate": result.tune_rate, "teachers": result.teachers, "worst_teacher": worst and worst[0],
+            "worst_teacher_error": worst and round(worst[1], 4), "seeds": config.compare.seeds,
+            "command": command.command_line()}
 
 
 if __name__ == "__main__":

@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
+from typing import Any
 
-from benchmarks.tables import TABLES
-from tf_l2t.training.measured import fill_tables
+from benchmarks.tables import TABLES as ENGINE_TABLES
+from tf_l2t.training.measured import ablation_table, error_table, fill_tables, summary_table
 
 ROOT = pathlib.Path(__file__).parent.parent
+SETTINGS = ("clean", "shifted40", "uniform40", "longtail100", "demo_shifted40", "transfer")
+TABLES: dict[str, Any] = {**ENGINE_TABLES, "mnist summary": summary_table, "ablation": ablation_table,
+          **{f"mnist {name}": functools.partial(error_table, setting=name) for name in SETTINGS}}
 
 
 def documents() -> list[pathlib.Path]:

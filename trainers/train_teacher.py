@@ -59,11 +59,18 @@ def teacher_training(config: ml_collections.ConfigDict, splits: Splits, number: 
     num_steps = outer.num_steps or config.training.num_steps
     if config.teacher.name not in TEACHERS:
         raise ValueError(f"config.teacher.name must be one of {sorted(TEACHERS)}; received {config.teacher.name!r}.")
-    options = {"attention": {"num_keys": config.teacher.num_keys, "seed": config.teacher.seed + number},
-               "diagonal": {"num_keys": config.teacher.num_keys, "seed": config.teacher.seed + number},
-               "mlp": {"hidden": config.teacher.hidden, "seed": config.teacher.seed + number}, "static": {}}
-    teacher = TEACHERS[config.teacher.name](splits.num_classes, len(feature_names(splits.num_classes)),
-                                            loss=config.teacher.loss, **options[config.teacher.name])
+    names = feature_names(splits.num_classes)
+    ignored = [i for i, name in enumerate(names) if name in config.teacher.ignored
+               or (name.startswith("dev_precision_") and "dev_precision" in config.teacher.ignored)]
+    unknown = set(config.teacher.ignored) - {*names, "dev_precision"}
+    if unknown:
+        raise ValueError(f"config.teacher.ignored names {sorted(unknown)}; the features are {names}.")
+    seed = config.teacher.seed + number
+    attention = {"num_keys": config.teacher.num_keys, "seed": seed}
+    options = {"attention": attention, "diagonal": attention, "mlp": {"hidden": config.teacher.hidden, "seed": seed},
+               "static": {}}
+    teacher = TEACHERS[config.teacher.name](splits.num_classes, len(names), loss=config.teacher.loss, ignored=ignored,
+                                            **options[config.teacher.name])
     trainer = TeacherTrainer(
         command.student_fn(config, splits), teacher, num_steps=num_steps, batch_size=config.training.batch_size,
         student_optimizer=command.student_optimizer(config, num_steps=num_steps),

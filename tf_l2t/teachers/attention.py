@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -23,15 +24,16 @@ class AttentionTeacher(Teacher):
       num_keys: N (10 in the paper).
       loss: the name of a taught loss (`tf_l2t.losses.TAUGHT_FORMS`).
       seed: of V.
+      ignored: numbers of the features that the teacher does not see.
 
     Raises:
       ValueError: for an unknown loss, or a number below 1.
     """
 
     def __init__(self, num_classes: int, num_features: int, num_keys: int = 10, loss: str = "stable", seed: int = 0,
-                 name: str | None = None):
+                 ignored: Sequence[int] = (), name: str | None = None):
         start = taught_form(loss).start
-        super().__init__(num_classes, num_features, loss, name=name)
+        super().__init__(num_classes, num_features, loss, ignored, name=name)
         if num_keys < 1:
             raise ValueError(f"num_keys must be at least 1; received {num_keys!r}.")
         self.num_keys = num_keys
@@ -50,7 +52,7 @@ class AttentionTeacher(Teacher):
     def apply(self, theta: tuple[tf.Tensor, ...], features: tf.Tensor) -> tf.Tensor:
         values, keys = theta
         # Plain products, not einsums: small as they are, they stand in every step of a student and of its adjoint.
-        rows = tf.reshape(tf.cast(features, keys.dtype), [-1, self.num_features])
+        rows = self.seen(features, keys.dtype)
         attention = tf.nn.softmax(tf.linalg.matmul(rows, keys, transpose_b=True))
         flat = tf.linalg.matmul(attention, tf.reshape(values, [-1, self.num_keys]), transpose_b=True)
         return tf.reshape(flat, [*tf.unstack(tf.shape(features)[:-1]), *self.coefficients_shape])

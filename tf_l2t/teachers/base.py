@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import tensorflow as tf
@@ -18,9 +19,10 @@ class Teacher(tf.Module):
       num_classes: C; coefficients are [C, C], or what `coefficients_shape` says.
       num_features: the length of s_t.
       loss: the name of the taught loss that the coefficients are for (`tf_l2t.losses.TAUGHT_FORMS`).
+      ignored: numbers of the features that the teacher does not see: they count as 0.
 
     Raises:
-      ValueError: for fewer than two classes or no feature.
+      ValueError: for fewer than two classes, no feature, or an ignored feature that is not there.
     """
 
     _classes: ClassVar[dict[str, type[Teacher]]] = {}
@@ -29,15 +31,19 @@ class Teacher(tf.Module):
         super().__init_subclass__(**kwargs)
         Teacher._classes[cls.__name__] = cls
 
-    def __init__(self, num_classes: int, num_features: int, loss: str, name: str | None = None):
+    def __init__(self, num_classes: int, num_features: int, loss: str, ignored: Sequence[int] = (),
+                 name: str | None = None):
         super().__init__(name=name)
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2; received {num_classes!r}.")
         if num_features < 1:
             raise ValueError(f"num_features must be at least 1; received {num_features!r}.")
+        if not all(0 <= i < num_features for i in ignored):
+            raise ValueError(f"ignored must hold numbers of features, 0 … {num_features - 1}; received {ignored!r}.")
         self.num_classes = num_classes
         self.num_features = num_features
         self.loss = loss
+        self._ignored = tuple(ignored)
         self._training = "{}"  # JSON text: a dict would become part of the SavedModel's object graph
 
     @property
@@ -70,9 +76,17 @@ class Teacher(tf.Module):
     def __call__(self, features: tf.Tensor) -> tf.Tensor:
         return self.apply(tuple(tf.convert_to_tensor(v) for v in self.theta), features)
 
+    def seen(self, features: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+        """What `apply` is to look at, [n, num_features]: the rows of s [..., num_features], ignored features zero."""
+        rows = tf.reshape(tf.cast(features, dtype), [-1, self.num_features])
+        if not self._ignored:
+            return rows
+        return rows * tf.constant([float(i not in self._ignored) for i in range(self.num_features)], dtype)
+
     def get_config(self) -> dict[str, Any]:
         """The arguments that build this teacher again (its weights apart)."""
-        return {"num_classes": self.num_classes, "num_features": self.num_features, "loss": self.loss}
+        return {"num_classes": self.num_classes, "num_features": self.num_features, "loss": self.loss,
+                "ignored": list(self._ignored)}
 
     def spec(self) -> dict[str, Any]:
         """Class name and config, as JSON holds them."""

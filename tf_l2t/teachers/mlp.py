@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -23,15 +24,16 @@ class MLPTeacher(Teacher):
       hidden: H.
       loss: the name of a taught loss (`tf_l2t.losses.TAUGHT_FORMS`).
       seed: of V.
+      ignored: numbers of the features that the teacher does not see.
 
     Raises:
       ValueError: for an unknown loss, fewer than two classes, no feature or no hidden unit.
     """
 
     def __init__(self, num_classes: int, num_features: int, hidden: int = 32, loss: str = "stable", seed: int = 0,
-                 name: str | None = None):
+                 ignored: Sequence[int] = (), name: str | None = None):
         start = taught_form(loss).start
-        super().__init__(num_classes, num_features, loss, name=name)
+        super().__init__(num_classes, num_features, loss, ignored, name=name)
         if hidden < 1:
             raise ValueError(f"hidden must be at least 1; received {hidden!r}.")
         self.hidden = hidden
@@ -48,7 +50,7 @@ class MLPTeacher(Teacher):
 
     def apply(self, theta: tuple[tf.Tensor, ...], features: tf.Tensor) -> tf.Tensor:
         inputs, thresholds, outputs, bias = theta
-        rows = tf.reshape(tf.cast(features, inputs.dtype), [-1, self.num_features])
+        rows = self.seen(features, inputs.dtype)
         units = tf.tanh(tf.linalg.matmul(rows, inputs) + thresholds)
         flat = bias + tf.linalg.matmul(units, outputs) / self.hidden
         matrices = tf.reshape(flat, [*tf.unstack(tf.shape(features)[:-1]), self.num_classes, self.num_classes])

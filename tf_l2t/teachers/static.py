@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from tf_l2t.losses import taught_form
@@ -15,13 +17,15 @@ class StaticTeacher(Teacher):
       num_classes: C.
       num_features: |s|, of the status that it takes and passes over.
       loss: the name of a taught loss (`tf_l2t.losses.TAUGHT_FORMS`).
+      ignored: as other teachers have it; this one ignores every feature.
 
     Raises:
       ValueError: for an unknown loss, fewer than two classes, or no feature.
     """
 
-    def __init__(self, num_classes: int, num_features: int, loss: str = "stable", name: str | None = None):
-        super().__init__(num_classes, num_features, loss, name=name)
+    def __init__(self, num_classes: int, num_features: int, loss: str = "stable", ignored: Sequence[int] = (),
+                 name: str | None = None):
+        super().__init__(num_classes, num_features, loss, ignored, name=name)
         self.matrix = tf.Variable(taught_form(loss).start * tf.eye(num_classes), name="matrix")
 
     @property

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tf_l2t.training.rows import ROWS
 from tf_l2t.training.workdir import environment, write_json
 
 KEY = ("setting", "dev_size", "student", "loss")
@@ -56,24 +57,72 @@ def record(path: str | pathlib.Path, rows: list[dict[str, Any]], key: Sequence[s
     write_json(path, {"date": today, **about, "rows": kept + new})
 
 
-def error_table(rows: list[dict[str, Any]]) -> str:
-    """Measured test errors as a Markdown table."""
+def error_table(rows: list[dict[str, Any]], setting: str | None = None) -> str:
+    """Measured test errors, of one setting or all, as a Markdown table."""
+    rows = [row for row in rows if setting in (None, row["setting"])]
+    if not rows:
+        return "No figures yet."
     lines = ["| setting | dev | student | loss | rate | test error, %, last | of the best-on-dev weights | "
              "worst teacher | students | date |", "|---|---|---|---|---|---|---|---|---|---|"]
     for row in rows:
-        best = "–" if row.get("best_test_error_mean") is None else \
-            f"{row['best_test_error_mean']:.2f} ± {row['best_test_error_std']:.2f}"
         rate = f"{row['learning_rate']:g}"
         if row.get("tune_rate") is not None:
             rate += f", then {row['tune_rate']:g}"
         loss = row["loss"] + "".join(f", {key} {value}" for key, value in (row.get("variant") or {}).items())
-        worst = "–" if row.get("worst_teacher_error") is None else f"{row['worst_teacher_error']:.2f}"
         students = f"{row['teachers']} × {row['seeds']}" if row.get("teachers") else f"{row['seeds']}"
-        lines.append(f"| {row['setting']} | {row['dev_size']} | {row['student']} | {loss} | {rate} | "
-                     f"{row['test_error_mean']:.2f} ± {row['test_error_std']:.2f} | {best} | {worst} | {students} | "
-                     f"{row['date']} |")
+        lines.append(f"| {row['setting']} | {row['dev_size']} | {row['student']} | {loss} | {rate} | {_error(row)} | "
+                     f"{_error(row, 'best_test_error')} | {_worst(row)} | {students} | {row['date']} |")
+    return "\n".join([*lines, *_commands(rows)])
+
+
+def summary_table(rows: list[dict[str, Any]]) -> str:
+    """One line per setting, dev size and student: the taught loss beside the best of every kind of rival."""
+    lines = ["| setting | dev | student | cross entropy | best fixed loss | **taught** | best rival that sees dev | "
+             "**taught, then tuned** | oracle |", "|---|---|---|---|---|---|---|---|---|"]
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["setting"], row["dev_size"], row["student"]), []).append(row)
+    for (setting, dev_size, student), group in groups.items():
+        named = {row["loss"]: row for row in group}
+        rivals = [row for loss, row in named.items() if loss in ROWS and not ROWS[loss].taught]
+        fixed = [row for row in rivals if not ROWS[row["loss"]].sees_dev and not ROWS[row["loss"]].oracle]
+        seeing = [row for row in rivals if ROWS[row["loss"]].sees_dev and not ROWS[row["loss"]].oracle]
+        oracles = [row for row in rivals if ROWS[row["loss"]].oracle]
+        lines.append(f"| {setting} | {dev_size} | {student} | {_best([named.get('cross_entropy')], False)} | "
+                     f"{_best(fixed)} | {_best([named.get('taught')], False)} | {_best(seeing)} | "
+                     f"{_best([named.get('taught_tuned')], False)} | {_best(oracles, False)} |")
+    return "\n".join(lines)
+
+
+def ablation_table(rows: list[dict[str, Any]]) -> str:
+    """Variants of a teacher as a Markdown table."""
+    lines = ["| variant | rate | test error, %, last | of the best-on-dev weights |", "|---|---|---|---|"]
+    lines += [f"| {row['ablation']} | {row['learning_rate']:g} | {_error(row)} | {_error(row, 'best_test_error')} |"
+              for row in rows]
+    return "\n".join([*lines, *_commands(rows)])
+
+
+def _error(row: dict[str, Any], name: str = "test_error") -> str:
+    mean = row.get(f"{name}_mean")
+    return "–" if mean is None else f"{mean:.2f} ± {row[f'{name}_std']:.2f}"
+
+
+def _worst(row: dict[str, Any]) -> str:
+    error = row.get("worst_teacher_error")
+    return "–" if error is None else f"{error:.2f} (number {row['worst_teacher']})"
+
+
+def _best(rows: Sequence[dict[str, Any] | None], name: bool = True) -> str:
+    found = [row for row in rows if row is not None]
+    if not found:
+        return "–"
+    best = min(found, key=lambda row: row["test_error_mean"])
+    return _error(best) + (f" ({best['loss']})" if name else "")
+
+
+def _commands(rows: list[dict[str, Any]]) -> list[str]:
     commands = sorted({row["command"] for row in rows})
-    return "\n".join([*lines, "", "Commands:", "", *(f"    {command}" for command in commands)])
+    return ["", "Commands:", "", *(f"    {command}" for command in commands)]
 
 
 def fill_tables(text: str, folder: str | pathlib.Path,

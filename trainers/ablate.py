@@ -1,0 +1,68 @@
+"""Trains one teacher for every variant of a config, and compares the students that they teach.
+
+    python -m trainers.ablate --config configs/ablation_shifted.py --workdir runs/ablation
+
+The same command goes on with a run that was stopped. Writes manifest.json, table.md, and for every variant what
+`trainers.compare` writes of a dev size.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+from absl import flags
+
+from tf_l2t.training import measured
+from tf_l2t.training.workdir import check_resumable, resume_workdir
+from trainers import command
+from trainers.compare import Table, measured_row
+
+KEY = (*measured.KEY, "ablation")
+
+
+def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
+    path = flags.FLAGS.measured
+    if path and not config.compare.setting:
+        raise ValueError("--measured needs a name for the results: set config.compare.setting.")
+    if path:
+        measured.read(path)
+    if not config.ablation:
+        raise ValueError("config.ablation names no variant; see configs/ablation_shifted.py.")
+    tables = {name: Table(varied(config, changes), []) for name, changes in config.ablation}
+    about = command.describe(next(iter(tables.values())).splits)
+    check_resumable(workdir, command.plain(config), about)
+    folder = resume_workdir(workdir, command.command_line(), command.plain(config), about)
+
+    def work() -> None:
+        rows = []
+        for number, (name, table) in enumerate(tables.items()):
+            print(f"variant {name!r}", flush=True)
+            for result in table.run(folder / f"variant{number}").results:
+                rows.append({**measured_row(table.config, result), "ablation": name})
+        (folder / "table.md").write_text(measured.ablation_table(rows) + "\n")
+        print(measured.ablation_table(rows))
+        if path:
+            measured.record(pathlib.Path(path), rows, KEY)
+
+    return work
+
+
+def varied(config: ml_collections.ConfigDict, changes: tuple[tuple[str, Any], ...]) -> ml_collections.ConfigDict:
+    """The config with the named fields changed.
+
+    Raises:
+      ValueError: for a field that is not there, or a value of another type.
+    """
+    changed = config.copy_and_resolve_references().lock()
+    try:
+        changed.update_from_flattened_dict(dict(changes))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"config.ablation: {error}") from error
+    return changed
+
+
+if __name__ == "__main__":
+    command.main(prepare)
