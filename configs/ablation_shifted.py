@@ -32,6 +32,8 @@ VARIANTS = (
     ("rate: constant", (("teacher_training.decay", "constant"),)),
     ("rate: a third", (("teacher_training.learning_rate", 0.0033),)),
     ("rate: threefold", (("teacher_training.learning_rate", 0.03),)),
+    ("rate: threefold, with rollback", (("teacher_training.learning_rate", 0.03), ("teacher_training.rollback", 0.05),
+                                        ("teacher_training.validation_freq", 5))),
     ("Adam's epsilon: 1e-8", (("teacher_training.epsilon", 1e-8),)),
     ("rollouts: 4, a quarter of the steps", (("teacher_training.rollouts", 4), ("teacher_training.steps", 20))),
 )

@@ -54,6 +54,7 @@ def get_config() -> ml_collections.ConfigDict:
     outer.objective = "log_likelihood"  # or "relaxed_accuracy"
     outer.clip_norm = 1.0  # of one rollout's gradient; 0 for no limit
     outer.rollouts = 1
+    outer.rollback = -1.0  # go back to the best teacher when validation falls by more; below 0 for never
     outer.hvp = "forward_over_reverse"  # or "reverse_over_reverse", "saved_residuals", "auto"
     outer.schedule = "every_k"  # or "store_all", "binomial:SNAPSHOTS"
     outer.memory_budget = ""  # such as "500MB", in the place of a schedule

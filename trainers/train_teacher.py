@@ -79,7 +79,7 @@ def teacher_training(config: ml_collections.ConfigDict, splits: Splits, number: 
     trainer.compile(keras.optimizers.Adam(learning_rate(outer.learning_rate, outer.decay, outer.steps),
                                           epsilon=outer.epsilon),
                     objective=outer.objective, clip_norm=outer.clip_norm or None, rollouts=outer.rollouts,
-                    hvp=outer.hvp, schedule=outer.schedule,
+                    rollback=outer.rollback if outer.rollback >= 0 else None, hvp=outer.hvp, schedule=outer.schedule,
                     memory_budget=outer.memory_budget or None, truncate=outer.truncate or None)
     trainer.check_data(train, splits.dev)
     trainer.check_steps(outer.steps, outer.validation_freq, outer.validation_rollouts)

@@ -97,6 +97,37 @@ def exploding() -> InnerOptimizer:
     return plain._replace(update=lambda g, s, p, t: (tuple(x * 1e30 for x in plain.update(g, s, p, t)[0]), s))
 
 
+def test_a_fall_is_rolled_back_and_later_steps_are_halved():
+    """A rate that ruins the teacher in one step: after the validation that sees it, it is at its best weights again."""
+    seen = []
+    made = trainer(rollback=0.0)
+    made.compile(keras.optimizers.SGD(1e4), clip_norm=1.0, rollback=0.0)  # a step of SGD of norm 1e4
+    start = made.get_weights()
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda step, logs: seen.append(
+        (logs["val_objective"], logs["rollbacks"], made.get_weights())))
+    history = made.fit(noisy_train(), DEV, teacher_steps=3, validation_freq=1, verbose=0, callbacks=[watch])
+    initial = history.params["initial_val_objective"]
+    assert [value < initial for value, *_ in seen] == [True] * 3 and [n for _, n, _ in seen] == [1, 2, 3]
+    for *_, weights in seen:
+        for a, b in zip(weights, start, strict=True):
+            np.testing.assert_array_equal(a, b)
+    # The same step made whole, and after a rollback.
+    whole, half = trainer(), trainer()
+    for one in (whole, half):
+        one.compile(keras.optimizers.SGD(0.01), clip_norm=1.0)
+        result = [_result(one)]
+        one._apply(result, 1.0 if one is whole else 0.5)
+    for a, b, c in zip(whole.get_weights(), half.get_weights(), start, strict=True):
+        np.testing.assert_allclose(b - c, 0.5 * (a - c), rtol=1e-4, atol=1e-7)
+
+
+def _result(made):
+    """The hypergradient of a trainer's first student."""
+    made.fit(noisy_train(), DEV, teacher_steps=1, validation_freq=0, verbose=0)
+    made.set_weights([v.numpy() for v in tf_l2t.teachers.AttentionTeacher(3, 6, num_keys=4).theta])
+    return made.last_result
+
+
 def test_gradients_that_are_not_finite_never_reach_the_teacher():
     made = trainer(student_optimizer=exploding())
     start = made.get_weights()
@@ -250,7 +281,7 @@ def test_bad_data(train, dev, message):
         trainer().fit(train, dev, teacher_steps=1, verbose=0)
 
 
-@pytest.mark.parametrize("options", [{"objective": "accuracy"}, {"rollouts": 0}, {"clip_norm": 0},
+@pytest.mark.parametrize("options", [{"objective": "accuracy"}, {"rollouts": 0}, {"clip_norm": 0}, {"rollback": -1},
                                      {"hvp": "x"}, {"schedule": "x"},
                                      {"optimizer": "adam"}])
 def test_bad_options(options):

@@ -102,7 +102,7 @@ class TeacherTrainer:
         self.layers: list[Any] = []
 
     def compile(self, optimizer: keras.optimizers.Optimizer, objective: str | Callable[..., tf.Tensor] =
-                "log_likelihood", clip_norm: float | None = 1.0, rollouts: int = 1,
+                "log_likelihood", clip_norm: float | None = 1.0, rollouts: int = 1, rollback: float | None = None,
                 hvp: str = "forward_over_reverse", schedule: str | int = "every_k",
                 memory_budget: str | int | None = None, truncate: int | None = None, jit: str | bool = "auto",
                 adjoint_alarm: float | None = 1e4, debug: bool = False) -> None:
@@ -113,6 +113,8 @@ class TeacherTrainer:
           objective: "log_likelihood", "relaxed_accuracy" (the paper's), or (labels, logits) -> scalar.
           clip_norm: the largest norm of one rollout's dθ; None for no limit.
           rollouts: students per teacher step, each from its own initialisation; their dθ are averaged.
+          rollback: when a validation's objective falls by more than this below the best, the teacher goes back to its
+            best weights and the optimizer's steps are halved from then on; None to go on.
           hvp, schedule, memory_budget, truncate, jit, debug: as for `tf_l2t.hypergradient.hypergradient`.
           adjoint_alarm: warn when ‖dω_t‖ grows beyond this factor on its way back through a student's run, and name
             the `truncate` that would keep it below; None for no warning.
@@ -126,6 +128,8 @@ class TeacherTrainer:
             raise ValueError(f"optimizer must be a Keras optimizer; received {type(optimizer).__name__}.")
         if rollouts < 1:
             raise ValueError(f"rollouts must be at least 1; received {rollouts!r}.")
+        if rollback is not None and not rollback >= 0:
+            raise ValueError(f"rollback must be at least 0, or None; received {rollback!r}.")
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"clip_norm must be above 0, or None; received {clip_norm!r}.")
         if adjoint_alarm is not None and not adjoint_alarm > 1:
@@ -136,6 +140,7 @@ class TeacherTrainer:
         self._objective = objective if callable(objective) else OBJECTIVES[objective]
         self._clip_norm = clip_norm
         self._rollouts = rollouts
+        self._rollback = rollback
         self._adjoint_alarm = adjoint_alarm
         self._engine: dict[str, Any] = {"hvp": hvp, "schedule": schedule, "memory_budget": memory_budget,
                                         "truncate": truncate, "jit": jit, "debug": debug}
@@ -165,7 +170,7 @@ class TeacherTrainer:
           `gradient_norm` (‖dθ‖ before clipping) and `adjoint_norm` (‖dω_0‖); `adjoint_growth`, the largest factor by
           which ‖dω_t‖ grew on its way back in any rollout; `dropped` (steps so far without a finite
           gradient), `dropped_rollouts` (rollouts so far without one; the other rollouts of a step still count),
-          `seconds`; at validations `val_objective` and `val_accuracy`.
+          `seconds`; at validations `val_objective`, `val_accuracy` and `rollbacks` (so far).
 
         Raises:
           ValueError: for data that does not fit, a trainer that is not compiled, or a student that no teacher can be
@@ -188,7 +193,7 @@ class TeacherTrainer:
                                              model=self, verbose=0, epochs=teacher_steps, steps=1)
         self.stop_training = self._alarmed = False
         self.choice = None
-        dropped = dropped_in_a_row = dropped_rollouts = 0
+        dropped = dropped_in_a_row = dropped_rollouts = rollbacks = 0
         best_value, best_theta = -np.inf, self.get_weights()
         calls.on_train_begin()
         if validation_freq:
@@ -203,7 +208,7 @@ class TeacherTrainer:
                 self.choice = gradient_fn.choice
                 if verbose:
                     print(f"engine: {self.choice}")
-            applied, logs = self._apply(results)
+            applied, logs = self._apply(results, 0.5 ** rollbacks)
             logs["dev_accuracy"] = float(np.mean([dev_accuracy(r.rollout.final_state) for r in results]))
             logs["adjoint_growth"] = self._watch_adjoints(step, results)
             dropped_rollouts += logs["dropped_rollouts"]
@@ -216,6 +221,10 @@ class TeacherTrainer:
                                                                              validation_rollouts)
                 if logs["val_objective"] > best_value:
                     best_value, best_theta = logs["val_objective"], self.get_weights()
+                elif self._rollback is not None and logs["val_objective"] < best_value - self._rollback:
+                    self.set_weights(best_theta)
+                    rollbacks += 1
+                logs["rollbacks"] = rollbacks
             calls.on_epoch_end(step, logs)
             if dropped_in_a_row == MAX_DROPPED_IN_A_ROW:
                 if validation_freq:
@@ -315,8 +324,9 @@ class TeacherTrainer:
         means = [float(np.mean([measure(final) for final in finals])) for measure in measures]
         return tuple(mean if np.isfinite(mean) else -np.inf for mean in means)
 
-    def _apply(self, results: Sequence[Hypergradient]) -> tuple[bool, dict[str, float]]:
-        """One step of the teacher's optimizer along the mean of the finite rollouts' clipped gradients."""
+    def _apply(self, results: Sequence[Hypergradient], part: float = 1.0) -> tuple[bool, dict[str, float]]:
+        """One step of the teacher's optimizer, or a part of one, along the mean of the finite rollouts' clipped
+        gradients."""
         norms = [float(tf.linalg.global_norm(r.gradient)) for r in results]
         finite = [(r, n) for r, n in zip(results, norms, strict=True) if np.isfinite(n) and np.isfinite(r.objective)]
         shown = finite or list(zip(results, norms, strict=True))
@@ -330,7 +340,10 @@ class TeacherTrainer:
         scales = [1.0 if self._clip_norm is None else min(1.0, self._clip_norm / max(n, 1e-30)) for _, n in finite]
         mean = [tf.add_n([scale * g for (_, _), scale, g in zip(finite, scales, gradients, strict=True)]) / len(finite)
                 for gradients in zip(*(r.gradient for r, _ in finite), strict=True)]
+        before = self.get_weights()
         self.optimizer.apply([-g for g in mean], self.teacher.theta)
+        if part < 1:  # not by the rate: under a schedule it cannot be set, and a callback may set it
+            self.set_weights([b + part * (a - b) for a, b in zip(self.get_weights(), before, strict=True)])
         return True, logs
 
     def _watch_adjoints(self, step: int, results: Sequence[Hypergradient]) -> float:
