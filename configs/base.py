@@ -42,6 +42,7 @@ def get_config() -> ml_collections.ConfigDict:
     teacher.hidden = 32  # of "mlp"
     teacher.loss = "mixture"  # or "stable", "paper": see tf_l2t.losses.TAUGHT_FORMS
     teacher.ignored = ()  # names of features that it does not see, see tf_l2t.features; "dev_precision" for all of them
+    teacher.class_counts = False  # start from logit adjustment by the train set's class sizes, for long tails
     teacher.seed = 0
 
     config.teacher_training = outer = ml_collections.ConfigDict()
@@ -51,6 +52,7 @@ def get_config() -> ml_collections.ConfigDict:
     outer.learning_rate = 0.002  # of Adam
     outer.decay = "cosine"  # to 0 over steps, or "constant"
     outer.epsilon = 1e-8
+    outer.damping = 10.0  # Adam's epsilon is at least this by the number of dev examples
     outer.objective = "log_likelihood"  # or "relaxed_accuracy"
     outer.clip_norm = 1.0  # of one rollout's gradient; 0 for no limit
     outer.rollouts = 1

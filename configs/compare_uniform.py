@@ -23,7 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.teacher_training.steps = 50
     config.compare.setting = "uniform40"
     config.compare.learning_rates = (0.01, 0.03, 0.1)
-    config.compare.selection_seeds = 1
+    config.compare.selection_seeds = 3
     config.compare.num_folds = 3
     config.compare.evaluate_every = 1000
     # Meta-Weight-Net, whose steps cost four, is left to the other tables.

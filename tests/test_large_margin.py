@@ -80,7 +80,7 @@ def test_features_of_zero_have_finite_derivatives():
 
 def test_annealed():
     assert float(annealed(0)) == 1000
-    np.testing.assert_allclose(annealed(5000), 1000 * 1.1 ** -45, rtol=1e-4)  # a power of 45 of a float32
+    np.testing.assert_allclose(annealed(5000), 1000 * 1.125 ** -35, rtol=1e-4)  # a power of 35 of a float32
     assert float(annealed(10 ** 6, least=3.0)) == 3
 
 

@@ -123,6 +123,24 @@ def test_exported_loaded_and_followed_by_a_keras_student(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_class_counts_adjust_the_logits(name, tmp_path):
+    teacher = TEACHERS[name](3, 6, loss="stable", class_counts=[8, 1, 1], **ALL[name][0])
+    s, y, z = RNG.uniform(size=6).astype(np.float32), np.array([0, 2, 1], np.int32), RNG.standard_normal((3, 3))
+    adjusted = tf.constant(z + np.log([0.8, 0.1, 0.1]), tf.float32)
+    expected = taught_form("stable").per_example(y, adjusted, teacher(s))
+    np.testing.assert_allclose(teacher.per_example(y, tf.constant(z, tf.float32), teacher(s)), expected, rtol=1e-6)
+    loaded = tf_l2t.load_teacher(tf_l2t.export_teacher(teacher, tmp_path / "teacher", num_steps=40))
+    assert loaded.get_config()["class_counts"] == [8, 1, 1]
+    np.testing.assert_allclose(loaded.per_example(y, tf.constant(z, tf.float32), loaded(s)), expected, rtol=1e-6)
+    raw = tf.saved_model.load(str(tmp_path / "teacher")).signatures["loss"]
+    np.testing.assert_allclose(raw(features=tf.constant(s), labels=tf.constant(y),
+                                   logits=tf.constant(z, tf.float32))["loss"], expected, rtol=1e-6)
+    for counts in ([8, 1], [8, 1, 0]):
+        with pytest.raises(ValueError, match="class_counts"):
+            TEACHERS[name](3, 6, class_counts=counts, **ALL[name][0])
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_ignored_features_change_nothing(name):
     teacher = TEACHERS[name](3, 6, ignored=[0, 4], **ALL[name][0])
     for i, v in enumerate(teacher.theta):

@@ -14,7 +14,6 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tf_l2t.features import feature_names
-from tf_l2t.losses import taught_form
 from tf_l2t.teachers import Teacher
 
 METADATA = "tf_l2t.json"
@@ -30,7 +29,6 @@ class _Exported(tf.Module):
     def __init__(self, teacher: Teacher):
         super().__init__()
         self.teacher = teacher
-        form = taught_form(teacher.loss)
         status = tf.TensorSpec([teacher.num_features], tf.float32, "features")
 
         @tf.function(input_signature=[status], autograph=False)
@@ -41,7 +39,7 @@ class _Exported(tf.Module):
                                       tf.TensorSpec([None, teacher.num_classes], tf.float32, "logits")],
                      autograph=False)
         def loss(features, labels, logits):
-            return {"loss": form.per_example(labels, logits, teacher(features))}
+            return {"loss": teacher.per_example(labels, logits, teacher(features))}
 
         self.coefficients = coefficients
         self.loss = loss

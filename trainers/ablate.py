@@ -16,7 +16,7 @@ import ml_collections
 from absl import flags
 
 from tf_l2t.training import measured
-from tf_l2t.training.workdir import check_resumable, resume_workdir
+from tf_l2t.training.workdir import resume_workdir
 from trainers import command
 from trainers.compare import Table, measured_row
 
@@ -33,7 +33,6 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
         raise ValueError("config.ablation names no variant; see configs/ablation_shifted.py.")
     tables = {name: Table(varied(config, changes), []) for name, changes in config.ablation}
     about = command.describe(next(iter(tables.values())).splits)
-    check_resumable(workdir, command.plain(config), about)
     folder = resume_workdir(workdir, command.command_line(), command.plain(config), about)
 
     def work() -> None:

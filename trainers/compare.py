@@ -11,6 +11,7 @@ rows/.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pathlib
 import shutil
@@ -26,7 +27,7 @@ from tf_l2t.teachers import Teacher
 from tf_l2t.training import TeacherDivergedError, measured
 from tf_l2t.training.comparison import Comparison, RowResult, mean_std
 from tf_l2t.training.rows import ROWS
-from tf_l2t.training.workdir import check_resumable, resume_workdir, write_json
+from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command
 from trainers.compare_report import Part, write_reports
 from trainers.train_teacher import teacher_training
@@ -43,8 +44,9 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
     given = [tf_l2t.load_teacher(compare.teacher)] if compare.teacher else []
     sizes = compare.dev_sizes or (config.data.dev_size,)
     tables = [Table(with_dev_size(config, size), given) for size in sizes]
-    about = {str(table.dev_size): command.describe(table.splits) for table in tables}
-    check_resumable(workdir, command.plain(config), about)
+    about: dict[str, Any] = {str(table.dev_size): command.describe(table.splits) for table in tables}
+    if given:  # another teacher at the same place is another run
+        about["teacher"] = digest(given[0])
     path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
 
     def work() -> None:
@@ -57,6 +59,14 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
         print("report:", write_reports(path, config, parts))
 
     return work
+
+
+def digest(teacher: Teacher) -> str:
+    """A SHA-256 of a teacher's weights."""
+    found = hashlib.sha256(json.dumps(teacher.spec()).encode())
+    for variable in teacher.theta:
+        found.update(variable.numpy().tobytes())
+    return found.hexdigest()
 
 
 def with_dev_size(config: ml_collections.ConfigDict, size: int) -> ml_collections.ConfigDict:

@@ -13,7 +13,6 @@ import tensorflow as tf
 from tf_l2t import plotting
 from tf_l2t.data import Splits
 from tf_l2t.hypergradient import initial_state, rollout
-from tf_l2t.losses import taught_form
 from tf_l2t.objectives import accuracy
 from tf_l2t.report import Section, write_html
 from tf_l2t.students import FunctionalStudent
@@ -89,7 +88,7 @@ def followed(part: Part) -> tuple[list[int], list[np.ndarray]]:
     steps = config.training.num_steps
     teacher: Any = part.teacher
     problem = classification_problem(
-        part.student, part.splits.train, part.splits.dev, loss=taught_form(teacher.loss).per_example,
+        part.student, part.splits.train, part.splits.dev, loss=teacher.per_example,
         objective=accuracy, optimizer=inner_optimizer(command.student_optimizer(config, rates[0])), num_steps=steps,
         batch_size=config.training.batch_size, refresh_every=config.features.refresh_every,
         dev_sample_size=config.features.dev_sample_size)

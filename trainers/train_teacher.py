@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import ml_collections
@@ -66,18 +67,21 @@ def teacher_training(config: ml_collections.ConfigDict, splits: Splits, number: 
     if unknown:
         raise ValueError(f"config.teacher.ignored names {sorted(unknown)}; the features are {names}.")
     seed = config.teacher.seed + number
+    counts = np.bincount(splits.train.y, minlength=splits.num_classes) if config.teacher.class_counts else None
     attention = {"num_keys": config.teacher.num_keys, "seed": seed}
     options = {"attention": attention, "diagonal": attention, "mlp": {"hidden": config.teacher.hidden, "seed": seed},
                "static": {}}
     teacher = TEACHERS[config.teacher.name](splits.num_classes, len(names), loss=config.teacher.loss, ignored=ignored,
-                                            **options[config.teacher.name])
+                                            class_counts=counts, **options[config.teacher.name])
     trainer = TeacherTrainer(
         command.student_fn(config, splits), teacher, num_steps=num_steps, batch_size=config.training.batch_size,
         student_optimizer=command.student_optimizer(config, num_steps=num_steps),
         refresh_every=config.features.refresh_every, dev_sample_size=config.features.dev_sample_size,
         seed=config.seed + number)
+    # What few dev examples say of a coefficient that hardly matters is noise; Adam would make it as large as the rest.
+    epsilon = max(outer.epsilon, outer.damping / splits.dev.size)
     trainer.compile(keras.optimizers.Adam(learning_rate(outer.learning_rate, outer.decay, outer.steps),
-                                          epsilon=outer.epsilon),
+                                          epsilon=epsilon),
                     objective=outer.objective, clip_norm=outer.clip_norm or None, rollouts=outer.rollouts,
                     rollback=outer.rollback if outer.rollback >= 0 else None, hvp=outer.hvp, schedule=outer.schedule,
                     memory_budget=outer.memory_budget or None, truncate=outer.truncate or None)
@@ -85,40 +89,46 @@ def teacher_training(config: ml_collections.ConfigDict, splits: Splits, number: 
     trainer.check_steps(outer.steps, outer.validation_freq, outer.validation_rollouts)
 
     def fit(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-        history = keras.callbacks.History()
+        history, validated = keras.callbacks.History(), Validated()
         path.mkdir(parents=True, exist_ok=True)
         try:
             trainer.fit(train, splits.dev, outer.steps, validation_freq=outer.validation_freq,
                         validation_rollouts=outer.validation_rollouts, verbose=VERBOSE.value,
-                        callbacks=[TeacherSummaries(path / "tensorboard"), history])
+                        callbacks=[TeacherSummaries(path / "tensorboard"), history, validated])
         finally:  # a run that diverged keeps its best teacher, one that was interrupted its newest
-            write_history(history, outer.validation_freq, path)
-            curve = draw_curve(history, outer.validation_freq, path / "figures" / "teacher_curve.png")
             teacher_dir = tf_l2t.export_teacher(teacher, path / "teacher", num_steps=num_steps,
                                                 summary={"data": dict(splits.about)})
+            write_history(history, validated.steps, path)
+            curve = draw_curve(history, validated.steps, path / "figures" / "teacher_curve.png")
         return teacher_dir, curve
 
     return fit
 
 
-def write_history(history: keras.callbacks.History, validation_freq: int, path: pathlib.Path) -> None:
+class Validated(keras.callbacks.Callback):
+    """Notes the teacher steps, from 1, after which students were validated: a run that diverged has other ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[int] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if "val_accuracy" in (logs or {}):
+            self.steps.append(epoch + 1)
+
+
+def write_history(history: keras.callbacks.History, validated: list[int], path: pathlib.Path) -> None:
     """As JSON, which has no NaN: a student that diverged shows as null."""
     plain = {name: [value if math.isfinite(value) else None for value in values]
              for name, values in history.history.items()}
-    write_json(path / "history.json", plain | {"validated": validated_steps(history, validation_freq)})
+    write_json(path / "history.json", plain | {"validated": validated})
 
 
-def validated_steps(history: keras.callbacks.History, validation_freq: int) -> list[int]:
-    """The teacher steps, from 1, that the validation figures of a history are of."""
-    return [e + 1 for e in history.epoch
-            if validation_freq and ((e + 1) % validation_freq == 0 or e == history.epoch[-1])]
-
-
-def draw_curve(history: keras.callbacks.History, validation_freq: int, path: pathlib.Path) -> pathlib.Path:
+def draw_curve(history: keras.callbacks.History, validated: list[int], path: pathlib.Path) -> pathlib.Path:
     values = {name: [100 * value for value in history.history.get(name, [])]
               for name in ("dev_accuracy", "val_accuracy")}
-    validated = validated_steps(history, validation_freq)
-    return plotting.plot_teacher_curve([e + 1 for e in history.epoch], values["dev_accuracy"], path,
+    steps = range(1, len(values["dev_accuracy"]) + 1)
+    return plotting.plot_teacher_curve(steps, values["dev_accuracy"], path,
                                        (validated, values["val_accuracy"]) if validated else None)
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tf_l2t.losses import taught_form
 from tf_l2t.teachers.base import Teacher
 
 
@@ -24,21 +22,20 @@ class AttentionTeacher(Teacher):
       num_keys: N (10 in the paper).
       loss: the name of a taught loss (`tf_l2t.losses.TAUGHT_FORMS`).
       seed: of V.
-      ignored: numbers of the features that the teacher does not see.
+      **options: `ignored`, `class_counts`, `name`, see `Teacher`.
 
     Raises:
       ValueError: for an unknown loss, or a number below 1.
     """
 
     def __init__(self, num_classes: int, num_features: int, num_keys: int = 10, loss: str = "stable", seed: int = 0,
-                 ignored: Sequence[int] = (), name: str | None = None):
-        start = taught_form(loss).start
-        super().__init__(num_classes, num_features, loss, ignored, name=name)
+                 **options: Any):
+        super().__init__(num_classes, num_features, loss, **options)
         if num_keys < 1:
             raise ValueError(f"num_keys must be at least 1; received {num_keys!r}.")
         self.num_keys = num_keys
         self.seed = seed
-        same = start * self._start()[..., tf.newaxis]
+        same = self._form.start * self._start()[..., tf.newaxis]
         self.values = tf.Variable(tf.tile(same, [*[1] * len(self.coefficients_shape), num_keys]), name="values")
         self.keys = tf.Variable(tf.random.stateless_normal([num_keys, num_features], seed=[seed, 0]), name="keys")
 

@@ -6,7 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import tensorflow as tf
+
+from tf_l2t.losses import taught_form
 
 
 class Teacher(tf.Module):
@@ -20,9 +23,13 @@ class Teacher(tf.Module):
       num_features: the length of s_t.
       loss: the name of the taught loss that the coefficients are for (`tf_l2t.losses.TAUGHT_FORMS`).
       ignored: numbers of the features that the teacher does not see: they count as 0.
+      class_counts: n_c, [C], of the train set, where classes are of very unequal size: the loss is then taken of
+        logits + log n_c / Σ n, as in logit adjustment (Menon et al., ICLR 2021), so that the teacher starts from that
+        and not from cross entropy. None for the logits as they are.
 
     Raises:
-      ValueError: for fewer than two classes, no feature, or an ignored feature that is not there.
+      ValueError: for an unknown loss, fewer than two classes, no feature, an ignored feature that is not there, or
+        counts below 1 or of another length.
     """
 
     _classes: ClassVar[dict[str, type[Teacher]]] = {}
@@ -32,7 +39,7 @@ class Teacher(tf.Module):
         Teacher._classes[cls.__name__] = cls
 
     def __init__(self, num_classes: int, num_features: int, loss: str, ignored: Sequence[int] = (),
-                 name: str | None = None):
+                 class_counts: Sequence[int] | None = None, name: str | None = None):
         super().__init__(name=name)
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2; received {num_classes!r}.")
@@ -40,10 +47,15 @@ class Teacher(tf.Module):
             raise ValueError(f"num_features must be at least 1; received {num_features!r}.")
         if not all(0 <= i < num_features for i in ignored):
             raise ValueError(f"ignored must hold numbers of features, 0 … {num_features - 1}; received {ignored!r}.")
+        counts = None if class_counts is None else tuple(map(int, class_counts))
+        if counts is not None and (len(counts) != num_classes or min(counts) < 1):
+            raise ValueError(f"class_counts must be {num_classes} numbers of at least 1; received {class_counts!r}.")
         self.num_classes = num_classes
         self.num_features = num_features
         self.loss = loss
+        self._form = taught_form(loss)
         self._ignored = tuple(ignored)
+        self._counts = counts
         self._training = "{}"  # JSON text: a dict would become part of the SavedModel's object graph
 
     @property
@@ -76,6 +88,13 @@ class Teacher(tf.Module):
     def __call__(self, features: tf.Tensor) -> tf.Tensor:
         return self.apply(tuple(tf.convert_to_tensor(v) for v in self.theta), features)
 
+    def per_example(self, labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor) -> tf.Tensor:
+        """The loss l_Φ of every example, [batch], from integer labels [batch], logits [batch, C] and Φ."""
+        if self._counts is not None:
+            counts = np.asarray(self._counts, np.float64)
+            logits += tf.constant(np.log(counts / counts.sum()), logits.dtype)
+        return self._form.per_example(labels, logits, coefficients)
+
     def seen(self, features: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """What `apply` is to look at, [n, num_features]: the rows of s [..., num_features], ignored features zero."""
         rows = tf.reshape(tf.cast(features, dtype), [-1, self.num_features])
@@ -86,7 +105,8 @@ class Teacher(tf.Module):
     def get_config(self) -> dict[str, Any]:
         """The arguments that build this teacher again (its weights apart)."""
         return {"num_classes": self.num_classes, "num_features": self.num_features, "loss": self.loss,
-                "ignored": list(self._ignored)}
+                "ignored": list(self._ignored),
+                "class_counts": None if self._counts is None else list(self._counts)}
 
     def spec(self) -> dict[str, Any]:
         """Class name and config, as JSON holds them."""

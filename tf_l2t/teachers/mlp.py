@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tf_l2t.losses import taught_form
 from tf_l2t.teachers.base import Teacher
 
 
@@ -24,21 +22,19 @@ class MLPTeacher(Teacher):
       hidden: H.
       loss: the name of a taught loss (`tf_l2t.losses.TAUGHT_FORMS`).
       seed: of V.
-      ignored: numbers of the features that the teacher does not see.
+      **options: `ignored`, `class_counts`, `name`, see `Teacher`.
 
     Raises:
       ValueError: for an unknown loss, fewer than two classes, no feature or no hidden unit.
     """
 
     def __init__(self, num_classes: int, num_features: int, hidden: int = 32, loss: str = "stable", seed: int = 0,
-                 ignored: Sequence[int] = (), name: str | None = None):
-        start = taught_form(loss).start
-        super().__init__(num_classes, num_features, loss, ignored, name=name)
+                 **options: Any):
+        super().__init__(num_classes, num_features, loss, **options)
         if hidden < 1:
             raise ValueError(f"hidden must be at least 1; received {hidden!r}.")
         self.hidden = hidden
         self.seed = seed
-        self._start = start
         self.inputs = tf.Variable(tf.random.stateless_normal([num_features, hidden], seed=[seed, 0]), name="inputs")
         self.thresholds = tf.Variable(tf.zeros([hidden]), name="thresholds")
         self.outputs = tf.Variable(tf.zeros([hidden, num_classes ** 2]), name="outputs")
@@ -54,7 +50,7 @@ class MLPTeacher(Teacher):
         units = tf.tanh(tf.linalg.matmul(rows, inputs) + thresholds)
         flat = bias + tf.linalg.matmul(units, outputs) / self.hidden
         matrices = tf.reshape(flat, [*tf.unstack(tf.shape(features)[:-1]), self.num_classes, self.num_classes])
-        return matrices + self._start * tf.eye(self.num_classes, dtype=matrices.dtype)
+        return matrices + self._form.start * tf.eye(self.num_classes, dtype=matrices.dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "hidden": self.hidden, "seed": self.seed}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
-from tf_l2t.losses import taught_form
 from tf_l2t.teachers.base import Teacher
 
 
@@ -17,16 +16,15 @@ class StaticTeacher(Teacher):
       num_classes: C.
       num_features: |s|, of the status that it takes and passes over.
       loss: the name of a taught loss (`tf_l2t.losses.TAUGHT_FORMS`).
-      ignored: as other teachers have it; this one ignores every feature.
+      **options: `ignored`, `class_counts`, `name`, see `Teacher`.
 
     Raises:
       ValueError: for an unknown loss, fewer than two classes, or no feature.
     """
 
-    def __init__(self, num_classes: int, num_features: int, loss: str = "stable", ignored: Sequence[int] = (),
-                 name: str | None = None):
-        super().__init__(num_classes, num_features, loss, ignored, name=name)
-        self.matrix = tf.Variable(taught_form(loss).start * tf.eye(num_classes), name="matrix")
+    def __init__(self, num_classes: int, num_features: int, loss: str = "stable", **options: Any):
+        super().__init__(num_classes, num_features, loss, **options)
+        self.matrix = tf.Variable(self._form.start * tf.eye(num_classes), name="matrix")
 
     @property
     def theta(self) -> tuple[tf.Variable, ...]:

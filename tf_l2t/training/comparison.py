@@ -57,6 +57,7 @@ class RowResult(NamedTuple):
         dev labels.
       teachers: how many teachers the students are of; 0 for rows without one.
       curve: (step, mean dev accuracy of the students at it); empty for rows whose training used the dev labels.
+      at_edge: whether the rate is the smallest or largest of the grid, so that a better one may lie beyond.
     """
 
     row: str
@@ -68,6 +69,7 @@ class RowResult(NamedTuple):
     best_test_accuracy: list[float] | None
     teachers: int
     curve: list[tuple[int, float]]
+    at_edge: bool = False
 
     @property
     def errors(self) -> list[float]:
@@ -95,7 +97,7 @@ class Comparison:
       learning_rates: the grid for every row.
       tune_rates, tune_steps: the grid and the length of tuning on dev.
       seeds: how many students are reported, of every teacher in taught rows.
-      selection_seeds: how many students choose a rate.
+      selection_seeds: how many students choose a rate; of taught rows one of each teacher in turn.
       num_folds: of cross-validation on dev.
       evaluate_every: steps between two dev evaluations of a reported student.
       log: receives a line per decision.
@@ -127,14 +129,16 @@ class Comparison:
         for teacher in teachers:
             check_fits(teacher, student.num_classes)
             check_same_split(teacher, splits)
-        if len({(type(t).__name__, t.loss, tuple(v.shape for v in t.theta)) for t in teachers}) > 1:
-            raise ValueError("the teachers of a table must be of one class, with the same options; received "
-                             f"{[t.spec() for t in teachers]}.")
+        specs = [(type(t).__name__, {**t.get_config(), "seed": None}) for t in teachers]
+        if any(spec != specs[0] for spec in specs):
+            raise ValueError("the teachers of a table must be of one class, with the same options but for the seed; "
+                             f"received {[t.spec() for t in teachers]}.")
         self._splits, self._student = splits, student
         self._thetas = [[v.numpy() for v in teacher.theta] for teacher in teachers]
         # One teacher that takes the weights of each in turn, so that students are compiled once.
         self._teacher = Teacher.from_spec(teachers[0].spec()) if teachers else None
-        self._kitchen = Kitchen(splits, student, num_steps, self._teacher, self._noisy_probabilities)
+        self._kitchen = Kitchen(splits.train, splits.num_classes, splits.about, student, num_steps, self._teacher,
+                                self._noisy_probabilities)
         self._options: dict[str, Any] = {
             "num_steps": num_steps, "batch_size": batch_size, "momentum": momentum, "decay": decay,
             "refresh_every": refresh_every, "dev_sample_size": dev_sample_size, "evaluate_every": evaluate_every}
@@ -142,15 +146,32 @@ class Comparison:
         self._report = range(REPORT_SEED, REPORT_SEED + seeds)
         self._selection = range(SELECTION_SEED, SELECTION_SEED + selection_seeds)
         self._log = log
+        # What several rows share is made once, and goes with this comparison.
+        self._whole: Callable[[str, int], StudentRuns] = functools.cache(self._make_whole)
+        self._choice: Callable[[str], Choice] = functools.cache(self._choose)
+        self._reported: Callable[[str], list[StudentRun]] = functools.cache(self._report_students)
+        self._noisy_student: Callable[[], Weights] = functools.cache(self._train_noisy_student)
 
     def check_rows(self, rows: Sequence[str], teachers: bool | None = None) -> None:
-        """Raises ValueError for an unknown row, or a taught row where there is, or (`teachers`) will be, no teacher."""
+        """Raises ValueError for no row, an unknown or repeated one, one that does not go with data or student, or a
+        taught one where there is, or (`teachers`) will be, no teacher."""
+        if not rows or len(set(rows)) < len(rows):
+            raise ValueError(f"rows must name at least one row, and none twice; received {list(rows)}.")
         unknown = [name for name in rows if name not in ROWS]
         if unknown:
             raise ValueError(f"no row is called {unknown}; there are {sorted(ROWS)}.")
         taught = [name for name in rows if ROWS[name].taught]
         if taught and not (bool(self._thetas) if teachers is None else teachers):
-            raise ValueError(f"the rows {taught} need an exported teacher; set config.compare.teachers.")
+            raise ValueError(f"the rows {taught} need an exported teacher; set config.compare.teacher or "
+                             "config.compare.num_teachers.")
+        classes = self._splits.num_classes
+        blank = self._kitchen._replace(noisy_probabilities=lambda x: np.full((len(x), classes), 1 / classes))
+        for way in dict.fromkeys(ROWS[name].way for name in rows if not ROWS[name].taught):
+            for variant in WAYS[way].variants:
+                try:
+                    WAYS[way].build(blank, self._splits.dev, **variant)
+                except ValueError as error:
+                    raise ValueError(f"the row {way!r} does not go with these data or this student: {error}") from error
 
     def run(self, rows: Sequence[str]) -> list[RowResult]:
         """The results of the named rows, in that order; raises as `check_rows`."""
@@ -158,7 +179,7 @@ class Comparison:
         return [self.run_row(name) for name in rows]
 
     def run_row(self, name: str) -> RowResult:
-        """The result of one row. Students that several rows share are trained once."""
+        """The result of one row. Reported students that several rows share are trained once."""
         row = ROWS[name]
         choice = self._choice(row.way)
         runs = self._reported(row.way)
@@ -175,7 +196,8 @@ class Comparison:
                      for points in zip(*(run.curve for run in runs), strict=True)]
         result = RowResult(name, row.label, choice.learning_rate, dict(WAYS[row.way].variants[choice.variant]),
                            tune_rate, [self._test_accuracy(w) for w in final], best,
-                           len(self._thetas) if row.taught else 0, curve)
+                           len(self._thetas) if row.taught else 0, curve,
+                           choice.learning_rate in (min(self._rates), max(self._rates)))
         mean, std = mean_std(result.errors)
         self._log(f"{row.label}: test error {mean:.2f} ± {std:.2f} % at rate {choice.learning_rate:g}"
                   + (f", tuned at {tune_rate:g}" if row.tuned else "")
@@ -199,23 +221,21 @@ class Comparison:
         return StudentRuns(self._student, recipe.train, held_out, loss=recipe.loss,
                            coefficients_fn=recipe.coefficients_fn, **self._options)
 
-    @functools.cache  # noqa: B019  (a comparison lives as long as its process)
-    def _whole(self, way: str, variant: int) -> StudentRuns:
+    def _make_whole(self, way: str, variant: int) -> StudentRuns:
         """Of all data, for reported students, and for selection where dev is not trained on."""
         return self._runs(way, variant, self._splits.dev, self._splits.dev)
 
-    @functools.cache  # noqa: B019
-    def _choice(self, way: str) -> Choice:
+    def _choose(self, way: str) -> Choice:
         scores: dict[Choice, list[float]] = {}
         for variant in range(len(WAYS[way].variants)):
             for rate in self._rates:
                 scores[Choice(variant, rate)] = []
             if not WAYS[way].sees_dev:
                 runs = self._whole(way, variant)
-                for index in range(self._count(way)):
-                    self._teach_by(index)
+                for number, seed in enumerate(self._selection):
+                    self._teach_by(number % self._count(way))  # as many students as other ways have, of all teachers
                     for rate in self._rates:
-                        scores[Choice(variant, rate)] += [runs(seed, rate).dev_accuracy for seed in self._selection]
+                        scores[Choice(variant, rate)].append(runs(seed, rate).dev_accuracy)
                 continue
             for number, (kept, held_out) in enumerate(self._folds):
                 runs = self._runs(way, variant, kept, held_out)
@@ -226,8 +246,7 @@ class Comparison:
     def _fold_seed(self, number: int) -> int:
         return self._selection[number % len(self._selection)]
 
-    @functools.cache  # noqa: B019
-    def _reported(self, way: str) -> list[StudentRun]:
+    def _report_students(self, way: str) -> list[StudentRun]:
         """The reported students at the chosen rate; tuned rows start from those of the row that they tune."""
         choice = self._choice(way)
         runs = self._whole(way, choice.variant)
@@ -243,9 +262,9 @@ class Comparison:
         starts: list[Weights] = []
         if not WAYS[way].sees_dev:
             runs = self._whole(way, choice.variant)
-            for index in range(self._count(way)):
-                self._teach_by(index)
-                starts += [runs(seed, choice.learning_rate).last for seed in self._selection]
+            for number, seed in enumerate(self._selection):
+                self._teach_by(number % self._count(way))
+                starts.append(runs(seed, choice.learning_rate).last)
         for number, (kept, held_out) in enumerate(self._folds):
             tuner = self._tuner(kept, held_out)
             seed = self._fold_seed(number)
@@ -255,8 +274,7 @@ class Comparison:
                 scores[tune_rate] += [tuner(seed, tune_rate, start).dev_accuracy for start in starts]
         return self._best(scores, f"tuning after {WAYS[way].label}")
 
-    @functools.cache  # noqa: B019
-    def _noisy_student(self) -> Weights:
+    def _train_noisy_student(self) -> Weights:
         return self._whole("cross_entropy", 0)(self._selection[0], self._choice("cross_entropy").learning_rate).last
 
     def _noisy_probabilities(self, x: np.ndarray) -> np.ndarray:
@@ -312,6 +330,9 @@ def verdicts(results: Sequence[RowResult]) -> list[str]:
                 sentences.append(f"{ROWS[taught].label}: {errors[taught]:.2f} % test error, "
                                  f"{errors[taught] / max(errors[rival], 1e-9):.2f} times that of {name} "
                                  f"({ROWS[rival].label}, {errors[rival]:.2f} %).")
+    edge = [result.label for result in results if result.at_edge]
+    if edge:
+        sentences.append(f"At an end of the grid of rates: {', '.join(edge)}.")
     for result in results:
         if result.worst_teacher and result.teachers > 1:
             index, error = result.worst_teacher

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tf_l2t.data import ArrayPair, Splits, noise_matrix
-from tf_l2t.losses import estimated_noise, fixed_loss, taught_form
+from tf_l2t.data import ArrayPair, noise_matrix
+from tf_l2t.losses import estimated_noise, fixed_loss
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.problem import PerExampleLoss
@@ -34,14 +34,18 @@ class Kitchen(NamedTuple):
     """What recipes are cooked with.
 
     Attributes:
-      splits: the data; a recipe reads `splits.train` and the clean examples that it is given, never dev or test.
+      train: the train set; beside it a recipe gets clean examples, and never sees dev or test as such.
+      num_classes: C.
+      about: of the splits, for the true noise.
       student: the architecture.
       num_steps: of a student run.
       teacher: for taught rows.
       noisy_probabilities: x -> the predictions of a student trained by cross entropy on train, for `gold_correction`.
     """
 
-    splits: Splits
+    train: ArrayPair
+    num_classes: int
+    about: Mapping[str, Any]
     student: FunctionalStudent
     num_steps: int
     teacher: Teacher | None
@@ -96,20 +100,20 @@ class Row(NamedTuple):
 def _fixed(name: str, options: Callable[[Kitchen], dict[str, Any]] = lambda kitchen: {}) -> Build:
     def build(kitchen: Kitchen, clean: ArrayPair, **variant: Any) -> Recipe:
         loss = fixed_loss(name, **options(kitchen), **variant)
-        return Recipe(kitchen.splits.train, lambda labels, logits, _: loss(labels, logits))
+        return Recipe(kitchen.train, lambda labels, logits, _: loss(labels, logits))
 
     return build
 
 
 def _counts(kitchen: Kitchen) -> dict[str, Any]:
-    return {"counts": np.bincount(kitchen.splits.train.y, minlength=kitchen.splits.num_classes).tolist()}
+    return {"counts": np.bincount(kitchen.train.y, minlength=kitchen.num_classes).tolist()}
 
 
 def _on(data: Callable[[ArrayPair, ArrayPair], ArrayPair]) -> Build:
     """Cross entropy on what `data` makes of train and clean examples."""
     def build(kitchen: Kitchen, clean: ArrayPair) -> Recipe:
         loss = fixed_loss("cross_entropy")
-        return Recipe(data(kitchen.splits.train, clean), lambda labels, logits, _: loss(labels, logits))
+        return Recipe(data(kitchen.train, clean), lambda labels, logits, _: loss(labels, logits))
 
     return build
 
@@ -120,16 +124,16 @@ def _together(train: ArrayPair, clean: ArrayPair) -> ArrayPair:
 
 def _corrected(noise: Callable[[Kitchen, ArrayPair], np.ndarray]) -> Build:
     def build(kitchen: Kitchen, clean: ArrayPair) -> Recipe:
-        trusted = ArrayPair(clean.x, clean.y + kitchen.splits.num_classes)
+        trusted = ArrayPair(clean.x, clean.y + kitchen.num_classes)
         loss = fixed_loss("gold_correction", noise=noise(kitchen, clean))
-        return Recipe(_together(kitchen.splits.train, trusted), lambda labels, logits, _: loss(labels, logits))
+        return Recipe(_together(kitchen.train, trusted), lambda labels, logits, _: loss(labels, logits))
 
     return build
 
 
 def _true_noise(kitchen: Kitchen, clean: ArrayPair) -> np.ndarray:
-    about = kitchen.splits.about
-    return noise_matrix(about.get("noise", "shift"), about.get("noise_fraction", 0.0), kitchen.splits.num_classes)
+    about = kitchen.about
+    return noise_matrix(about.get("noise", "shift"), about.get("noise_fraction", 0.0), kitchen.num_classes)
 
 
 def _estimated(kitchen: Kitchen, clean: ArrayPair) -> np.ndarray:
@@ -137,12 +141,12 @@ def _estimated(kitchen: Kitchen, clean: ArrayPair) -> np.ndarray:
 
 
 def _large_margin(kitchen: Kitchen, clean: ArrayPair, margin: int) -> Recipe:
-    return Recipe(kitchen.splits.train, LargeMarginStep(kitchen.student, kitchen.num_steps, margin))
+    return Recipe(kitchen.train, LargeMarginStep(kitchen.student, kitchen.num_steps, margin))
 
 
 def _taught(kitchen: Kitchen, clean: ArrayPair) -> Recipe:
     teacher: Any = kitchen.teacher
-    return Recipe(kitchen.splits.train, taught_form(teacher.loss).per_example, teacher)
+    return Recipe(kitchen.train, teacher.per_example, teacher)
 
 
 WAYS = {
@@ -152,16 +156,19 @@ WAYS = {
     "label_smoothing": Way("label smoothing", _fixed("label_smoothing")),
     "focal": Way("focal loss", _fixed("focal")),
     "generalised_cross_entropy": Way("generalised cross entropy", _fixed("generalised_cross_entropy")),
-    "symmetric_cross_entropy": Way("symmetric cross entropy", _fixed("symmetric_cross_entropy")),
-    "class_balanced": Way("class-balanced weights", _fixed("class_balanced", _counts)),
+    # The authors' α for MNIST and for CIFAR-10, and their three β.
+    "symmetric_cross_entropy": Way("symmetric cross entropy", _fixed("symmetric_cross_entropy"),
+                                   variants=tuple({"alpha": a} for a in (0.01, 0.1))),
+    "class_balanced": Way("class-balanced weights", _fixed("class_balanced", _counts),
+                          variants=tuple({"beta": b} for b in (0.99, 0.999, 0.9999))),
     "logit_adjustment": Way("logit adjustment", _fixed("logit_adjustment", _counts)),
     "dev_only": Way("cross entropy on dev alone", _on(lambda train, clean: clean), sees_dev=True),
     "train_dev": Way("cross entropy on train and dev", _on(_together), sees_dev=True),
     "gold_correction": Way("gold loss correction", _corrected(_estimated), sees_dev=True),
     "reweight": Way("examples reweighted by dev gradients", lambda kitchen, clean: Recipe(
-        kitchen.splits.train, ReweightStep(kitchen.student, clean)), sees_dev=True),
+        kitchen.train, ReweightStep(kitchen.student, clean)), sees_dev=True),
     "meta_weight_net": Way("Meta-Weight-Net", lambda kitchen, clean: Recipe(
-        kitchen.splits.train, MetaWeightStep(kitchen.student, clean)), sees_dev=True),
+        kitchen.train, MetaWeightStep(kitchen.student, clean)), sees_dev=True),
     "oracle_forward": Way("forward correction by the true noise, and dev (oracle)", _corrected(_true_noise),
                           sees_dev=True, oracle=True),
     "taught": Way("taught loss", _taught),

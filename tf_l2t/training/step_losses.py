@@ -66,7 +66,7 @@ class LargeMarginStep(StepLoss):
 
     Args:
       student: ends in a Dense layer without activation.
-      num_steps: T; λ falls as in the authors' code over 20,000 steps, 1000 (1 + 0.4 t / T)^−45, whatever T is.
+      num_steps: T; λ falls as in the authors' code over 20,000 steps, 1000 (1 + 0.5 t / T)^−35, whatever T is.
       margin: m.
 
     Raises:
@@ -76,7 +76,7 @@ class LargeMarginStep(StepLoss):
     def __init__(self, student: FunctionalStudent, num_steps: int, margin: int):
         super().__init__(student)
         dense = last_dense(student.model)
-        self._margin, self._gamma = margin, 0.4 / num_steps
+        self._margin, self._gamma = margin, 0.5 / num_steps
         self._with_features = keras.Model(student.model.inputs, [dense.input, student.model.output])
         self._kernel = [v is dense.kernel for v in student.model.trainable_variables].index(True)
 
@@ -154,13 +154,14 @@ class MetaWeightStep(_WithCleanBatches):
 
         ω̂ = ω − α ∇ (1/n) Σ V(ℓ_i; Θ) ℓ_i;   Θ ← Adam(Θ, ∂L_clean(ω̂)/∂Θ);   loss = (1/n) Σ V(ℓ_i; Θ) ℓ_i
 
-    V has one hidden layer of 100 ReLUs and a sigmoid at its end; α is the student's rate, and Θ's rate 1e-3 as in the
-    authors' code. ∂L_clean/∂Θ = −(α/n) Σ ⟨∇ℓ_i(ω), ∇L_clean(ω̂)⟩ ∂V(ℓ_i; Θ)/∂Θ: one forward-mode product again.
+    V has one hidden layer of 100 ReLUs and a sigmoid at its end; α is the student's rate; Θ's rate 1e-3 and its decay
+    1e-4 are those of the authors' code. ∂L_clean/∂Θ = −(α/n) Σ ⟨∇ℓ_i(ω), ∇L_clean(ω̂)⟩ ∂V(ℓ_i; Θ)/∂Θ: one
+    forward-mode product again.
 
     Source: Shu et al., "Meta-Weight-Net: learning an explicit mapping for sample weighting", NeurIPS 2019.
     """
 
-    HIDDEN, RATE, DECAYS, EPSILON = 100, 1e-3, (0.9, 0.999), 1e-8
+    HIDDEN, RATE, DECAYS, EPSILON, WEIGHT_DECAY = 100, 1e-3, (0.9, 0.999), 1e-8, 1e-4
 
     def memory(self) -> Tensors:
         initial = (keras.initializers.GlorotUniform(seed=0)((1, self.HIDDEN)), tf.zeros([self.HIDDEN]),
@@ -181,7 +182,7 @@ class MetaWeightStep(_WithCleanBatches):
         with tf.GradientTape() as tape:
             tape.watch(theta)
             value = -step_size * tf.reduce_mean(agreement * self._weights(theta, tf.stop_gradient(losses)))
-        gradient = tape.gradient(value, theta)
+        gradient = [g + self.WEIGHT_DECAY * v for g, v in zip(tape.gradient(value, theta), theta, strict=True)]
         count = tf.cast(step + 1, tf.float32)
         b1, b2 = self.DECAYS
         means = tuple(b1 * m + (1 - b1) * g for m, g in zip(means, gradient, strict=True))

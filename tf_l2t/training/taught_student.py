@@ -11,7 +11,6 @@ import tensorflow as tf
 from tf_l2t.data import check_dev, check_pair
 from tf_l2t.features import dev_sample, running_accuracy, status_vector
 from tf_l2t.hypergradient.graphs import separate
-from tf_l2t.losses import taught_form
 from tf_l2t.objectives import accuracy
 from tf_l2t.students import check_classifier
 from tf_l2t.teachers import Teacher
@@ -58,7 +57,6 @@ class TaughtStudent(keras.Model):
         self.num_steps = num_steps
         self.refresh_every = refresh_every
         self._teacher = teacher
-        self._form = taught_form(teacher.loss)
         x, y = dev_sample(x, y, dev_sample_size)
         self._x_dev = self._constant("dev_x", x)
         self._y_dev = self._constant("dev_y", y)
@@ -135,7 +133,7 @@ class TaughtStudent(keras.Model):
             labels = tf.identity(labels)
         if training:
             self._train_accuracy.assign(running_accuracy(self._train_accuracy.value, accuracy(labels, y_pred)))
-        losses = self._form.per_example(labels, y_pred, tf.cast(self._coefficients.value, y_pred.dtype))
+        losses = self._teacher.per_example(labels, y_pred, tf.cast(self._coefficients.value, y_pred.dtype))
         if sample_weight is not None:
             losses *= tf.cast(tf.reshape(sample_weight, [-1]), losses.dtype)
         return tf.add_n([tf.reduce_mean(losses), *self.losses])

@@ -27,7 +27,6 @@ from tf_l2t.hypergradient import (
     hypergradient,
     initial_state,
 )
-from tf_l2t.losses import taught_form
 from tf_l2t.objectives import OBJECTIVES, accuracy
 from tf_l2t.students import FunctionalStudent, PreflightReport, choose_hvp, preflight
 from tf_l2t.teachers import Teacher
@@ -85,7 +84,7 @@ class TeacherTrainer:
         self._student_fn = student_fn
         self._student = FunctionalStudent(student_fn)
         check_fits(teacher, self._student.num_classes)
-        self._options: dict[str, Any] = {"loss": taught_form(teacher.loss).per_example,
+        self._options: dict[str, Any] = {"loss": teacher.per_example,
                          "optimizer": inner_optimizer(student_optimizer), "num_steps": num_steps,
                          "batch_size": batch_size, "refresh_every": refresh_every,
                          "dev_sample_size": dev_sample_size, "augment": augment}

@@ -56,7 +56,7 @@ def create_workdir(path: str | pathlib.Path, command: str, config: dict[str, Any
 
 
 def check_resumable(path: str | pathlib.Path, config: dict[str, Any], data: dict[str, Any]) -> pathlib.Path:
-    """Raises ValueError unless a run may begin at `path`, or go on there: one of the same config and data.
+    """Raises ValueError unless a run may begin at `path`, or go on there: one of the same config, data and versions.
 
     Args:
       path: as for `check_workdir`.
@@ -67,7 +67,8 @@ def check_resumable(path: str | pathlib.Path, config: dict[str, Any], data: dict
         return check_workdir(path)
     try:
         begun = json.loads(manifest.read_text())
-        differ = [name for name, value in (("config", config), ("data", data)) if begun[name] != _plain(value)]
+        now = {"config": config, "data": data, "versions": environment()["versions"]}
+        differ = [name for name, value in now.items() if begun[name] != _plain(value)]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{str(manifest)!r} is damaged: {error!r}. Name a new work directory.") from error
     if differ:
