@@ -131,5 +131,15 @@ def test_bad_arguments():
         large_margin_logits(LABELS, tf.constant(FEATURES), tf.constant(KERNEL), 5)
     with pytest.raises(ValueError, match="margin"):
         LargeMarginStudent(student(), margin=0)
+    with pytest.raises(ValueError, match="at least 0"):
+        LargeMarginStudent(student(), gamma=-1.0)
+    model, (x, y) = LargeMarginStudent(student()), tiny.arrays(12)
+    model.compile("sgd", loss="mse")
+    with pytest.raises(ValueError, match="compile without one"):
+        model.fit(x.astype(np.float32), y, verbose=0)
+    model = LargeMarginStudent(student())
+    model.compile("sgd")
+    with pytest.raises(ValueError, match="One-hot"):
+        model.fit(x.astype(np.float32), np.eye(3)[y], verbose=0)
     with pytest.raises(ValueError, match="last layer"):
         LargeMarginStudent(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.ReLU()]))

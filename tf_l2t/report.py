@@ -57,7 +57,7 @@ def write_html(path: str | pathlib.Path, title: str, sections: Sequence[Section]
     page = f"<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{html.escape(title)}</title>" \
            f"<style>{_STYLE}</style></head><body>\n" + "\n".join(body) + "\n</body></html>\n"
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(page)
+    partial.write_text(page, encoding="utf-8")
     partial.replace(path)
     return path
 

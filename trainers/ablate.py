@@ -8,27 +8,21 @@ The same command goes on with a run that was stopped. Writes manifest.json, tabl
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import ml_collections
-from absl import flags
 
 from tf_l2t.training import measured
 from tf_l2t.training.workdir import resume_workdir
 from trainers import command
-from trainers.compare import Table, measured_row
+from trainers.compare import MEASURED, Table, check_measured, measured_row
 
 KEY = (*measured.KEY, "ablation")
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
-    path = flags.FLAGS.measured
-    if path and not config.compare.setting:
-        raise ValueError("--measured needs a name for the results: set config.compare.setting.")
-    if path:
-        measured.read(path)
+    check_measured(config, KEY)
     if not config.ablation:
         raise ValueError("config.ablation names no variant; see configs/ablation_shifted.py.")
     tables = {name: Table(varied(config, changes), []) for name, changes in config.ablation}
@@ -41,10 +35,10 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
             print(f"variant {name!r}", flush=True)
             for result in table.run(folder / f"variant{number}").results:
                 rows.append({**measured_row(table.config, result), "ablation": name})
-        (folder / "table.md").write_text(measured.ablation_table(rows) + "\n")
+        (folder / "table.md").write_text(measured.ablation_table(rows) + "\n", encoding="utf-8")
         print(measured.ablation_table(rows))
-        if path:
-            measured.record(pathlib.Path(path), rows, KEY)
+        if MEASURED.value:
+            measured.record(MEASURED.value, rows, KEY)
 
     return work
 

@@ -15,7 +15,7 @@ import hashlib
 import json
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_collections
@@ -37,10 +37,13 @@ MEASURED = flags.DEFINE_string("measured", None, "Record the results in this fil
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
     compare = config.compare
-    if MEASURED.value and not compare.setting:
-        raise ValueError("--measured needs a name for the results: set config.compare.setting.")
-    if MEASURED.value:
-        measured.read(MEASURED.value)
+    check_measured(config)
+    if compare.teacher and compare.num_teachers:
+        raise ValueError("give config.compare.teacher or num_teachers, not both: "
+                         f"{compare.teacher!r}, {compare.num_teachers!r}.")
+    if compare.num_teachers < 0 or len(set(compare.dev_sizes)) < len(compare.dev_sizes):
+        raise ValueError("config.compare.num_teachers must be at least 0, and dev_sizes must not repeat; received "
+                         f"{compare.num_teachers!r}, {compare.dev_sizes!r}.")
     given = [tf_l2t.load_teacher(compare.teacher)] if compare.teacher else []
     sizes = compare.dev_sizes or (config.data.dev_size,)
     tables = [Table(with_dev_size(config, size), given) for size in sizes]
@@ -59,6 +62,14 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
         print("report:", write_reports(path, config, parts))
 
     return work
+
+
+def check_measured(config: ml_collections.ConfigDict, key: Sequence[str] = measured.KEY) -> None:
+    """Raises ValueError if --measured is given and its results could not be recorded."""
+    if MEASURED.value and not config.compare.setting:
+        raise ValueError("--measured needs a name for the results: set config.compare.setting.")
+    if MEASURED.value:
+        measured.check(MEASURED.value, key)
 
 
 def digest(teacher: Teacher) -> str:

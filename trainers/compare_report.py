@@ -43,7 +43,7 @@ def write_reports(path: pathlib.Path, config: ml_collections.ConfigDict, parts: 
         tables.append(f"## {title}\n\n{table}\n\n" + "\n".join(f"- {sentence}" for sentence in said))
         print("", table, "", *said, sep="\n")
         sections.append(Section(title, table, said, draw(part, path / "figures" / f"dev{part.dev_size}")))
-    (path / "table.md").write_text("\n\n".join(tables) + "\n")
+    (path / "table.md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")
     print("", "pictures:", *(f"  {picture}" for section in sections for picture in section.pictures.values()), sep="\n")
     about = json.dumps({"command": command.command_line(), "config": command.plain(config)}, indent=2,
                        ensure_ascii=False)

@@ -11,6 +11,18 @@ import tensorflow as tf
 from tf_l2t.losses.registry import fixed_loss
 
 
+def integer_labels(y: tf.Tensor) -> tf.Tensor:
+    """Labels as Keras hands them over, [batch] or [batch, 1] of any number type, as int32 [batch].
+
+    Raises:
+      ValueError: for labels of another shape.
+    """
+    if y.shape.rank not in (1, None) and y.shape[1:].num_elements() != 1:
+        raise ValueError(f"labels must be integers [batch]; received shape {tuple(y.shape)}. One-hot labels: pass "
+                         "np.argmax(y, axis=-1).")
+    return tf.cast(tf.reshape(y, [-1]), tf.int32)
+
+
 @keras.saving.register_keras_serializable(package="tf_l2t")
 class FixedLoss(keras.losses.Loss):
     """A loss of `FIXED_LOSSES` for `compile`.
@@ -36,10 +48,7 @@ class FixedLoss(keras.losses.Loss):
         self._function = fixed_loss(loss, **options)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        if y_true.shape.rank not in (1, None) and y_true.shape[1:].num_elements() != 1:
-            raise ValueError(f"labels must be integers [batch]; received shape {tuple(y_true.shape)}. One-hot labels: "
-                             "pass np.argmax(y, axis=-1).")
-        return self._function(tf.cast(tf.reshape(y_true, [-1]), tf.int32), y_pred)
+        return self._function(integer_labels(y_true), y_pred)
 
     def get_config(self) -> dict[str, Any]:
         options = {key: np.asarray(value).tolist() for key, value in self._options.items()}

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from tf_l2t.losses.fixed import cross_entropy
+from tf_l2t.losses.keras_loss import integer_labels
 
 MARGINS = (1, 2, 3, 4)
 
@@ -99,7 +100,8 @@ class LargeMarginStudent(keras.Model):
       base, gamma, power, least: of λ, see `annealed`.
 
     Raises:
-      ValueError: for another margin, or a student that does not end in such a layer.
+      ValueError: for another margin, a negative number, or a student that does not end in such a layer; in `fit` for
+        one-hot labels, or a loss given to `compile`.
     """
 
     def __init__(self, student: keras.Model, margin: int = 4, base: float = 1000.0, gamma: float = 2.5e-5,
@@ -107,6 +109,9 @@ class LargeMarginStudent(keras.Model):
         super().__init__(**kwargs)
         if margin not in MARGINS:
             raise ValueError(f"margin must be one of {MARGINS}; received {margin!r}.")
+        if not (base >= 0 and gamma >= 0 and power >= 0 and least >= 0):
+            raise ValueError("base, gamma, power and least must be at least 0; received "
+                             f"{base!r}, {gamma!r}, {power!r}, {least!r}.")
         self._dense = last_dense(student)
         self.student = student
         self.margin = margin
@@ -117,6 +122,12 @@ class LargeMarginStudent(keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         return self.student(inputs, training=training)
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.fit`; raises ValueError if `compile` was given a loss."""
+        if getattr(self, "loss", None) is not None:
+            raise ValueError("a LargeMarginStudent has its own loss: call compile without one.")
+        return super().fit(*args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -133,7 +144,7 @@ class LargeMarginStudent(keras.Model):
         return self.compute_metrics(x, y, self._dense(features), sample_weight)
 
     def _margin_loss(self, y: Any, features: tf.Tensor) -> tf.Tensor:
-        labels = tf.cast(tf.reshape(y, [-1]), tf.int32)
+        labels = integer_labels(y)
         logits = large_margin_logits(labels, features, self._dense.kernel, self.margin,
                                      annealed(self._step.value, **self._annealing))
         return cross_entropy(labels, logits if self._dense.bias is None else logits + self._dense.bias)
@@ -142,7 +153,7 @@ class LargeMarginStudent(keras.Model):
                      training: bool = True) -> Any:
         """Cross entropy, for `evaluate`."""
         del x, training
-        losses = cross_entropy(tf.cast(tf.reshape(y, [-1]), tf.int32), y_pred)
+        losses = cross_entropy(integer_labels(y), y_pred)
         if sample_weight is not None:
             losses *= tf.cast(tf.reshape(sample_weight, [-1]), losses.dtype)
         return tf.add_n([tf.reduce_mean(losses), *self.losses])

@@ -30,6 +30,14 @@ def read(path: str | pathlib.Path) -> list[dict[str, Any]]:
         raise ValueError(f"{str(path)!r} is no file of measured figures: {error!r}.") from error
 
 
+def check(path: str | pathlib.Path, key: Sequence[str] = KEY) -> None:
+    """Raises ValueError unless `record` may write rows of this `key` to the file."""
+    found = [tuple(row.get(name) for name in key) for row in read(path)]
+    if any(None in values for values in found) or len(set(found)) < len(found):
+        raise ValueError(f"{str(path)!r} holds figures of another kind: {list(key)} do not tell its rows apart. Record "
+                         "in another file.")
+
+
 def record(path: str | pathlib.Path, rows: list[dict[str, Any]], key: Sequence[str] = KEY,
            versions: Mapping[str, str] | None = None) -> None:
     """Adds `rows` to the file, in the place of rows with the same values of `key`.
@@ -43,9 +51,10 @@ def record(path: str | pathlib.Path, rows: list[dict[str, Any]], key: Sequence[s
       versions: of packages that the figures depend on besides the project's own.
 
     Raises:
-      ValueError: if the file exists and is no file of measured figures.
+      ValueError: if the file exists and is no file of measured figures, or one of another kind.
     """
     path = pathlib.Path(path)
+    check(path, key)
     kept = read(path)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     new = [{**row, "date": today} for row in rows]

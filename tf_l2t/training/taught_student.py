@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_l2t.data import check_dev, check_pair
 from tf_l2t.features import dev_sample, running_accuracy, status_vector
 from tf_l2t.hypergradient.graphs import separate
+from tf_l2t.losses.keras_loss import integer_labels
 from tf_l2t.objectives import accuracy
 from tf_l2t.students import check_classifier
 from tf_l2t.teachers import Teacher
@@ -121,10 +122,7 @@ class TaughtStudent(keras.Model):
                      training: bool = True) -> Any:
         """The mean over the batch of sample_weight · l_Φ(y, logits), plus regularisers."""
         del x
-        if y.shape.rank not in (1, None) and y.shape[1:].num_elements() != 1:
-            raise ValueError(f"labels must be integers [batch]; received shape {tuple(y.shape)}. One-hot labels: pass "
-                             "np.argmax(y, axis=-1).")
-        labels = tf.cast(tf.reshape(y, [-1]), tf.int32)
+        labels = integer_labels(y)
         # Data sets cannot be looked at beforehand; a label out of range would silently teach nothing.
         in_range = tf.reduce_all((labels >= 0) & (labels < tf.shape(y_pred)[-1]))
         # The op itself: tf.debugging.Assert puts it under a tf.cond, which costs every step more than the check.

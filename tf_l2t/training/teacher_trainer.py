@@ -113,7 +113,8 @@ class TeacherTrainer:
           clip_norm: the largest norm of one rollout's dθ; None for no limit.
           rollouts: students per teacher step, each from its own initialisation; their dθ are averaged.
           rollback: when a validation's objective falls by more than this below the best, the teacher goes back to its
-            best weights and the optimizer's steps are halved from then on; None to go on.
+            best weights and the optimizer's steps are halved from then on (what it remembers of gradients stays); None
+            to go on.
           hvp, schedule, memory_budget, truncate, jit, debug: as for `tf_l2t.hypergradient.hypergradient`.
           adjoint_alarm: warn when ‖dω_t‖ grows beyond this factor on its way back through a student's run, and name
             the `truncate` that would keep it below; None for no warning.
@@ -207,7 +208,11 @@ class TeacherTrainer:
                 self.choice = gradient_fn.choice
                 if verbose:
                     print(f"engine: {self.choice}")
-            applied, logs = self._apply(results, 0.5 ** rollbacks)
+            before = self.get_weights()
+            applied, logs = self._apply(results)
+            if rollbacks:  # not by the rate: under a schedule it cannot be set, and a callback may set it
+                part = 0.5 ** rollbacks
+                self.set_weights([b + part * (a - b) for a, b in zip(self.get_weights(), before, strict=True)])
             logs["dev_accuracy"] = float(np.mean([dev_accuracy(r.rollout.final_state) for r in results]))
             logs["adjoint_growth"] = self._watch_adjoints(step, results)
             dropped_rollouts += logs["dropped_rollouts"]
@@ -253,6 +258,8 @@ class TeacherTrainer:
         if teacher_steps < 1 or validation_freq < 0 or validation_rollouts < 1:
             raise ValueError("teacher_steps and validation_rollouts must be at least 1 and validation_freq at least 0; "
                              f"received {teacher_steps!r}, {validation_rollouts!r}, {validation_freq!r}.")
+        if self._rollback is not None and not validation_freq:
+            raise ValueError("rollback goes by validations: set validation_freq to at least 1, or rollback=None.")
         if teacher_steps * self._rollouts > SEEDS_PER_TRAINING:
             raise ValueError(f"teacher_steps · rollouts must be at most {SEEDS_PER_TRAINING:,}; received "
                              f"{teacher_steps * self._rollouts:,}.")
@@ -323,9 +330,8 @@ class TeacherTrainer:
         means = [float(np.mean([measure(final) for final in finals])) for measure in measures]
         return tuple(mean if np.isfinite(mean) else -np.inf for mean in means)
 
-    def _apply(self, results: Sequence[Hypergradient], part: float = 1.0) -> tuple[bool, dict[str, float]]:
-        """One step of the teacher's optimizer, or a part of one, along the mean of the finite rollouts' clipped
-        gradients."""
+    def _apply(self, results: Sequence[Hypergradient]) -> tuple[bool, dict[str, float]]:
+        """One step of the teacher's optimizer along the mean of the finite rollouts' clipped gradients."""
         norms = [float(tf.linalg.global_norm(r.gradient)) for r in results]
         finite = [(r, n) for r, n in zip(results, norms, strict=True) if np.isfinite(n) and np.isfinite(r.objective)]
         shown = finite or list(zip(results, norms, strict=True))
@@ -339,10 +345,7 @@ class TeacherTrainer:
         scales = [1.0 if self._clip_norm is None else min(1.0, self._clip_norm / max(n, 1e-30)) for _, n in finite]
         mean = [tf.add_n([scale * g for (_, _), scale, g in zip(finite, scales, gradients, strict=True)]) / len(finite)
                 for gradients in zip(*(r.gradient for r, _ in finite), strict=True)]
-        before = self.get_weights()
         self.optimizer.apply([-g for g in mean], self.teacher.theta)
-        if part < 1:  # not by the rate: under a schedule it cannot be set, and a callback may set it
-            self.set_weights([b + part * (a - b) for a, b in zip(self.get_weights(), before, strict=True)])
         return True, logs
 
     def _watch_adjoints(self, step: int, results: Sequence[Hypergradient]) -> float:

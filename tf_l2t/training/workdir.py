@@ -95,5 +95,5 @@ def _plain(value: Any) -> Any:
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes JSON whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    partial.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(path)
