@@ -208,9 +208,10 @@ def test_the_papers_numbers():
         assert (outer.steps, outer.learning_rate, outer.epsilon, config.teacher.num_keys) == (60, 1e-4, 1e-8, 10)
 
 
-def test_divergence_is_one_sentence_too(tmp_path):
+@pytest.mark.parametrize("validation_freq", [1, 5])
+def test_divergence_is_one_sentence_too(validation_freq, tmp_path):
     done = run("train_teacher", tmp_path / "run", *SMALL, "--config.training.learning_rate=1e30",
-               "--config.teacher_training.steps=5")
+               "--config.teacher_training.steps=5", f"--config.teacher_training.validation_freq={validation_freq}")
     assert done.returncode == 2 and "Lower the student's" in done.stderr and "Traceback" not in done.stderr
     assert tf_l2t.load_teacher(tmp_path / "run" / "teacher").num_classes == 10
     assert json.loads((tmp_path / "run" / "history.json").read_text())["dropped"] == [1, 2, 3]

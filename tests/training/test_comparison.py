@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tf_l2t
 from tests import tiny
 from tf_l2t.data import ArrayPair, from_arrays
 from tf_l2t.hypergradient import initial_state, rollout, sgd
@@ -64,11 +65,11 @@ def test_folds_partition():
             folds(data, count)
 
 
-def compare(*teachers, log=lambda line: None, **options):
+def compare(*teachers, log=lambda line: None, splits=SPLITS, **options):
     options = {"num_steps": 40, "batch_size": 10, "momentum": 0.9, "decay": "linear", "learning_rates": (0.0003, 0.02),
                "tune_rates": (0.01,), "tune_steps": 5, "seeds": 2, "selection_seeds": 1, "num_folds": 2,
                "evaluate_every": 5} | options
-    return Comparison(SPLITS, STUDENT, teachers, log=log, **options)
+    return Comparison(splits, STUDENT, teachers, log=log, **options)
 
 
 def test_every_row():
@@ -135,13 +136,13 @@ def test_cross_validated_rows_are_not_judged_on_what_they_were_trained_on(monkey
 
 def test_test_labels_choose_nothing():
     """Other test labels change the reported accuracies and nothing else."""
-    first = compare(tiny.teacher()).run(["train_tuned"])[0]
+    rows = ["large_margin", "gold_correction", "reweight", "train_tuned", "taught_tuned"]
     spoiled = SPLITS._replace(test=SPLITS.test._replace(y=(SPLITS.test.y + 1) % 3))
-    other = compare(tiny.teacher())
-    other._splits = spoiled
-    second = other.run(["train_tuned"])[0]
-    assert (first.learning_rate, first.tune_rate) == (second.learning_rate, second.tune_rate)
-    assert first.test_accuracy != second.test_accuracy
+    first, second = (compare(tiny.teacher(), splits=splits).run(rows) for splits in (SPLITS, spoiled))
+    for one, other in zip(first, second, strict=True):
+        assert one._replace(test_accuracy=[], best_test_accuracy=None) == \
+            other._replace(test_accuracy=[], best_test_accuracy=None)
+        assert one.test_accuracy != other.test_accuracy
 
 
 def test_verdicts_say_what_the_rows_say():
@@ -171,6 +172,9 @@ def test_a_teacher_of_another_split_is_refused():
 def test_unequal_teachers_are_refused():
     with pytest.raises(ValueError, match="one class"):
         compare(tiny.teacher(), tiny.teacher("paper"))
+    with pytest.raises(ValueError, match="the same options"):
+        compare(*(tf_l2t.teachers.AttentionTeacher(3, 6, ignored=ignored) for ignored in ([], [2])))
+    compare(*(tf_l2t.teachers.AttentionTeacher(3, 6, seed=seed) for seed in (0, 1)))
 
 
 def test_mean_std():
@@ -183,6 +187,12 @@ def test_bad_comparisons():
         compare().run(["hinge"])
     with pytest.raises(ValueError, match="exported teacher"):
         compare().run(["taught"])
+    for rows in ([], ["focal", "focal"]):
+        with pytest.raises(ValueError, match="none twice"):
+            compare().run(rows)
+    rare = SPLITS._replace(train=SPLITS.train.take(np.flatnonzero(SPLITS.train.y != 1)))
+    with pytest.raises(ValueError, match="'logit_adjustment' does not go with"):
+        compare(splits=rare).check_rows(["cross_entropy", "logit_adjustment"])
     with pytest.raises(ValueError, match="a value each"):
         compare(learning_rates=())
     for options in ({"num_steps": 0}, {"tune_steps": 0}, {"decay": "step"}, {"num_folds": 1}, {"batch_size": 99},
