@@ -49,7 +49,7 @@ def get_config() -> ml_collections.ConfigDict:
     outer.steps = 80
     outer.num_steps = 0  # of the student runs that train the teacher; 0 for training.num_steps
     outer.train_size = 0  # of the train examples, so many for the teacher's students; 0 for all
-    outer.learning_rate = 0.002  # of Adam
+    outer.learning_rate = 0.01  # of Adam
     outer.decay = "cosine"  # to 0 over steps, or "constant"
     outer.epsilon = 1e-8
     outer.damping = 10.0  # Adam's epsilon is at least this by the number of dev examples

@@ -33,12 +33,13 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
         rows = []
         for number, (name, table) in enumerate(tables.items()):
             print(f"variant {name!r}", flush=True)
-            for result in table.run(folder / f"variant{number}").results:
-                rows.append({**measured_row(table.config, result), "ablation": name})
+            results = table.run(folder / f"variant{number}").results
+            new = [{**measured_row(table.config, result), "ablation": name} for result in results]
+            rows += new
+            if MEASURED.value:
+                measured.record(MEASURED.value, new, KEY)
         (folder / "table.md").write_text(measured.ablation_table(rows) + "\n", encoding="utf-8")
         print(measured.ablation_table(rows))
-        if MEASURED.value:
-            measured.record(MEASURED.value, rows, KEY)
 
     return work
 
