@@ -1,4 +1,4 @@
-"""The recipe of docs/own_data.md, as it stands there, with fewer teacher steps."""
+"""The recipe of docs/own_data.md, as it stands there."""
 
 import pathlib
 import re
@@ -10,8 +10,7 @@ DOCUMENT = pathlib.Path(__file__).parent.parent / "docs" / "own_data.md"
 
 def test_the_recipe_helps(tmp_path):
     code = re.search(r"```python\n(.*?)```", DOCUMENT.read_text(), flags=re.DOTALL)[1]
-    assert "teacher_steps=60" in code
-    code = code.replace("teacher_steps=60", "teacher_steps=16, verbose=0").replace("runs/", f"{tmp_path}/")
+    code = code.replace("teacher_steps=60", "teacher_steps=60, verbose=0").replace("runs/", f"{tmp_path}/")
     keras.utils.set_random_seed(0)
     names = {}
     exec(compile(code, str(DOCUMENT), "exec"), names)
@@ -21,4 +20,4 @@ def test_the_recipe_helps(tmp_path):
     assert names["student"].step == 350
     taught, plain = (1 - model.evaluate(names["x_test"], names["y_test"], verbose=0)[1]
                      for model in (names["student"], rival))
-    assert taught < 0.7 * plain, (taught, plain)  # with all 60 steps it is about a third
+    assert taught < 0.6 * plain, (taught, plain)
