@@ -25,7 +25,8 @@ import tf_l2t
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.teachers import Teacher
 from tf_l2t.training import TeacherDivergedError, measured
-from tf_l2t.training.comparison import Comparison, RowResult, mean_std
+from tf_l2t.training.comparison import Comparison
+from tf_l2t.training.results import RowResult, mean_std
 from tf_l2t.training.rows import ROWS
 from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command

@@ -18,7 +18,8 @@ from tf_l2t.report import Section, write_html
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.teachers import Teacher
 from tf_l2t.training import classification_problem, inner_optimizer
-from tf_l2t.training.comparison import REPORT_SEED, RowResult, markdown_table, mean_std, verdicts
+from tf_l2t.training.comparison import REPORT_SEED
+from tf_l2t.training.results import RowResult, markdown_table, mean_std, verdicts
 from trainers import command
 
 

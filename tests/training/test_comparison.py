@@ -10,7 +10,8 @@ from tf_l2t.losses import cross_entropy
 from tf_l2t.objectives import accuracy
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.training import classification_problem
-from tf_l2t.training.comparison import REPORT_SEED, Comparison, RowResult, markdown_table, mean_std, verdicts
+from tf_l2t.training.comparison import REPORT_SEED, Comparison
+from tf_l2t.training.results import RowResult, markdown_table, mean_std, verdicts
 from tf_l2t.training.rows import ROWS, WAYS
 from tf_l2t.training.student_runs import StudentRuns, Weights, folds
 
