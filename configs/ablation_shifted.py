@@ -27,6 +27,8 @@ VARIANTS = (
     ("features: no precisions", (("teacher.ignored", ("dev_precision",)),)),
     ("horizon: 100, used at 500", (("teacher_training.num_steps", 100), ("teacher_training.truncate", 60))),
     ("horizon: 250, used at 500", (("teacher_training.num_steps", 250), ("teacher_training.truncate", 150))),
+    ("horizon: 100, then 500 for half the steps", (("teacher_training.curriculum", ((100, 80),)),
+                                                   ("teacher_training.steps", 40))),
     ("sweep: the whole run", (("teacher_training.truncate", 0),)),
     ("sweep: the last 100 steps", (("teacher_training.truncate", 100),)),
     ("rate: constant", (("teacher_training.decay", "constant"),)),

@@ -48,6 +48,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.teacher_training = outer = ml_collections.ConfigDict()
     outer.steps = 80
     outer.num_steps = 0  # of the student runs that train the teacher; 0 for training.num_steps
+    outer.curriculum = ()  # (num_steps, teacher steps) of stages before, such as ((100, 30),): from short runs to long
     outer.train_size = 0  # of the train examples, so many for the teacher's students; 0 for all
     outer.learning_rate = 0.01  # of Adam
     outer.decay = "cosine"  # to 0 over steps, or "constant"

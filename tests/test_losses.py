@@ -1,11 +1,13 @@
 """Losses against a second formula in NumPy, and their derivatives against differences."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tf_l2t.losses import (
     TAUGHT_FORMS,
+    TaughtLoss,
     cross_entropy,
     forward_correction,
     mixture_loss,
@@ -122,6 +124,30 @@ def test_extreme_logits_stay_finite(loss):
         second = outer.gradient(gradient, [logits, phi])
         for tensor in (values, gradient, *second):
             assert np.isfinite(tensor).all()
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4,)])
+@pytest.mark.parametrize("name", TAUGHT_FORMS)
+def test_as_a_keras_loss(name, shape, tmp_path):
+    phi = 0.1 * np.random.default_rng(1).standard_normal(shape)
+    x = np.random.default_rng(2).standard_normal((5, 3)).astype(np.float32)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
+    model.compile("sgd", loss=TaughtLoss(name, phi))
+    loss = model.evaluate(x, LABELS[:, None], verbose=0)
+    logits = tf.constant(model.predict(x, verbose=0))
+    expected = np.mean(taught_form(name).per_example(LABELS, logits, tf.constant(phi, tf.float32)))
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_allclose(again.evaluate(x, LABELS, verbose=0), expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="One-hot"):
+        model.evaluate(x, np.eye(4)[LABELS], verbose=0)
+
+
+def test_bad_coefficients():
+    for phi in (np.ones((2, 3)), np.ones((2, 2, 2)), [np.nan, 1.0], 3.0):
+        with pytest.raises(ValueError, match="finite numbers"):
+            TaughtLoss("stable", phi)
 
 
 def test_unknown_form():

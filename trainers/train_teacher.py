@@ -21,7 +21,7 @@ import tf_l2t
 from tf_l2t import plotting
 from tf_l2t.data import Splits
 from tf_l2t.features import feature_names
-from tf_l2t.teachers import TEACHERS
+from tf_l2t.teachers import TEACHERS, Teacher
 from tf_l2t.training import TeacherSummaries, TeacherTrainer
 from tf_l2t.training.rates import learning_rate
 from tf_l2t.training.workdir import check_workdir, create_workdir, write_json
@@ -58,43 +58,22 @@ def teacher_training(config: ml_collections.ConfigDict, splits: Splits, number: 
                              f"{train.size} train examples; received {outer.train_size!r}.")
         train = train.take(np.arange(outer.train_size))
     num_steps = outer.num_steps or config.training.num_steps
-    if config.teacher.name not in TEACHERS:
-        raise ValueError(f"config.teacher.name must be one of {sorted(TEACHERS)}; received {config.teacher.name!r}.")
-    names = feature_names(splits.num_classes)
-    ignored = [i for i, name in enumerate(names) if name in config.teacher.ignored
-               or (name.startswith("dev_precision_") and "dev_precision" in config.teacher.ignored)]
-    unknown = set(config.teacher.ignored) - {*names, "dev_precision"}
-    if unknown:
-        raise ValueError(f"config.teacher.ignored names {sorted(unknown)}; the features are {names}.")
-    seed = config.teacher.seed + number
-    counts = np.bincount(splits.train.y, minlength=splits.num_classes) if config.teacher.class_counts else None
-    attention = {"num_keys": config.teacher.num_keys, "seed": seed}
-    options = {"attention": attention, "diagonal": attention, "mlp": {"hidden": config.teacher.hidden, "seed": seed},
-               "static": {}}
-    teacher = TEACHERS[config.teacher.name](splits.num_classes, len(names), loss=config.teacher.loss, ignored=ignored,
-                                            class_counts=counts, **options[config.teacher.name])
-    trainer = TeacherTrainer(
-        command.student_fn(config, splits), teacher, num_steps=num_steps, batch_size=config.training.batch_size,
-        student_optimizer=command.student_optimizer(config, num_steps=num_steps),
-        refresh_every=config.features.refresh_every, dev_sample_size=config.features.dev_sample_size,
-        seed=config.seed + number)
-    # What few dev examples say of a coefficient that hardly matters is noise; Adam would make it as large as the rest.
-    epsilon = max(outer.epsilon, outer.damping / splits.dev.size)
-    trainer.compile(keras.optimizers.Adam(learning_rate(outer.learning_rate, outer.decay, outer.steps),
-                                          epsilon=epsilon),
-                    objective=outer.objective, clip_norm=outer.clip_norm or None, rollouts=outer.rollouts,
-                    rollback=outer.rollback if outer.rollback >= 0 else None, hvp=outer.hvp, schedule=outer.schedule,
-                    memory_budget=outer.memory_budget or None, truncate=outer.truncate or None)
-    trainer.check_data(train, splits.dev)
-    trainer.check_steps(outer.steps, outer.validation_freq, outer.validation_rollouts)
+    teacher = make_teacher(config, splits, number)
+    stages = [make_trainer(config, splits.dev.size, teacher, command.student_fn(config, splits), number, length, steps)
+              for length, steps in (*outer.curriculum, (num_steps, outer.steps))]
+    for trainer in stages:
+        trainer.check_data(train, splits.dev)
+        trainer.check_steps(outer.steps, outer.validation_freq, outer.validation_rollouts)
 
     def fit(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
         history, validated = keras.callbacks.History(), Validated()
         path.mkdir(parents=True, exist_ok=True)
+        freq = {"validation_freq": outer.validation_freq, "validation_rollouts": outer.validation_rollouts}
         try:
-            trainer.fit(train, splits.dev, outer.steps, validation_freq=outer.validation_freq,
-                        validation_rollouts=outer.validation_rollouts, verbose=VERBOSE.value,
-                        callbacks=[TeacherSummaries(path / "tensorboard"), history, validated])
+            for trainer, (_, steps) in zip(stages, outer.curriculum, strict=False):
+                trainer.fit(train, splits.dev, steps, verbose=VERBOSE.value, **freq)
+            stages[-1].fit(train, splits.dev, outer.steps, verbose=VERBOSE.value, **freq,
+                           callbacks=[TeacherSummaries(path / "tensorboard"), history, validated])
         finally:  # a run that diverged keeps its best teacher, one that was interrupted its newest
             teacher_dir = tf_l2t.export_teacher(teacher, path / "teacher", num_steps=num_steps,
                                                 summary={"data": dict(splits.about)})
@@ -103,6 +82,50 @@ def teacher_training(config: ml_collections.ConfigDict, splits: Splits, number: 
         return teacher_dir, curve
 
     return fit
+
+
+def make_teacher(config: ml_collections.ConfigDict, splits: Splits, number: int = 0) -> Teacher:
+    """The config's teacher at its start.
+
+    Raises:
+      ValueError: for an unknown teacher or feature, or options that it does not take.
+    """
+    if config.teacher.name not in TEACHERS:
+        raise ValueError(f"config.teacher.name must be one of {sorted(TEACHERS)}; received {config.teacher.name!r}.")
+    names = feature_names(splits.num_classes)
+    unknown = set(config.teacher.ignored) - {*names, "dev_precision"}
+    if unknown:
+        raise ValueError(f"config.teacher.ignored names {sorted(unknown)}; the features are {names}.")
+    ignored = [i for i, name in enumerate(names) if name in config.teacher.ignored
+               or (name.startswith("dev_precision_") and "dev_precision" in config.teacher.ignored)]
+    counts = np.bincount(splits.train.y, minlength=splits.num_classes) if config.teacher.class_counts else None
+    seed = config.teacher.seed + number
+    attention = {"num_keys": config.teacher.num_keys, "seed": seed}
+    options = {"attention": attention, "diagonal": attention, "mlp": {"hidden": config.teacher.hidden, "seed": seed},
+               "static": {}}
+    return TEACHERS[config.teacher.name](splits.num_classes, len(names), loss=config.teacher.loss, ignored=ignored,
+                                         class_counts=counts, **options[config.teacher.name])
+
+
+def make_trainer(config: ml_collections.ConfigDict, dev_size: int, teacher: Teacher,
+                 student_fn: Callable[[], keras.Model], number: int, num_steps: int, steps: int) -> TeacherTrainer:
+    """A compiled trainer on student runs of `num_steps`, to be fitted for `steps`; `truncate` is as much of its run as
+    of the config's."""
+    outer = config.teacher_training
+    trainer = TeacherTrainer(
+        student_fn, teacher, num_steps=num_steps, batch_size=config.training.batch_size,
+        student_optimizer=command.student_optimizer(config, num_steps=num_steps),
+        refresh_every=config.features.refresh_every, dev_sample_size=config.features.dev_sample_size,
+        seed=config.seed + number)
+    # What few dev examples say of a coefficient that hardly matters is noise; Adam would make it as large as the rest.
+    epsilon = max(outer.epsilon, outer.damping / dev_size)
+    whole = outer.num_steps or config.training.num_steps
+    trainer.compile(keras.optimizers.Adam(learning_rate(outer.learning_rate, outer.decay, steps), epsilon=epsilon),
+                    objective=outer.objective, clip_norm=outer.clip_norm or None, rollouts=outer.rollouts,
+                    rollback=outer.rollback if outer.rollback >= 0 else None, hvp=outer.hvp, schedule=outer.schedule,
+                    memory_budget=outer.memory_budget or None,
+                    truncate=max(1, round(outer.truncate * num_steps / whole)) if outer.truncate else None)
+    return trainer
 
 
 class Validated(keras.callbacks.Callback):

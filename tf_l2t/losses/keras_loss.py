@@ -1,4 +1,4 @@
-"""Fixed losses as Keras losses."""
+"""Losses for `compile`: the fixed ones, and a taught one whose coefficients stay as they are."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_l2t.losses.registry import fixed_loss
+from tf_l2t.losses.taught import taught_form
 
 
 def integer_labels(y: tf.Tensor) -> tf.Tensor:
@@ -53,3 +54,36 @@ class FixedLoss(keras.losses.Loss):
     def get_config(self) -> dict[str, Any]:
         options = {key: np.asarray(value).tolist() for key, value in self._options.items()}
         return {**super().get_config(), "loss": self._loss, **options}
+
+
+@keras.saving.register_keras_serializable(package="tf_l2t")
+class TaughtLoss(keras.losses.Loss):
+    """A taught loss at one Φ, for `compile`; `TaughtStudent` is for a Φ that a teacher changes along the way.
+
+        model.compile("adam", loss=tf_l2t.losses.TaughtLoss("mixture", student.coefficients))
+
+    Args:
+      form: a name in `TAUGHT_FORMS`.
+      coefficients: Φ, [C, C] or its diagonal [C].
+      reduction: of Keras; "sum_over_batch_size" is the mean over examples.
+
+    Raises:
+      ValueError: for an unknown form, or coefficients that are not finite or of another shape; when called, for labels
+        that are no integers [batch] or [batch, 1].
+    """
+
+    def __init__(self, form: str, coefficients: Any, reduction: str = "sum_over_batch_size", name: str | None = None,
+                 dtype: Any = None):
+        super().__init__(name=name or f"taught_{form}", reduction=reduction, dtype=dtype)
+        self._form = taught_form(form)
+        self._coefficients = np.asarray(coefficients, np.float64)
+        if self._coefficients.ndim not in (1, 2) or len({*self._coefficients.shape}) != 1 \
+                or not np.isfinite(self._coefficients).all():
+            raise ValueError("coefficients must be finite numbers, [classes, classes] or [classes]; received shape "
+                             f"{self._coefficients.shape}.")
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return self._form.per_example(integer_labels(y_true), y_pred, tf.constant(self._coefficients, y_pred.dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "form": self._form.name, "coefficients": self._coefficients.tolist()}

@@ -140,8 +140,8 @@ def _estimated(kitchen: Kitchen, clean: ArrayPair) -> np.ndarray:
     return estimated_noise(clean.y, kitchen.noisy_probabilities(clean.x))
 
 
-def _large_margin(kitchen: Kitchen, clean: ArrayPair, margin: int) -> Recipe:
-    return Recipe(kitchen.train, LargeMarginStep(kitchen.student, kitchen.num_steps, margin))
+def _large_margin(kitchen: Kitchen, clean: ArrayPair, margin: int, least: float) -> Recipe:
+    return Recipe(kitchen.train, LargeMarginStep(kitchen.student, kitchen.num_steps, margin, least))
 
 
 def _taught(kitchen: Kitchen, clean: ArrayPair) -> Recipe:
@@ -152,7 +152,9 @@ def _taught(kitchen: Kitchen, clean: ArrayPair) -> Recipe:
 WAYS = {
     "cross_entropy": Way("cross entropy", _fixed("cross_entropy")),
     "smooth": Way("smooth 0-1 loss", _fixed("smooth")),
-    "large_margin": Way("large-margin softmax", _large_margin, variants=tuple({"margin": m} for m in (2, 3, 4))),
+    # The authors advise a least λ of 5 or 10 where training does not converge; the MLP wants more.
+    "large_margin": Way("large-margin softmax", _large_margin, variants=tuple(
+        {"margin": m, "least": least} for m in (2, 3, 4) for least in (0.0, 10.0, 100.0))),
     "label_smoothing": Way("label smoothing", _fixed("label_smoothing")),
     "focal": Way("focal loss", _fixed("focal")),
     "generalised_cross_entropy": Way("generalised cross entropy", _fixed("generalised_cross_entropy")),

@@ -68,15 +68,17 @@ class LargeMarginStep(StepLoss):
       student: ends in a Dense layer without activation.
       num_steps: T; λ falls as in the authors' code over 20,000 steps, 1000 (1 + 0.5 t / T)^−35, whatever T is.
       margin: m.
+      least: where λ stops; 0 for the full margin, which students that cannot bring features of a class close enough
+        in angle never learn.
 
     Raises:
       ValueError: if the student ends in another layer.
     """
 
-    def __init__(self, student: FunctionalStudent, num_steps: int, margin: int):
+    def __init__(self, student: FunctionalStudent, num_steps: int, margin: int, least: float = 0.0):
         super().__init__(student)
         dense = last_dense(student.model)
-        self._margin, self._gamma = margin, 0.5 / num_steps
+        self._margin, self._annealing = margin, {"gamma": 0.5 / num_steps, "least": least}
         self._with_features = keras.Model(student.model.inputs, [dense.input, student.model.output])
         self._kernel = [v is dense.kernel for v in student.model.trainable_variables].index(True)
 
@@ -86,7 +88,7 @@ class LargeMarginStep(StepLoss):
             list(params), list(non_trainable), x, training=True, return_losses=True)
         kernel = params[self._kernel]
         bias = plain - tf.linalg.matmul(features, kernel)
-        logits = bias + large_margin_logits(y, features, kernel, self._margin, annealed(step, gamma=self._gamma))
+        logits = bias + large_margin_logits(y, features, kernel, self._margin, annealed(step, **self._annealing))
         loss = tf.add_n([tf.reduce_mean(cross_entropy(y, logits)), *penalties])
         return StepOutcome(loss, tuple(non_trainable), memory)
 
