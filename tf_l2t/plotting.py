@@ -89,7 +89,7 @@ def plot_teacher_curve(steps: Sequence[int], values: Sequence[float], path: str 
 def plot_curves(curves: Mapping[str, Sequence[tuple[float, float]]], path: str | pathlib.Path, xlabel: str,
                 ylabel: str) -> pathlib.Path:
     """Several curves of (x, y) points in one picture, named in its legend; empty ones are left out."""
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
     axes = figure.subplots()
     styles = ("-", "--", ":", "-.")
     for number, (name, points) in enumerate((n, p) for n, p in curves.items() if len(p)):
@@ -98,22 +98,26 @@ def plot_curves(curves: Mapping[str, Sequence[tuple[float, float]]], path: str |
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, ncols=2)
+    figure.legend(fontsize=8, loc="outside right upper")
     return _save(figure, path)
 
 
-def plot_bars(means: Mapping[str, float], stds: Mapping[str, float], path: str | pathlib.Path,
-              xlabel: str) -> pathlib.Path:
-    """One horizontal bar per row with its standard deviation."""
-    figure = Figure(figsize=(7, 0.5 * len(means) + 1.2), layout="constrained")
+def plot_errors(stats: Mapping[str, tuple[float, float]], path: str | pathlib.Path, xlabel: str) -> pathlib.Path:
+    """One point per row, (mean, standard deviation), on a logarithmic scale: rows may differ by a factor of ten."""
+    figure = Figure(figsize=(9, 0.3 * len(stats) + 1.2), layout="constrained")
     axes = figure.subplots()
-    names = list(means)
-    colors = ["tab:red" if "taught" in name else "tab:blue" for name in names]
-    bars = axes.barh(names, [means[n] for n in names], xerr=[stds[n] for n in names], color=colors, alpha=0.8)
-    axes.bar_label(bars, fmt="%.2f", padding=4)
+    for number, (name, (mean, std)) in enumerate(stats.items()):
+        color = "tab:red" if "taught" in name else "tab:blue"
+        axes.errorbar(mean, number, xerr=std, color=color, marker="o", capsize=3)
+        axes.annotate(f"{mean:.2f}", (mean + std, number), xytext=(6, 0), textcoords="offset points", va="center",
+                      fontsize=8, color=color)
+    axes.set_yticks(range(len(stats)), list(stats), fontsize=8)
     axes.invert_yaxis()
+    if min(mean for mean, _ in stats.values()) > 0:
+        axes.set_xscale("log")
+    axes.margins(x=0.15)
     axes.set_xlabel(xlabel)
-    axes.set_xlim(0, 1.15 * max(means.values()))
+    axes.grid(alpha=0.3, axis="x", which="both")
     return _save(figure, path)
 
 

@@ -55,9 +55,8 @@ def write_reports(path: pathlib.Path, config: ml_collections.ConfigDict, parts: 
 def draw(part: Part, folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """The pictures of a part, by caption."""
     stats = {r.label: mean_std(r.errors) for r in part.results}
-    pictures = {"Test errors: mean and standard deviation over students": plotting.plot_bars(
-        {k: m for k, (m, _) in stats.items()}, {k: s for k, (_, s) in stats.items()}, folder / "errors.png",
-        "test error, % (mean and standard deviation)")}
+    pictures = {"Test errors: mean and standard deviation over students": plotting.plot_errors(
+        stats, folder / "errors.png", "test error, % (mean and standard deviation)")}
     curves = {r.label: [(step, 100 * value) for step, value in r.curve] for r in part.results if r.curve}
     if any(len(curve) > 1 for curve in curves.values()):
         pictures["Dev accuracy along the students' runs, mean over students"] = plotting.plot_curves(

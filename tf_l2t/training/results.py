@@ -63,8 +63,9 @@ def verdicts(results: Sequence[RowResult]) -> list[str]:
                                          and not ROWS[row].oracle],
         "the best oracle": [row for row in errors if ROWS[row].oracle]}
     sentences = []
-    for taught, against in (("taught", ("cross entropy", "the best fixed loss on train")),
-                            ("taught_tuned", ("the best rival that sees dev", "the best oracle"))):
+    seeing = ("the best rival that sees dev", "the best oracle")
+    for taught, against in (("taught", ("cross entropy", "the best fixed loss on train", *seeing)),
+                            ("taught_tuned", seeing)):
         for name in against:
             if taught in errors and groups[name]:
                 rival = min(groups[name], key=errors.__getitem__)
@@ -89,8 +90,8 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
 
 def markdown_table(results: Sequence[RowResult]) -> str:
     """The table as Markdown: test error in %, mean ± standard deviation over students, last and best-on-dev weights."""
-    lines = ["| training | rate | tuned at | test error, % | of the best-on-dev weights, % | worst teacher, % |",
-             "|---|---|---|---|---|---|"]
+    lines = ["| training | dev labels | rate | tuned at | test error, % | of the best-on-dev weights, % | "
+             "worst teacher, % |", "|---|---|---|---|---|---|---|"]
     for r in results:
         last = "{:.2f} ± {:.2f}".format(*mean_std(r.errors))
         best = "–" if r.best_test_accuracy is None else "{:.2f} ± {:.2f}".format(
@@ -98,5 +99,7 @@ def markdown_table(results: Sequence[RowResult]) -> str:
         tuned = "–" if r.tune_rate is None else f"{r.tune_rate:g}"
         worst = "–" if r.worst_teacher is None else f"{r.worst_teacher[1]:.2f}"
         variant = "".join(f", {key} {value}" for key, value in r.variant.items())
-        lines.append(f"| {r.label}{variant} | {r.learning_rate:g} | {tuned} | {last} | {best} | {worst} |")
+        row = ROWS[r.row]
+        sees = " and ".join(["by its teacher"] * row.taught + ["trained on"] * row.sees_dev) or "choose the rate"
+        lines.append(f"| {r.label}{variant} | {sees} | {r.learning_rate:g} | {tuned} | {last} | {best} | {worst} |")
     return "\n".join(lines)
