@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import shlex
 import sys
+import types
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -74,7 +77,13 @@ def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def load_splits(config: ml_collections.ConfigDict) -> Splits:
-    data = config.data
+    """The data of config.data; configs of the same data get the same arrays."""
+    return _load_splits(json.dumps(plain(config.data)))
+
+
+@functools.lru_cache(maxsize=3)
+def _load_splits(described: str) -> Splits:
+    data = types.SimpleNamespace(**json.loads(described))
     if data.name == "mnist_5k":
         splits = mnist_5k(data.dev_size, data.test_size, data.split_seed)
     elif data.name == "mnist":
