@@ -9,25 +9,17 @@ students of each. Data: MNIST as data/mnist.npz, or --config.data.path=…. The 
 
 import ml_collections
 
-from configs import mnist_mlp
+from configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = mnist_mlp.get_config()
+    config = base.get_config()
+    config.data.name = "mnist"
+    config.data.path = "data/mnist.npz"
     config.data.train_size = 50_000
-    config.data.dev_size = 500
     config.data.noise_fraction = 0.4
     config.training.num_steps = 500
-    config.training.batch_size = 50
     config.training.learning_rate = 0.2
-    config.training.decay = "linear"
-    config.features.refresh_every = 20
-    config.teacher.loss = "mixture"
-    config.teacher_training.steps = 80
-    config.teacher_training.learning_rate = 0.01
-    config.teacher_training.decay = "cosine"
-    config.teacher_training.damping = 10.0
-    config.teacher_training.clip_norm = 1.0
     config.teacher_training.truncate = 300
     config.teacher_training.hvp = "saved_residuals"
     config.teacher_training.validation_freq = 10
@@ -35,7 +27,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.compare.learning_rates = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3)
     config.compare.seeds = 5
     config.compare.selection_seeds = 5
-    config.compare.evaluate_every = 50
     config.compare.num_teachers = 5
     config.compare.dev_sizes = (500, 1000, 2000)
     config.compare.rows = (

@@ -1,7 +1,10 @@
 """A teacher of compare_shifted.py, trained with the MLP at 500 steps, with students of another kind.
 
-Rivals are trained anew for the other students; the teacher is not. Data and measured figures as in compare_shifted.py.
+Rivals are trained anew for the other students; the teacher is not. It is the first of the table with 500 dev digits.
+Data and measured figures as in compare_shifted.py.
 
+    python -m trainers.compare --config configs/compare_shifted.py --workdir runs/shifted500 \\
+        "--config.compare.dev_sizes=(500,)"
     python -m trainers.compare --config configs/transfer_shifted.py --workdir runs/5T \\
         --config.compare.setting=transfer_5T --config.training.num_steps=2500
     python -m trainers.compare --config configs/transfer_shifted.py --workdir runs/width \\

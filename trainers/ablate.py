@@ -25,6 +25,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
     check_measured(config, KEY)
     if not config.ablation:
         raise ValueError("config.ablation names no variant; see configs/ablation_shifted.py.")
+    if len({name for name, _ in config.ablation}) < len(config.ablation):
+        raise ValueError(f"config.ablation names a variant twice: {[name for name, _ in config.ablation]}.")
     tables = {name: Table(varied(config, changes), []) for name, changes in config.ablation}
     about = command.describe(next(iter(tables.values())).splits)
     folder = resume_workdir(workdir, command.command_line(), command.plain(config), about)

@@ -242,7 +242,7 @@ def _drop_order(graph: tf.Graph) -> None:
     """Takes the control inputs off all ops without side effects.
 
     Gradient functions put them on some ops only to have them run late, which across the cut would make one half of the
-    step wait for the other.
+    step wait for the other. `tf.Operation` has no public way to do so; the method is that of the pinned TensorFlow.
     """
     for op in graph.get_operations():
         if op.control_inputs and not op.op_def.is_stateful:
