@@ -51,19 +51,47 @@ def test_stable_loss():
 
 def test_mixture_loss():
     phi = 0.1 * PHI
-    expected = [-10 * phi[y, y] * np.log(p[y] + sum(np.exp(40 * phi[y, j] - 4) * p[j] for j in range(4) if j != y))
+    expected = [-10 * phi[y, y] * np.log(p[y] + sum((8 * phi[y, j]) ** 2 * p[j] for j in range(4) if j != y))
                 for p, y in zip(probabilities(LOGITS), LABELS, strict=True)]
     np.testing.assert_allclose(mixture_loss(LABELS, tf.constant(LOGITS), tf.constant(phi)), expected, rtol=1e-12)
 
 
 def test_the_mixture_form_contains_forward_correction():
-    """At Φ_yj = (c + log N_jy / N_yy) / κ; the two differ by log N_yy."""
-    noise = np.array([[0.7, 0.1, 0.1, 0.1], [0.2, 0.6, 0.1, 0.1], [0.05, 0.3, 0.6, 0.05], [0.1, 0.2, 0.2, 0.5]])
-    phi = (4 + np.log(noise.T / np.diag(noise)[:, None])) / 40
+    """At Φ_yj = √(N_jy / N_yy) / κ; the two differ by log N_yy."""
+    noise = np.array([[0.7, 0.1, 0.1, 0.1], [0.2, 0.6, 0.1, 0.1], [0.05, 0.3, 0.65, 0.0], [0.1, 0.2, 0.2, 0.5]])
+    phi = np.sqrt(noise.T / np.diag(noise)[:, None]) / 8
     np.fill_diagonal(phi, 0.1)
     expected = forward_correction(LABELS, tf.constant(LOGITS), noise) + np.log(np.diag(noise)[LABELS])
     got = mixture_loss(LABELS, tf.constant(LOGITS), tf.constant(phi))
     np.testing.assert_allclose(got, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("gap", [0.0, 30.0, 300.0])
+def test_the_mixture_form_is_cross_entropy_where_nothing_is_doubted(gap):
+    """Value, slope and curvature, however improbable the label is."""
+    logits, phi = tf.constant([[gap, 0.5, -1.0]], tf.float64), 0.1 * tf.eye(3, dtype=tf.float64)
+    found = []
+    for loss in (lambda z: mixture_loss([1], z, phi), lambda z: cross_entropy([1], z)):
+        with tf.GradientTape() as outer:
+            outer.watch(logits)
+            with tf.GradientTape() as tape:
+                tape.watch(logits)
+                value = loss(logits)
+            slope = tape.gradient(value, logits)
+        found.append((value, slope, outer.jacobian(slope, logits)))
+    for got, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_the_mixture_form_shares_a_hopeless_label():
+    """p_y = e^-200 is below any float32; class 0 still takes its share, all of it."""
+    logits = tf.constant([[200.0, 0.0, 0.0]])
+    phi = tf.constant([[0.1, 0, 0], [1e-4, 0.1, 0], [0, 0, 0.1]])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = mixture_loss([1], logits, phi)
+    np.testing.assert_allclose(value, [-2 * np.log(8e-4)], rtol=1e-6)  # -log N_10 p_0
+    np.testing.assert_allclose(tape.gradient(value, logits), np.zeros((1, 3)), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", TAUGHT_FORMS)

@@ -72,6 +72,26 @@ def test_one_step_is_adam_on_the_clipped_mean_gradient():
     assert history.history["objective"][0] == pytest.approx(np.mean([float(r.objective) for r in results]), rel=1e-5)
 
 
+def test_a_penalty_pulls_towards_harmless_coefficients():
+    """Two steps of plain SGD, with and without: they differ by -λ dr/dθ, and r is differenced along directions."""
+    stepped = []
+    for penalty in (0.0, 0.5):
+        teacher = tiny.teacher()
+        made = trainer(teacher)
+        made.compile(keras.optimizers.SGD(1.0), penalty=penalty, clip_norm=0.1)
+        logs = made.fit(noisy_train(), DEV, teacher_steps=1, validation_freq=0, verbose=0).history
+        stepped.append([v.numpy().astype(np.float64) for v in teacher.theta])
+    gradient = [(a - b) / 0.5 for a, b in zip(*stepped, strict=True)]
+    twin, features = tiny.teacher(), tf.cast(made.last_result.rollout.features, tf.float64)
+    theta = tuple(tf.cast(v, tf.float64) for v in twin.theta)
+    assert logs["penalty"] == [pytest.approx(float(twin.penalty(twin.apply(theta, features))), rel=1e-5)]
+    for i in range(len(theta)):
+        direction = tf.random.stateless_normal(theta[i].shape, [5, i], dtype=tf.float64)
+        up, down = (twin.penalty(twin.apply(tuple(t + h * direction if k == i else t for k, t in enumerate(theta)),
+                                            features)) for h in (1e-6, -1e-6))
+        np.testing.assert_allclose(np.sum(gradient[i] * direction), (up - down) / 2e-6, rtol=1e-4)  # float32 steps
+
+
 def test_a_student_of_stock_adam_is_differentiated_through():
     schedule = keras.optimizers.schedules.CosineDecay(0.01, 25)
     made = trainer(tiny.teacher(), student_optimizer=keras.optimizers.Adam(schedule, global_clipnorm=1.0))
@@ -291,6 +311,7 @@ def test_bad_data(train, dev, message):
 
 
 @pytest.mark.parametrize("options", [{"objective": "accuracy"}, {"rollouts": 0}, {"clip_norm": 0}, {"rollback": -1},
+                                     {"penalty": -1}, {"penalty": np.nan},
                                      {"hvp": "x"}, {"schedule": "x"},
                                      {"optimizer": "adam"}])
 def test_bad_options(options):

@@ -9,6 +9,7 @@ labels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,8 +17,8 @@ import tensorflow as tf
 
 STABLE_FLOOR = 0.05
 STABLE_START = 0.1
-MIXTURE_SCALE = 40.0
-MIXTURE_OFFSET = 4.0
+MIXTURE_SCALE = 8.0
+MIXTURE_SPREAD = 0.016
 
 
 def paper_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor) -> tf.Tensor:
@@ -56,25 +57,30 @@ def stable_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, f
 
 
 def mixture_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, start: float = STABLE_START,
-                 scale: float = MIXTURE_SCALE, offset: float = MIXTURE_OFFSET) -> tf.Tensor:
+                 scale: float = MIXTURE_SCALE) -> tf.Tensor:
     """A form that can doubt a label.
 
-        l = −(Φ_yy / start) log(p_y + Σ_{j≠y} N_yj p_j),  N_yj = exp(κ Φ_yj − c)
+        l = −(Φ_yy / start) log(p_y + Σ_{j≠y} N_yj p_j),  N_yj = (κ Φ_yj)²
 
     Where the other forms go on pulling an example to its label however sure the student is of another class, here the
     pull is divided: class j gets the share N_yj p_j / Σ_i N_yi p_i (N_yy = 1), the posterior of class j given label y,
     if N_yj is how much likelier label y comes from class j than from class y. Φ_yy is the weight of label y's examples.
-    With Φ_yy = start and the true noise in N this is forward correction (Patrini et al., CVPR 2017). At Φ = start · I
-    it is cross entropy with a floor of about e^−c under p_y.
+    With Φ_yy = start and the true noise in N this is forward correction (Patrini et al., CVPR 2017), at
+    Φ = start · I cross entropy. There the square leaves Φ_yj without a gradient, which is why teachers start a little
+    beside it (`TaughtForm.spread`); and a Φ_yj that falls reaches 0, and takes the doubt with it.
 
     Args:
       start: the diagonal value at which the weight of an example is 1.
       scale: κ.
-      offset: c.
     """
     target, rows = _target_and_rows(labels, logits, coefficients)
-    mixed = tf.nn.log_softmax(logits) + (1 - target) * (scale * rows - offset)
-    return -tf.reduce_sum(target * rows, axis=-1) * tf.reduce_logsumexp(mixed, axis=-1) / start
+    log_probs = tf.nn.log_softmax(logits)
+    shares = target + (1 - target) * tf.square(scale * rows)
+    # log Σ N p from its largest term, so that no probability is too small; shares that hardly count set no scale.
+    counted = tf.where(shares < 1e-16, tf.zeros_like(shares), shares)
+    largest = tf.stop_gradient(tf.reduce_max(log_probs + tf.math.log(counted), axis=-1, keepdims=True))
+    mixed = tf.reduce_sum(shares * tf.exp(tf.minimum(log_probs - largest, -math.log(1e-16))), axis=-1)
+    return -tf.reduce_sum(target * rows, axis=-1) / start * (tf.math.log(mixed) + largest[:, 0])
 
 
 def _target_and_rows(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -91,18 +97,20 @@ class TaughtForm(NamedTuple):
     Attributes:
       name: under which configs and exported teachers know it.
       per_example: (labels, logits, coefficients) -> [batch].
-      start: the diagonal of Φ_0.
+      start: the diagonal of Φ at which the loss is cross entropy or near it, where teachers start.
+      spread: what a teacher's coefficients off the diagonal start at.
     """
 
     name: str
     per_example: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
     start: float
+    spread: float = 0.0
 
 
 TAUGHT_FORMS = {form.name: form for form in (
     TaughtForm("paper", paper_loss, start=1.0),
     TaughtForm("stable", stable_loss, start=STABLE_START),
-    TaughtForm("mixture", mixture_loss, start=STABLE_START),
+    TaughtForm("mixture", mixture_loss, start=STABLE_START, spread=MIXTURE_SPREAD),
 )}
 
 

@@ -12,7 +12,7 @@ from tf_l2t.teachers.base import Teacher
 class AttentionTeacher(Teacher):
     """Φ_t = W softmax(V s_t), W [C, C, N], V [N, |s|] (L2T-DLF, section 4.1 and figure 2).
 
-    Every key starts with the same matrix, Φ_0 = start · I of the loss's form, so that the first student is trained
+    Every key starts with the same matrix, Φ_0 (`first`), start · I or close to it, so that the first student is trained
     by a fixed, harmless loss; V is drawn from a standard normal, so that the keys attend to different statuses and
     grow apart. Note that W's gradient is nonzero at once, V's only when the keys' matrices differ.
 
@@ -35,12 +35,8 @@ class AttentionTeacher(Teacher):
             raise ValueError(f"num_keys must be at least 1; received {num_keys!r}.")
         self.num_keys = num_keys
         self.seed = seed
-        same = self._form.start * self._start()[..., tf.newaxis]
-        self.values = tf.Variable(tf.tile(same, [*[1] * len(self.coefficients_shape), num_keys]), name="values")
+        self.values = tf.Variable(tf.repeat(self.first[..., tf.newaxis], num_keys, axis=-1), name="values")
         self.keys = tf.Variable(tf.random.stateless_normal([num_keys, num_features], seed=[seed, 0]), name="keys")
-
-    def _start(self) -> tf.Tensor:
-        return tf.eye(self.num_classes)
 
     @property
     def theta(self) -> tuple[tf.Variable, ...]:
@@ -70,6 +66,3 @@ class DiagonalTeacher(AttentionTeacher):
     @property
     def coefficients_shape(self) -> tuple[int, ...]:
         return (self.num_classes,)
-
-    def _start(self) -> tf.Tensor:
-        return tf.ones([self.num_classes])

@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from tf_l2t.losses import taught_form
 
+WEIGHT_PENALTY = 10.0
+
 
 class Teacher(tf.Module):
     """Base class of teachers.
@@ -94,6 +96,31 @@ class Teacher(tf.Module):
             counts = np.asarray(self._counts, np.float64)
             logits += tf.constant(np.log(counts / counts.sum()), logits.dtype)
         return self._form.per_example(labels, logits, coefficients)
+
+    @property
+    def first(self) -> tf.Tensor:
+        """Φ_0, with which every teacher starts: the form's `start` on the diagonal, its `spread` beside it."""
+        start, spread = self._form.start, self._form.spread
+        diagonal = len(self.coefficients_shape) == 1
+        return tf.fill(self.coefficients_shape, start) if diagonal else \
+            (start - spread) * tf.eye(self.num_classes) + spread
+
+    def penalty(self, coefficients: tf.Tensor) -> tf.Tensor:
+        """How far Φ [..., *coefficients_shape] is from start · I, the mean over leading axes.
+
+            r(Φ) = Σ_{i≠j} |Φ_ij| / start + (10 / 2) Σ_i (Φ_ii / start − 1)²
+
+        Coefficients off the diagonal are few where labels confuse a few pairs of classes: their absolute value keeps
+        those at 0 that the dev set does not ask for. Weights of classes vary a little in all classes.
+        """
+        relative = coefficients / self._form.start
+        weights, doubts = relative, tf.zeros_like(relative)
+        if len(self.coefficients_shape) == 2:
+            weights = tf.linalg.diag_part(relative)
+            doubts = tf.linalg.set_diag(relative, tf.zeros_like(weights))
+        per_phi = WEIGHT_PENALTY / 2 * tf.reduce_sum(tf.square(weights - 1), axis=-1)
+        axes = list(range(-len(self.coefficients_shape), 0))
+        return tf.reduce_mean(per_phi) + tf.reduce_mean(tf.reduce_sum(tf.abs(doubts), axis=axes))
 
     def seen(self, features: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """What `apply` is to look at, [n, num_features]: the rows of s [..., num_features], ignored features zero."""

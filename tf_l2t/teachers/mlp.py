@@ -12,7 +12,7 @@ from tf_l2t.teachers.base import Teacher
 class MLPTeacher(Teacher):
     """Φ_t = Φ_0 + B + (1 / H) W tanh(V s_t + b), with B [C, C], W [C, C, H], V [H, |s|], b [H].
 
-    B and W start at zero, so every student starts with Φ_0 = start · I of the loss's form; V is drawn from a standard
+    B and W start at zero, so every student starts with Φ_0 (`first`); V is drawn from a standard
     normal. The mean over hidden units, not their sum, lets one step of Adam at a given rate move Φ about as far as it
     does in an `AttentionTeacher`.
 
@@ -50,7 +50,7 @@ class MLPTeacher(Teacher):
         units = tf.tanh(tf.linalg.matmul(rows, inputs) + thresholds)
         flat = bias + tf.linalg.matmul(units, outputs) / self.hidden
         matrices = tf.reshape(flat, [*tf.unstack(tf.shape(features)[:-1]), self.num_classes, self.num_classes])
-        return matrices + self._form.start * tf.eye(self.num_classes, dtype=matrices.dtype)
+        return matrices + tf.cast(self.first, matrices.dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "hidden": self.hidden, "seed": self.seed}

@@ -24,7 +24,7 @@ class StaticTeacher(Teacher):
 
     def __init__(self, num_classes: int, num_features: int, loss: str = "stable", **options: Any):
         super().__init__(num_classes, num_features, loss, **options)
-        self.matrix = tf.Variable(self._form.start * tf.eye(num_classes), name="matrix")
+        self.matrix = tf.Variable(self.first, name="matrix")
 
     @property
     def theta(self) -> tuple[tf.Variable, ...]:

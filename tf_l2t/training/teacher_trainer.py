@@ -101,7 +101,7 @@ class TeacherTrainer:
         self.layers: list[Any] = []
 
     def compile(self, optimizer: keras.optimizers.Optimizer, objective: str | Callable[..., tf.Tensor] =
-                "log_likelihood", clip_norm: float | None = 1.0, rollouts: int = 1, rollback: float | None = None,
+                "log_likelihood", penalty: float = 0.0, clip_norm: float | None = 1.0, rollouts: int = 1, rollback: float | None = None,
                 hvp: str = "forward_over_reverse", schedule: str | int = "every_k",
                 memory_budget: str | int | None = None, truncate: int | None = None, jit: str | bool = "auto",
                 adjoint_alarm: float | None = 1e4, debug: bool = False) -> None:
@@ -110,6 +110,8 @@ class TeacherTrainer:
         Args:
           optimizer: any Keras optimizer; the paper uses Adam(1e-4, epsilon=1e-8) for 60 steps on MNIST.
           objective: "log_likelihood", "relaxed_accuracy" (the paper's), or (labels, logits) -> scalar.
+          penalty: λ ≥ 0. The teacher ascends M − λ r, where r is the mean of `Teacher.penalty`(Φ_t) over the run: few
+            dev examples say little of most coefficients, and those are to stay where they do no harm.
           clip_norm: the largest norm of one rollout's dθ; None for no limit.
           rollouts: students per teacher step, each from its own initialisation; their dθ are averaged.
           rollback: when a validation's objective falls by more than this below the best, the teacher goes back to its
@@ -128,6 +130,8 @@ class TeacherTrainer:
             raise ValueError(f"optimizer must be a Keras optimizer; received {type(optimizer).__name__}.")
         if rollouts < 1:
             raise ValueError(f"rollouts must be at least 1; received {rollouts!r}.")
+        if not 0 <= penalty < np.inf:
+            raise ValueError(f"penalty must be at least 0; received {penalty!r}.")
         if rollback is not None and not rollback >= 0:
             raise ValueError(f"rollback must be at least 0, or None; received {rollback!r}.")
         if clip_norm is not None and not clip_norm > 0:
@@ -138,6 +142,8 @@ class TeacherTrainer:
         self.optimizer = optimizer
         self.optimizer.build(self.teacher.theta)
         self._objective = objective if callable(objective) else OBJECTIVES[objective]
+        self._penalty = penalty
+        self._penalty_gradient = tf.function(self._differentiate_penalty, reduce_retracing=True)
         self._clip_norm = clip_norm
         self._rollouts = rollouts
         self._rollback = rollback
@@ -167,7 +173,7 @@ class TeacherTrainer:
 
         Returns:
           A Keras `History`; per teacher step the means over rollouts of `objective` (M), `dev_accuracy`,
-          `gradient_norm` (‖dθ‖ before clipping) and `adjoint_norm` (‖dω_0‖); `adjoint_growth`, the largest factor by
+          `gradient_norm` (‖dθ‖ before clipping), `penalty` (r) if there is one, and `adjoint_norm` (‖dω_0‖); `adjoint_growth`, the largest factor by
           which ‖dω_t‖ grew on its way back in any rollout; `dropped` (steps so far without a finite
           gradient), `dropped_rollouts` (rollouts so far without one; the other rollouts of a step still count),
           `seconds`; at validations `val_objective`, `val_accuracy` and `rollbacks` (so far).
@@ -345,8 +351,19 @@ class TeacherTrainer:
         scales = [1.0 if self._clip_norm is None else min(1.0, self._clip_norm / max(n, 1e-30)) for _, n in finite]
         mean = [tf.add_n([scale * g for (_, _), scale, g in zip(finite, scales, gradients, strict=True)]) / len(finite)
                 for gradients in zip(*(r.gradient for r, _ in finite), strict=True)]
+        if self._penalty:
+            logs["penalty"], *pull = self._penalty_gradient(tf.concat([r.rollout.features for r, _ in finite], axis=0))
+            logs["penalty"] = float(logs["penalty"])
+            mean = [g - self._penalty * p for g, p in zip(mean, pull, strict=True)]
         self.optimizer.apply([-g for g in mean], self.teacher.theta)
         return True, logs
+
+    def _differentiate_penalty(self, features: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """r for the statuses [steps, features], and its gradient with respect to θ (the statuses are held)."""
+        theta = self.teacher.theta
+        with tf.GradientTape() as tape:
+            value = self.teacher.penalty(self.teacher.apply(tuple(map(tf.convert_to_tensor, theta)), features))
+        return value, *tape.gradient(value, theta, unconnected_gradients="zero")
 
     def _watch_adjoints(self, step: int, results: Sequence[Hypergradient]) -> float:
         """The largest growth of the adjoints in any rollout; warns, once in a training, of one beyond the alarm."""
