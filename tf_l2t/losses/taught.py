@@ -18,6 +18,8 @@ import tensorflow as tf
 STABLE_FLOOR = 0.05
 STABLE_START = 0.1
 MIXTURE_SCALE = 8.0
+MIXTURE_FLOOR = 0.01
+MIXTURE_START = 0.03
 MIXTURE_SPREAD = 0.016
 
 
@@ -56,31 +58,35 @@ def stable_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, f
     return -(4 / start) * tf.sigmoid(argument)
 
 
-def mixture_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, start: float = STABLE_START,
-                 scale: float = MIXTURE_SCALE) -> tf.Tensor:
+def mixture_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, scale: float = MIXTURE_SCALE,
+                 floor: float = MIXTURE_FLOOR) -> tf.Tensor:
     """A form that can doubt a label.
 
-        l = −(Φ_yy / start) log(p_y + Σ_{j≠y} N_yj p_j),  N_yj = (κ Φ_yj)²
+        l = (1 − u^q) / q,  u = p_y + Σ_{j≠y} N_yj p_j,  N_yj = (κ Φ_yj)²,  q = floor + tanh²(κ Φ_yy)
 
     Where the other forms go on pulling an example to its label however sure the student is of another class, here the
-    pull is divided: class j gets the share N_yj p_j / Σ_i N_yi p_i (N_yy = 1), the posterior of class j given label y,
-    if N_yj is how much likelier label y comes from class j than from class y. Φ_yy is the weight of label y's examples.
-    With Φ_yy = start and the true noise in N this is forward correction (Patrini et al., CVPR 2017), at
-    Φ = start · I cross entropy. There the square leaves Φ_yj without a gradient, which is why teachers start a little
-    beside it (`TaughtForm.spread`); and a Φ_yj that falls reaches 0, and takes the doubt with it.
+    pull is divided: class j gets the share N_yj p_j / u, the posterior of class j given label y, if N_yj is how much
+    likelier label y comes from class j than from class y. And the whole pull is u^q: with a larger q the label loses
+    its hold on an example that the student does not believe at all. It contains cross entropy (Φ = 0, but for the
+    floor), forward correction by a noise matrix (q = 0; Patrini et al., CVPR 2017) and generalised cross entropy
+    (N = 0, q = 0.7; Zhang and Sabuncu, NeurIPS 2018).
+
+    A square leaves a coefficient at 0 without a gradient, which is why teachers start beside it (`TaughtForm`); and a
+    Φ_yj that falls reaches 0, and takes the doubt with it.
 
     Args:
-      start: the diagonal value at which the weight of an example is 1.
       scale: κ.
+      floor: of q, above 0.
     """
     target, rows = _target_and_rows(labels, logits, coefficients)
     log_probs = tf.nn.log_softmax(logits)
     shares = target + (1 - target) * tf.square(scale * rows)
-    # log Σ N p from its largest term, so that no probability is too small; shares that hardly count set no scale.
+    # log u from its largest term, so that no probability is too small; shares that hardly count set no scale.
     counted = tf.where(shares < 1e-16, tf.zeros_like(shares), shares)
     largest = tf.stop_gradient(tf.reduce_max(log_probs + tf.math.log(counted), axis=-1, keepdims=True))
     mixed = tf.reduce_sum(shares * tf.exp(tf.minimum(log_probs - largest, -math.log(1e-16))), axis=-1)
-    return -tf.reduce_sum(target * rows, axis=-1) / start * (tf.math.log(mixed) + largest[:, 0])
+    q = floor + tf.square(tf.tanh(scale * tf.reduce_sum(target * rows, axis=-1)))
+    return -tf.math.expm1(q * (tf.math.log(mixed) + largest[:, 0])) / q
 
 
 def _target_and_rows(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -97,7 +103,7 @@ class TaughtForm(NamedTuple):
     Attributes:
       name: under which configs and exported teachers know it.
       per_example: (labels, logits, coefficients) -> [batch].
-      start: the diagonal of Φ at which the loss is cross entropy or near it, where teachers start.
+      start: the diagonal of Φ_0, at which the loss is near cross entropy.
       spread: what a teacher's coefficients off the diagonal start at.
     """
 
@@ -110,7 +116,7 @@ class TaughtForm(NamedTuple):
 TAUGHT_FORMS = {form.name: form for form in (
     TaughtForm("paper", paper_loss, start=1.0),
     TaughtForm("stable", stable_loss, start=STABLE_START),
-    TaughtForm("mixture", mixture_loss, start=STABLE_START, spread=MIXTURE_SPREAD),
+    TaughtForm("mixture", mixture_loss, start=MIXTURE_START, spread=MIXTURE_SPREAD),
 )}
 
 

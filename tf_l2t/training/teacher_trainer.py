@@ -110,8 +110,9 @@ class TeacherTrainer:
         Args:
           optimizer: any Keras optimizer; the paper uses Adam(1e-4, epsilon=1e-8) for 60 steps on MNIST.
           objective: "log_likelihood", "relaxed_accuracy" (the paper's), or (labels, logits) -> scalar.
-          penalty: λ ≥ 0. The teacher ascends M − λ r, where r is the mean of `Teacher.penalty`(Φ_t) over the run: few
-            dev examples say little of most coefficients, and those are to stay where they do no harm.
+          penalty: λ ≥ 0. The teacher ascends M − λ_i r, where r is the mean of `Teacher.penalty`(Φ_t) over the run: few
+            dev examples say little of most coefficients, and those are to go where they do no harm. In step i of n
+            λ_i = λ i / n: coefficients have to be found before they can be told from others.
           clip_norm: the largest norm of one rollout's dθ; None for no limit.
           rollouts: students per teacher step, each from its own initialisation; their dθ are averaged.
           rollback: when a validation's objective falls by more than this below the best, the teacher goes back to its
@@ -215,7 +216,7 @@ class TeacherTrainer:
                 if verbose:
                     print(f"engine: {self.choice}")
             before = self.get_weights()
-            applied, logs = self._apply(results)
+            applied, logs = self._apply(results, step / teacher_steps)
             if rollbacks:  # not by the rate: under a schedule it cannot be set, and a callback may set it
                 part = 0.5 ** rollbacks
                 self.set_weights([b + part * (a - b) for a, b in zip(self.get_weights(), before, strict=True)])
@@ -336,7 +337,7 @@ class TeacherTrainer:
         means = [float(np.mean([measure(final) for final in finals])) for measure in measures]
         return tuple(mean if np.isfinite(mean) else -np.inf for mean in means)
 
-    def _apply(self, results: Sequence[Hypergradient]) -> tuple[bool, dict[str, float]]:
+    def _apply(self, results: Sequence[Hypergradient], progress: float) -> tuple[bool, dict[str, float]]:
         """One step of the teacher's optimizer along the mean of the finite rollouts' clipped gradients."""
         norms = [float(tf.linalg.global_norm(r.gradient)) for r in results]
         finite = [(r, n) for r, n in zip(results, norms, strict=True) if np.isfinite(n) and np.isfinite(r.objective)]
@@ -354,7 +355,7 @@ class TeacherTrainer:
         if self._penalty:
             logs["penalty"], *pull = self._penalty_gradient(tf.concat([r.rollout.features for r, _ in finite], axis=0))
             logs["penalty"] = float(logs["penalty"])
-            mean = [g - self._penalty * p for g, p in zip(mean, pull, strict=True)]
+            mean = [g - self._penalty * progress * p for g, p in zip(mean, pull, strict=True)]
         self.optimizer.apply([-g for g in mean], self.teacher.theta)
         return True, logs
 
