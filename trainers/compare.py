@@ -56,9 +56,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
     def work() -> None:
         parts = []
         for table in tables:
-            parts.append(table.run(path / f"dev{table.dev_size}"))
-            if MEASURED.value:
-                measured.record(MEASURED.value, [measured_row(table.config, row) for row in parts[-1].results])
+            parts.append(table.run(path / f"dev{table.dev_size}", record))
         write_json(path / "results.json", {str(p.dev_size): [r._asdict() for r in p.results] for p in parts})
         print("report:", write_reports(path, config, parts))
 
@@ -71,6 +69,12 @@ def check_measured(config: ml_collections.ConfigDict, key: Sequence[str] = measu
         raise ValueError("--measured needs a name for the results: set config.compare.setting.")
     if MEASURED.value:
         measured.check(MEASURED.value, key)
+
+
+def record(config: ml_collections.ConfigDict, result: RowResult) -> None:
+    """Records a row where --measured says, if it does."""
+    if MEASURED.value:
+        measured.record(MEASURED.value, [measured_row(config, result)])
 
 
 def digest(teacher: Teacher) -> str:
@@ -114,12 +118,18 @@ class Table:
             refresh_every=self.config.features.refresh_every, dev_sample_size=self.config.features.dev_sample_size,
             evaluate_every=compare.evaluate_every, log=lambda line: print(line, flush=True))
 
-    def run(self, path: pathlib.Path) -> Part:
+    def run(self, path: pathlib.Path, done: Callable[[ml_collections.ConfigDict, RowResult], None] | None = None
+            ) -> Part:
+        """Makes what is not in `path` yet; `done` hears of every row, in order."""
         teacher_dirs = [self._trained(path / "teachers" / str(number), number) for number in range(self._to_train)]
         teachers = self._given or [tf_l2t.load_teacher(folder / "teacher") for folder in teacher_dirs]
         comparison = self._comparison(teachers)
         (path / "rows").mkdir(parents=True, exist_ok=True)
-        results = [self._row(comparison, name, path / "rows" / f"{name}.json") for name in self.config.compare.rows]
+        results = []
+        for name in self.config.compare.rows:
+            results.append(self._row(comparison, name, path / "rows" / f"{name}.json"))
+            if done:
+                done(self.config, results[-1])
         histories = [json.loads((folder / "history.json").read_text()) for folder in teacher_dirs]
         return Part(self.dev_size, results, histories, self.config, self.splits, self.student,
                     teachers[0] if teachers else None)

@@ -1,3 +1,4 @@
+import concurrent.futures
 import json
 
 import pytest
@@ -78,6 +79,12 @@ def test_rows_replace_their_predecessors(tmp_path):
     (tmp_path / "other.json").write_text("[]")
     with pytest.raises(ValueError, match="no file of measured figures"):
         record(tmp_path / "other.json", [row("taught", 1.0)])
+
+
+def test_rows_recorded_at_the_same_time_are_all_kept(tmp_path):
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: record(tmp_path / "m.json", [row(f"loss{i}", i)]), range(40)))
+    assert len(json.loads((tmp_path / "m.json").read_text())["rows"]) == 40
 
 
 def test_a_table_of_one_setting_and_the_summary():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import fcntl
 import json
+import os
 import pathlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tf_l2t.training.rows import ROWS
@@ -42,7 +45,7 @@ def record(path: str | pathlib.Path, rows: list[dict[str, Any]], key: Sequence[s
            versions: Mapping[str, str] | None = None) -> None:
     """Adds `rows` to the file, in the place of rows with the same values of `key`.
 
-    Every row is dated; the file's date, machine and versions are those of the newest rows.
+    Processes that record at the same time wait for each other. Every row is dated; the file's date, machine and versions are those of the newest rows.
 
     Args:
       path: the file.
@@ -54,13 +57,30 @@ def record(path: str | pathlib.Path, rows: list[dict[str, Any]], key: Sequence[s
       ValueError: if the file exists and is no file of measured figures, or one of another kind.
     """
     path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone_in(path.parent):
+        _record(path, rows, key, versions)
+
+
+@contextlib.contextmanager
+def _alone_in(directory: pathlib.Path) -> Iterator[None]:
+    """Waits for other processes that record in the directory."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _record(path: pathlib.Path, rows: list[dict[str, Any]], key: Sequence[str], versions: Mapping[str, str] | None
+            ) -> None:
     check(path, key)
     kept = read(path)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     new = [{**row, "date": today} for row in rows]
     replaced = {tuple(row[k] for k in key) for row in new}
     kept = [row for row in kept if tuple(row[k] for k in key) not in replaced]
-    path.parent.mkdir(parents=True, exist_ok=True)
     about = environment()
     about["versions"] |= versions or {}
     write_json(path, {"date": today, **about, "rows": kept + new})
