@@ -1,7 +1,7 @@
 """Full MNIST with the MLP, 40 % of the train labels replaced by another class, ten epochs: every way in one table.
 
 50,000 digits for training, ten times over, so that cross entropy learns wrong labels by heart; 500, 1,000 and 2,000
-clean dev digits. The teachers see shorter runs, ten epochs of 5,000 of the digits; the table's students are ten times
+clean dev digits. The teachers see shorter runs, ten epochs of 10,000 of the digits; the table's students are five times
 as long. Data and measured figures as in compare_shifted.py.
 
     python -m trainers.compare --config configs/compare_uniform.py --workdir runs/uniform
@@ -17,10 +17,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.noise = "uniform"
     config.training.num_steps = 10_000
     config.training.learning_rate = 0.15
-    config.teacher_training.num_steps = 1000
-    config.teacher_training.train_size = 5000
-    config.teacher_training.truncate = 600
-    config.teacher_training.steps = 50
+    config.teacher_training.num_steps = 2000
+    config.teacher_training.train_size = 10_000
+    config.teacher_training.truncate = 1200
+    config.teacher_training.steps = 30
     config.compare.setting = "uniform40"
     config.compare.learning_rates = (0.03, 0.1, 0.2)
     config.compare.selection_seeds = 2

@@ -33,6 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.teacher_training.decay = "constant"
     config.teacher_training.clip_norm = 0.0
     config.teacher_training.damping = 0.0
+    config.teacher_training.penalty = 0.0
     config.compare.setting = "clean"
     config.compare.rows = ("cross_entropy", "taught")
     config.compare.learning_rates = (0.003, 0.01, 0.03, 0.1, 0.3)
