@@ -121,9 +121,9 @@ def make_trainer(config: ml_collections.ConfigDict, dev_size: int, teacher: Teac
     epsilon = max(outer.epsilon, outer.damping / dev_size)
     whole = outer.num_steps or config.training.num_steps
     trainer.compile(keras.optimizers.Adam(learning_rate(outer.learning_rate, outer.decay, steps), epsilon=epsilon),
-                    objective=outer.objective, penalty=outer.penalty, clip_norm=outer.clip_norm or None, rollouts=outer.rollouts,
-                    rollback=outer.rollback if outer.rollback >= 0 else None, hvp=outer.hvp, schedule=outer.schedule,
-                    memory_budget=outer.memory_budget or None,
+                    objective=outer.objective, penalty=outer.penalty, clip_norm=outer.clip_norm or None,
+                    rollouts=outer.rollouts, rollback=outer.rollback if outer.rollback >= 0 else None, hvp=outer.hvp,
+                    schedule=outer.schedule, memory_budget=outer.memory_budget or None,
                     truncate=max(1, round(outer.truncate * num_steps / whole)) if outer.truncate else None)
     return trainer
 

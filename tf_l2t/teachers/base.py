@@ -101,24 +101,24 @@ class Teacher(tf.Module):
     def first(self) -> tf.Tensor:
         """Φ_0, with which every teacher starts: the form's `start` on the diagonal, its `spread` beside it."""
         start, spread = self._form.start, self._form.spread
-        diagonal = len(self.coefficients_shape) == 1
-        return tf.fill(self.coefficients_shape, start) if diagonal else \
-            (start - spread) * tf.eye(self.num_classes) + spread
+        if len(self.coefficients_shape) == 1:
+            return tf.fill(self.coefficients_shape, start)
+        return (start - spread) * tf.eye(self.num_classes) + spread
 
     def penalty(self, coefficients: tf.Tensor) -> tf.Tensor:
         """How far Φ [..., *coefficients_shape] is from treating all classes alike, the mean over leading axes.
 
             r(Φ) = Σ_{i≠j} |Φ_ij| / start + (10 / 2) Σ_i ((Φ_ii − mean_k Φ_kk) / start)²
 
-        In the mixture form, whose doubts are squares of Φ_ij, the first sum is a bound on all doubts together, as in a
-        lasso: those that the dev set does not ask for fade, and none is lost for good.
+        The first sum is that of the lasso: coefficients that the dev set says little of end at 0. In the second all
+        classes may move together at no cost.
         """
         relative = coefficients / self._form.start
         if len(self.coefficients_shape) == 1:
-            return tf.reduce_mean(DIAGONAL_PENALTY / 2 * _spread(relative))
+            return tf.reduce_mean(DIAGONAL_PENALTY / 2 * _variation(relative))
         diagonal = tf.linalg.diag_part(relative)
         beside = tf.reduce_sum(tf.abs(tf.linalg.set_diag(relative, tf.zeros_like(diagonal))), axis=[-2, -1])
-        return tf.reduce_mean(beside + DIAGONAL_PENALTY / 2 * _spread(diagonal))
+        return tf.reduce_mean(beside + DIAGONAL_PENALTY / 2 * _variation(diagonal))
 
     def seen(self, features: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """What `apply` is to look at, [n, num_features]: the rows of s [..., num_features], ignored features zero."""
@@ -154,6 +154,6 @@ class Teacher(tf.Module):
             raise ValueError(f"the config {spec.get('config')!r} does not build a {spec['class']}: {error}") from error
 
 
-def _spread(values: tf.Tensor) -> tf.Tensor:
+def _variation(values: tf.Tensor) -> tf.Tensor:
     """Σ_i (v_i − mean v)² over the last axis."""
     return tf.reduce_sum(tf.square(values - tf.reduce_mean(values, axis=-1, keepdims=True)), axis=-1)

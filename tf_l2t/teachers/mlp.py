@@ -12,9 +12,9 @@ from tf_l2t.teachers.base import Teacher
 class MLPTeacher(Teacher):
     """Φ_t = Φ_0 + B + (1 / H) W tanh(V s_t + b), with B [C, C], W [C, C, H], V [H, |s|], b [H].
 
-    B and W start at zero, so every student starts with Φ_0 (`first`); V is drawn from a standard
-    normal. The mean over hidden units, not their sum, lets one step of Adam at a given rate move Φ about as far as it
-    does in an `AttentionTeacher`.
+    B and W start at zero, so every student starts with Φ_0 (`first`); V is drawn from a standard normal. The mean over
+    hidden units, not their sum, lets one step of Adam at a given rate move Φ about as far as it does in an
+    `AttentionTeacher`.
 
     Args:
       num_classes: C.

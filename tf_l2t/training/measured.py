@@ -45,7 +45,8 @@ def record(path: str | pathlib.Path, rows: list[dict[str, Any]], key: Sequence[s
            versions: Mapping[str, str] | None = None) -> None:
     """Adds `rows` to the file, in the place of rows with the same values of `key`.
 
-    Processes that record at the same time wait for each other. Every row is dated; the file's date, machine and versions are those of the newest rows.
+    Processes that record at the same time wait for each other. Every row is dated; the file's date, machine and
+    versions are those of the newest rows.
 
     Args:
       path: the file.

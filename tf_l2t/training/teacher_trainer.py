@@ -101,8 +101,8 @@ class TeacherTrainer:
         self.layers: list[Any] = []
 
     def compile(self, optimizer: keras.optimizers.Optimizer, objective: str | Callable[..., tf.Tensor] =
-                "log_likelihood", penalty: float = 0.0, clip_norm: float | None = 1.0, rollouts: int = 1, rollback: float | None = None,
-                hvp: str = "forward_over_reverse", schedule: str | int = "every_k",
+                "log_likelihood", penalty: float = 0.0, clip_norm: float | None = 1.0, rollouts: int = 1,
+                rollback: float | None = None, hvp: str = "forward_over_reverse", schedule: str | int = "every_k",
                 memory_budget: str | int | None = None, truncate: int | None = None, jit: str | bool = "auto",
                 adjoint_alarm: float | None = 1e4, debug: bool = False) -> None:
         """Sets how the teacher is trained.
@@ -174,9 +174,9 @@ class TeacherTrainer:
 
         Returns:
           A Keras `History`; per teacher step the means over rollouts of `objective` (M), `dev_accuracy`,
-          `gradient_norm` (‖dθ‖ before clipping), `penalty` (r) if there is one, and `adjoint_norm` (‖dω_0‖); `adjoint_growth`, the largest factor by
-          which ‖dω_t‖ grew on its way back in any rollout; `dropped` (steps so far without a finite
-          gradient), `dropped_rollouts` (rollouts so far without one; the other rollouts of a step still count),
+          `gradient_norm` (‖dθ‖ before clipping), `penalty` (r, if λ > 0) and `adjoint_norm` (‖dω_0‖); `adjoint_growth`,
+          the largest factor by which ‖dω_t‖ grew on its way back in any rollout; `dropped` (steps so far without a
+          finite gradient), `dropped_rollouts` (rollouts so far without one; the other rollouts of a step still count),
           `seconds`; at validations `val_objective`, `val_accuracy` and `rollbacks` (so far).
 
         Raises:
@@ -347,14 +347,15 @@ class TeacherTrainer:
                 "adjoint_norm": float(np.mean([float(tf.linalg.global_norm(r.adjoint.params)) for r, _ in shown])),
                 "learning_rate": float(self.optimizer.learning_rate),
                 "dropped_rollouts": len(results) - len(finite)}
+        if self._penalty:
+            value, *pull = self._penalty_gradient(tf.concat([r.rollout.features for r, _ in shown], axis=0))
+            logs["penalty"] = float(value)
         if not finite:
             return False, logs
         scales = [1.0 if self._clip_norm is None else min(1.0, self._clip_norm / max(n, 1e-30)) for _, n in finite]
         mean = [tf.add_n([scale * g for (_, _), scale, g in zip(finite, scales, gradients, strict=True)]) / len(finite)
                 for gradients in zip(*(r.gradient for r, _ in finite), strict=True)]
         if self._penalty:
-            logs["penalty"], *pull = self._penalty_gradient(tf.concat([r.rollout.features for r, _ in finite], axis=0))
-            logs["penalty"] = float(logs["penalty"])
             mean = [g - self._penalty * progress * p for g, p in zip(mean, pull, strict=True)]
         self.optimizer.apply([-g for g in mean], self.teacher.theta)
         return True, logs
