@@ -176,11 +176,11 @@ def test_a_single_dropped_step_is_counted_and_survived(monkeypatch):
     made = trainer()
     apply, calls = made._apply, []
 
-    def second_is_nan(results):
+    def second_is_nan(results, progress):
         calls.append(1)
         if len(calls) == 2:
             results = [r._replace(gradient=tuple(np.nan * g for g in r.gradient)) for r in results]
-        return apply(results)
+        return apply(results, progress)
 
     monkeypatch.setattr(made, "_apply", second_is_nan)
     history = made.fit(noisy_train(), DEV, teacher_steps=4, validation_freq=0, verbose=0)
@@ -193,11 +193,11 @@ def test_divergence_without_validation_keeps_the_last_weights(monkeypatch):
     made = trainer()
     apply, calls = made._apply, []
 
-    def nan_from_the_third_on(results):
+    def nan_from_the_third_on(results, progress):
         calls.append(made.get_weights())
         if len(calls) > 2:
             results = [r._replace(gradient=tuple(np.nan * g for g in r.gradient)) for r in results]
-        return apply(results)
+        return apply(results, progress)
 
     start = made.get_weights()
     monkeypatch.setattr(made, "_apply", nan_from_the_third_on)
@@ -212,9 +212,10 @@ def test_one_bad_rollout_of_two_is_left_out_and_counted(monkeypatch):
     made = trainer(rollouts=2)
     apply, seen = made._apply, []
 
-    def first_is_nan(results):
+    def first_is_nan(results, progress):
         seen.append(results)
-        return apply([results[0]._replace(gradient=tuple(np.nan * g for g in results[0].gradient)), results[1]])
+        return apply([results[0]._replace(gradient=tuple(np.nan * g for g in results[0].gradient)), results[1]],
+                     progress)
 
     monkeypatch.setattr(made, "_apply", first_is_nan)
     history = made.fit(noisy_train(), DEV, teacher_steps=2, validation_freq=0, verbose=0).history
