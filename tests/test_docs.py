@@ -84,8 +84,9 @@ def test_goals_on_full_mnist_are_held():
         rivals = [here[loss] for loss in here if ROWS[loss].sees_dev and not ROWS[loss].taught
                   and not ROWS[loss].oracle]
         assert here["taught"] <= 0.33 * here["cross_entropy"] and here["taught"] < min(fixed)
-        assert here["taught_tuned"] < here["train_tuned"]
-        assert size == 500 or here["taught_tuned"] < min(rivals)  # not reached with 500: see docs/results.md
+        assert max(here["taught"], here["taught_tuned"]) < min(rivals)
+        oracle = min(here["oracle_forward"], here["oracle_forward_tuned"])
+        assert size == 2000 or here["taught_tuned"] <= oracle  # not reached with 2,000: see docs/results.md
 
 
 def test_the_readmes_python_example_runs():
