@@ -17,7 +17,7 @@ def _draw_coefficients(axes: Any, coefficients: np.ndarray, limit: float, title:
         coefficients = np.diag(coefficients)
     image = axes.imshow(coefficients, cmap="RdBu_r", vmin=-limit, vmax=limit)
     axes.set_title(title, fontsize=10)
-    axes.set_xlabel("class j of log p")
+    axes.set_xlabel("class j")
     axes.set_ylabel("label y")
     if len(coefficients) <= 20:
         names = class_names or [str(c) for c in range(len(coefficients))]
