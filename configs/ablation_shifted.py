@@ -12,9 +12,9 @@ from configs import compare_shifted
 
 VARIANTS = (
     ("as it is", ()),
+    ("penalty: none", (("teacher_training.penalty", 0.0),)),
     ("sweep: the whole run", (("teacher_training.truncate", 0),)),
     ("Adam's epsilon: 1e-8", (("teacher_training.damping", 0.0),)),
-    ("penalty: none", (("teacher_training.penalty", 0.0),)),
     ("penalty: threefold", (("teacher_training.penalty", 0.015),)),
     ("loss: stable", (("teacher.loss", "stable"), ("teacher_training.learning_rate", 0.002),
                       ("teacher_training.damping", 0.0), ("teacher_training.penalty", 0.0))),
