@@ -1,6 +1,6 @@
 """Full MNIST with the MLP, 40 % of the train labels replaced by another class, ten epochs: every way in one table.
 
-50,000 digits for training, ten times over, so that cross entropy learns wrong labels by heart; 500, 1,000 and 2,000
+50,000 digits for training, ten times over: cross entropy begins to learn wrong labels by heart; 500, 1,000 and 2,000
 clean dev digits. The teachers see shorter runs, ten epochs of 10,000 of the digits; the table's students are five times
 as long. Data and measured figures as in compare_shifted.py.
 
