@@ -130,6 +130,8 @@ def test_corrupted_labels(kind):
     np.testing.assert_array_equal(np.unique(steps), [1] if kind == "shift" else np.arange(1, 10))
     np.testing.assert_array_equal(noisy.dev.y, splits.dev.y)
     np.testing.assert_array_equal(noisy.test.y, splits.test.y)
+    np.testing.assert_array_equal(noisy.true_y, splits.train.y)
+    np.testing.assert_array_equal(data.corrupt_labels(noisy, kind, 0.4, seed=2).true_y, splits.train.y)
     assert noisy.about["noise"] == kind and noisy.about["noise_fraction"] == 0.4 and "noise" not in splits.about
     counted = np.zeros((10, 10))
     np.add.at(counted, (splits.train.y, noisy.train.y), 1)
@@ -152,6 +154,8 @@ def test_long_tail():
     rows = {row.tobytes() for row in splits.train.x[splits.train.y == 9]}
     assert all(row.tobytes() in rows for row in tail.train.x[tail.train.y == 9])
     assert len(np.unique(tail.train.y[:30])) > 3  # not sorted by class
+    thinned = data.long_tail(splits._replace(true_y=9 - splits.train.y), 100.0)
+    np.testing.assert_array_equal(thinned.true_y, 9 - thinned.train.y)
     for ratio in (0.5, 1e4):
         with pytest.raises(ValueError, match="long tail"):
             data.long_tail(splits, ratio)

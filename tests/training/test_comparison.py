@@ -4,7 +4,7 @@ import tensorflow as tf
 
 import tf_l2t
 from tests import tiny
-from tf_l2t.data import ArrayPair, from_arrays
+from tf_l2t.data import ArrayPair, corrupt_labels, from_arrays
 from tf_l2t.hypergradient import initial_state, rollout, sgd
 from tf_l2t.losses import cross_entropy
 from tf_l2t.objectives import accuracy
@@ -76,7 +76,8 @@ def compare(*teachers, log=lambda line: None, splits=SPLITS, **options):
 def test_every_row():
     lines = []
     rows = [*WAYS, "train_tuned", "gold_correction_tuned", "taught_tuned"]
-    results = compare(tiny.teacher(), tiny.teacher(seed=1), log=lines.append).run(rows)
+    splits = SPLITS._replace(true_y=SPLITS.train.y)
+    results = compare(tiny.teacher(), tiny.teacher(seed=1), log=lines.append, splits=splits).run(rows)
     assert [r.row for r in results] == rows
     for result in results:
         row = ROWS[result.row]
@@ -120,6 +121,14 @@ def test_gold_correction_uses_the_noise_that_dev_shows():
     assert np.mean(plain.test_accuracy) < 0.3 and np.mean(gold.test_accuracy) > 0.6
 
 
+def test_the_oracle_of_the_true_labels_is_cross_entropy_before_the_labels_were_made_wrong():
+    wrong = corrupt_labels(SPLITS, "shift", 1.0)
+    made, clean = compare(splits=wrong).run(["oracle_clean", "train_dev"]), compare().run(["train_dev"])
+    assert made[0].test_accuracy == clean[0].test_accuracy != made[1].test_accuracy
+    with pytest.raises(ValueError, match="not made wrong"):
+        compare().check_rows(["oracle_clean"])
+
+
 def test_cross_validated_rows_are_not_judged_on_what_they_were_trained_on(monkeypatch):
     seen = []
     made = compare(learning_rates=(0.02,))
@@ -147,8 +156,8 @@ def test_test_labels_choose_nothing():
 
 
 def test_verdicts_say_what_the_rows_say():
-    rows = {"cross_entropy": 0.6, "focal": 0.7, "train_tuned": 0.9, "oracle_forward": 0.98, "taught": 0.8,
-            "taught_tuned": 0.95}
+    rows = {"cross_entropy": 0.6, "focal": 0.7, "train_tuned": 0.9, "oracle_forward": 0.98, "oracle_clean": 0.99,
+            "taught": 0.8, "taught_tuned": 0.95}
     results = [RowResult(row, ROWS[row].label, 0.1, {}, None, [value], None, 2 * ROWS[row].taught, [])
                for row, value in rows.items()]
     results[-2] = results[-2]._replace(test_accuracy=[0.9, 0.7])
@@ -158,7 +167,8 @@ def test_verdicts_say_what_the_rows_say():
     assert f"{of} 0.50 times that of cross entropy (cross entropy, 40.00 %)." in said
     assert f"{of} 0.67 times that of the best fixed loss on train (focal loss, 30.00 %)." in said
     assert any("5.00 % test error, 0.50 times that of the best rival that sees dev" in s for s in said)
-    assert any("2.50 times that of the best oracle" in s for s in said)
+    assert any("2.50 times that of the oracle of the true noise" in s for s in said)
+    assert any("5.00 times that of the oracle of the true labels" in s for s in said)
     assert "taught loss: the worst of 2 teachers is number 1, 30.00 %." in said
     assert verdicts(results[:2]) == []
 

@@ -25,7 +25,8 @@ def corrupt_labels(splits: Splits, kind: str, fraction: float, seed: int = 0) ->
     step = 1 if kind == "shift" else rng.integers(1, splits.num_classes, len(chosen), dtype=labels.dtype)
     labels[chosen] = (labels[chosen] + step) % splits.num_classes
     about = {**splits.about, "noise": kind, "noise_fraction": fraction, "noise_seed": seed}
-    return splits._replace(train=splits.train._replace(y=labels), about=about)
+    true_y = splits.train.y if splits.true_y is None else splits.true_y
+    return splits._replace(train=splits.train._replace(y=labels), about=about, true_y=true_y)
 
 
 def noise_matrix(kind: str, fraction: float, num_classes: int) -> np.ndarray:
@@ -66,9 +67,10 @@ def long_tail(splits: Splits, ratio: float, seed: int = 0) -> Splits:
     rng = np.random.default_rng(seed)
     sizes = [int(counts.min() * ratio ** (-c / (splits.num_classes - 1))) for c in range(splits.num_classes)]
     keep = [rng.permutation(np.flatnonzero(splits.train.y == c))[:size] for c, size in enumerate(sizes)]
-    train = splits.train.take(rng.permutation(np.concatenate(keep)))
+    order = rng.permutation(np.concatenate(keep))
+    train = splits.train.take(order)
     about = {**splits.about, "long_tail": ratio, "long_tail_seed": seed, "train": train.size}
-    return splits._replace(train=train, about=about)
+    return splits._replace(train=train, about=about, true_y=None if splits.true_y is None else splits.true_y[order])
 
 
 def balanced(data: ArrayPair, num_classes: int) -> ArrayPair:

@@ -30,6 +30,7 @@ class Splits(NamedTuple):
       name: of the data set.
       num_classes: C; labels are 0 … C − 1.
       about: what a run's manifest records: source, sizes, seeds, noise.
+      true_y: the train labels before they were made wrong, for oracles; None where they are as they came.
     """
 
     train: ArrayPair
@@ -38,6 +39,7 @@ class Splits(NamedTuple):
     num_classes: int
     name: str
     about: dict[str, Any]
+    true_y: np.ndarray | None = None
 
 
 def check_pair(x: Any, y: Any, num_classes: int | None = None, what: str = "data") -> ArrayPair:

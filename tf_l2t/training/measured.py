@@ -108,7 +108,7 @@ def error_table(rows: list[dict[str, Any]], setting: str | None = None) -> str:
 def summary_table(rows: list[dict[str, Any]]) -> str:
     """One line per setting, dev size and student: the taught loss beside the best of every kind of rival."""
     lines = ["| setting | dev | student | cross entropy | best fixed loss | **taught** | best rival that sees dev | "
-             "**taught, then tuned** | oracle |", "|---|---|---|---|---|---|---|---|---|"]
+             "**taught, then tuned** | true noise | true labels |", "|---|---|---|---|---|---|---|---|---|---|"]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["setting"], row["dev_size"], row["student"]), []).append(row)
@@ -117,10 +117,11 @@ def summary_table(rows: list[dict[str, Any]]) -> str:
         rivals = [row for loss, row in named.items() if loss in ROWS and not ROWS[loss].taught]
         fixed = [row for row in rivals if not ROWS[row["loss"]].sees_dev and not ROWS[row["loss"]].oracle]
         seeing = [row for row in rivals if ROWS[row["loss"]].sees_dev and not ROWS[row["loss"]].oracle]
-        oracles = [row for row in rivals if ROWS[row["loss"]].oracle]
+        oracles = [_best([row for row in rivals if ROWS[row["loss"]].oracle == known], False)
+                   for known in ("true noise", "true labels")]
         lines.append(f"| {setting} | {dev_size} | {student} | {_best([named.get('cross_entropy')], False)} | "
                      f"{_best(fixed)} | {_best([named.get('taught')], False)} | {_best(seeing)} | "
-                     f"{_best([named.get('taught_tuned')], False)} | {_best(oracles, False)} |")
+                     f"{_best([named.get('taught_tuned')], False)} | {' | '.join(oracles)} |")
     return "\n".join(lines)
 
 

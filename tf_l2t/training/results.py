@@ -54,16 +54,17 @@ class RowResult(NamedTuple):
 
 def verdicts(results: Sequence[RowResult]) -> list[str]:
     """What the table says of the taught rows, computed: their errors against cross entropy, the best fixed loss, the
-    best rival that sees dev, and the oracle."""
+    best rival that sees dev, and the oracles."""
     errors = {r.row: mean_std(r.errors)[0] for r in results}
     groups = {
         "cross entropy": [row for row in errors if row == "cross_entropy"],
         "the best fixed loss on train": [row for row in errors if not ROWS[row].taught and not ROWS[row].sees_dev],
         "the best rival that sees dev": [row for row in errors if ROWS[row].sees_dev and not ROWS[row].taught
                                          and not ROWS[row].oracle],
-        "the best oracle": [row for row in errors if ROWS[row].oracle]}
+        "the oracle of the true noise": [row for row in errors if ROWS[row].oracle == "true noise"],
+        "the oracle of the true labels": [row for row in errors if ROWS[row].oracle == "true labels"]}
     sentences = []
-    seeing = ("the best rival that sees dev", "the best oracle")
+    seeing = ("the best rival that sees dev", "the oracle of the true noise", "the oracle of the true labels")
     for taught, against in (("taught", ("cross entropy", "the best fixed loss on train", *seeing)),
                             ("taught_tuned", seeing)):
         for name in against:

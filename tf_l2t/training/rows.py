@@ -35,6 +35,7 @@ class Kitchen(NamedTuple):
 
     Attributes:
       train: the train set; beside it a recipe gets clean examples, and never sees dev or test as such.
+      true_y: the labels of train before they were made wrong, for `oracle_clean`; None where they are as they came.
       num_classes: C.
       about: of the splits, for the true noise.
       student: the architecture.
@@ -44,6 +45,7 @@ class Kitchen(NamedTuple):
     """
 
     train: ArrayPair
+    true_y: np.ndarray | None
     num_classes: int
     about: Mapping[str, Any]
     student: FunctionalStudent
@@ -63,14 +65,14 @@ class Way(NamedTuple):
       build: (kitchen, clean examples, **variant) -> `Recipe`.
       sees_dev: whether it trains on the clean examples.
       variants: options of `build` to choose from on dev, beside the rate.
-      oracle: whether it knows what no one would: the true noise.
+      oracle: what it knows that no one would, "true noise" or "true labels"; "" for nothing.
     """
 
     label: str
     build: Build
     sees_dev: bool = False
     variants: tuple[Mapping[str, Any], ...] = ({},)
-    oracle: bool = False
+    oracle: str = ""
 
 
 class Row(NamedTuple):
@@ -89,7 +91,7 @@ class Row(NamedTuple):
         return self.tuned or WAYS[self.way].sees_dev
 
     @property
-    def oracle(self) -> bool:
+    def oracle(self) -> str:
         return WAYS[self.way].oracle
 
     @property
@@ -140,6 +142,12 @@ def _estimated(kitchen: Kitchen, clean: ArrayPair) -> np.ndarray:
     return estimated_noise(clean.y, kitchen.noisy_probabilities(clean.x))
 
 
+def _true_labels(kitchen: Kitchen, clean: ArrayPair) -> Recipe:
+    if kitchen.true_y is None:
+        raise ValueError("its labels were not made wrong; leave out the row, or set config.data.noise_fraction.")
+    return _on(_together)(kitchen._replace(train=kitchen.train._replace(y=kitchen.true_y)), clean)
+
+
 def _large_margin(kitchen: Kitchen, clean: ArrayPair, margin: int, least: float) -> Recipe:
     return Recipe(kitchen.train, LargeMarginStep(kitchen.student, kitchen.num_steps, margin, least))
 
@@ -172,7 +180,9 @@ WAYS = {
     "meta_weight_net": Way("Meta-Weight-Net", lambda kitchen, clean: Recipe(
         kitchen.train, MetaWeightStep(kitchen.student, clean)), sees_dev=True),
     "oracle_forward": Way("forward correction by the true noise, and dev (oracle)", _corrected(_true_noise),
-                          sees_dev=True, oracle=True),
+                          sees_dev=True, oracle="true noise"),
+    "oracle_clean": Way("cross entropy on the true labels, and dev (oracle)", _true_labels, sees_dev=True,
+                        oracle="true labels"),
     "taught": Way("taught loss", _taught),
 }
 
