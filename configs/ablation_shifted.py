@@ -15,7 +15,7 @@ VARIANTS = (
     ("penalty: none", (("teacher_training.penalty", 0.0),)),
     ("sweep: the whole run", (("teacher_training.truncate", 0),)),
     ("Adam's epsilon: 1e-8", (("teacher_training.damping", 0.0),)),
-    ("penalty: threefold", (("teacher_training.penalty", 0.015),)),
+    ("penalty: threefold", (("teacher_training.penalty", 0.012),)),
     ("loss: stable", (("teacher.loss", "stable"), ("teacher_training.learning_rate", 0.002),
                       ("teacher_training.damping", 0.0), ("teacher_training.penalty", 0.0))),
     ("objective: relaxed accuracy", (("teacher_training.objective", "relaxed_accuracy"),)),

@@ -33,5 +33,5 @@ def get_config() -> ml_collections.ConfigDict:
         "cross_entropy", "smooth", "large_margin", "label_smoothing", "focal", "generalised_cross_entropy",
         "symmetric_cross_entropy", "taught", "dev_only", "train_dev", "train_tuned", "gold_correction",
         "gold_correction_tuned", "reweight", "reweight_tuned", "meta_weight_net", "meta_weight_net_tuned",
-        "taught_tuned", "oracle_forward", "oracle_forward_tuned")
+        "taught_tuned", "oracle_forward", "oracle_forward_tuned", "oracle_clean")
     return config

@@ -16,11 +16,12 @@ def get_config() -> ml_collections.ConfigDict:
     config = compare_shifted.get_config()
     config.data.noise = "uniform"
     config.training.num_steps = 10_000
-    config.training.learning_rate = 0.15
+    config.training.learning_rate = 0.2
     config.teacher_training.num_steps = 2000
     config.teacher_training.train_size = 10_000
     config.teacher_training.truncate = 1200
     config.teacher_training.steps = 30
+    config.teacher_training.learning_rate = 0.03
     config.compare.setting = "uniform40"
     config.compare.learning_rates = (0.03, 0.1, 0.2)
     config.compare.selection_seeds = 2
@@ -31,5 +32,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.compare.rows = (
         "cross_entropy", "smooth", "label_smoothing", "focal", "generalised_cross_entropy", "symmetric_cross_entropy",
         "taught", "taught_tuned", "dev_only", "train_dev", "train_tuned", "gold_correction", "gold_correction_tuned",
-        "oracle_forward", "oracle_forward_tuned", "reweight", "reweight_tuned")
+        "oracle_forward", "oracle_forward_tuned", "oracle_clean", "reweight", "reweight_tuned")
     return config

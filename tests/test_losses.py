@@ -10,10 +10,10 @@ from tf_l2t.losses import (
     TaughtLoss,
     cross_entropy,
     forward_correction,
-    generalised_cross_entropy,
     mixture_loss,
     paper_loss,
     stable_loss,
+    symmetric_cross_entropy,
     taught_form,
 )
 
@@ -54,25 +54,25 @@ def test_mixture_loss():
     phi = 0.1 * PHI
     u = [p[y] + sum((8 * phi[y, j]) ** 2 * p[j] for j in range(4) if j != y)
          for p, y in zip(probabilities(LOGITS), LABELS, strict=True)]
-    q = [0.01 + np.tanh(8 * phi[y, y]) ** 2 for y in LABELS]
+    m = [1 - np.exp(-(8 * phi[y, y]) ** 2) for y in LABELS]
     np.testing.assert_allclose(mixture_loss(LABELS, tf.constant(LOGITS), tf.constant(phi)),
-                               [(1 - u ** q) / q for u, q in zip(u, q, strict=True)], rtol=1e-11)
+                               [-(1 - m) * np.log(u) + m * (1 - u) for u, m in zip(u, m, strict=True)], rtol=1e-11)
 
 
 def test_the_mixture_form_contains_forward_correction():
-    """At Φ_yj = √(N_jy / N_yy) / κ, but for log N_yy, where q is next to nothing."""
+    """At Φ_yj = √(N_jy / N_yy) / κ, but for log N_yy, where m is 0."""
     noise = np.array([[0.7, 0.1, 0.1, 0.1], [0.2, 0.6, 0.1, 0.1], [0.05, 0.3, 0.65, 0.0], [0.1, 0.2, 0.2, 0.5]])
     phi = np.sqrt(noise.T / np.diag(noise)[:, None]) / 8
     np.fill_diagonal(phi, 0)
     expected = forward_correction(LABELS, tf.constant(LOGITS), noise) + np.log(np.diag(noise)[LABELS])
-    got = mixture_loss(LABELS, tf.constant(LOGITS), tf.constant(phi), floor=1e-8)
-    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    np.testing.assert_allclose(mixture_loss(LABELS, tf.constant(LOGITS), tf.constant(phi)), expected, rtol=1e-12)
 
 
-def test_the_mixture_form_contains_generalised_cross_entropy():
-    phi = np.arctanh(np.sqrt(0.69)) / 8 * np.eye(4)
+def test_the_mixture_form_contains_symmetric_cross_entropy():
+    """At m = 4 / 4.1, where α = 0.1, β = 1, A = −4."""
+    phi = np.sqrt(-np.log(0.1 / 4.1)) / 8 * np.eye(4)
     np.testing.assert_allclose(mixture_loss(LABELS, tf.constant(LOGITS), tf.constant(phi)),
-                               generalised_cross_entropy(LABELS, tf.constant(LOGITS), q=0.7), rtol=1e-12)
+                               symmetric_cross_entropy(LABELS, tf.constant(LOGITS)) / 4.1, rtol=1e-12)
 
 
 @pytest.mark.parametrize("gap", [0.0, 30.0, 300.0])
@@ -80,7 +80,7 @@ def test_the_mixture_form_is_cross_entropy_where_nothing_is_doubted(gap):
     """Value, slope and curvature, however improbable the label is."""
     logits, phi = tf.constant([[gap, 0.5, -1.0]], tf.float64), tf.zeros((3, 3), tf.float64)
     found = []
-    for loss in (lambda z: mixture_loss([1], z, phi, floor=1e-10), lambda z: cross_entropy([1], z)):
+    for loss in (lambda z: mixture_loss([1], z, phi), lambda z: cross_entropy([1], z)):
         with tf.GradientTape() as outer:
             outer.watch(logits)
             with tf.GradientTape() as tape:
@@ -99,7 +99,7 @@ def test_the_mixture_form_shares_a_hopeless_label():
     with tf.GradientTape() as tape:
         tape.watch(logits)
         value = mixture_loss([1], logits, phi)
-    np.testing.assert_allclose(value, [(1 - (8e-4) ** 0.02) / 0.01], rtol=1e-5)  # u = N_10 p_0
+    np.testing.assert_allclose(value, [-2 * np.log(8e-4)], rtol=1e-5)  # u = N_10 p_0
     np.testing.assert_allclose(tape.gradient(value, logits), np.zeros((1, 3)), atol=1e-6)
 
 

@@ -118,10 +118,13 @@ class LargeMarginStudent(keras.Model):
         self._annealing = {"base": base, "gamma": gamma, "power": power, "least": least}
         self._to_features = keras.Model(student.inputs, self._dense.input)
         self._step = self.add_weight(name="step", shape=(), dtype="int64", trainable=False, initializer="zeros")
+        self._features: Any = None
         self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        return self.student(inputs, training=training)
+        features = self._to_features(inputs, training=training)
+        self._features = features if training else None  # for `compute_loss`, which is traced right after
+        return self._dense(features)
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.fit`; raises ValueError if `compile` was given a loss."""
@@ -130,30 +133,21 @@ class LargeMarginStudent(keras.Model):
         return super().fit(*args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        with tf.GradientTape() as tape:
-            features = self._to_features(x, training=True)
-            losses = self._margin_loss(y, features)
-            if sample_weight is not None:
-                losses *= tf.cast(tf.reshape(sample_weight, [-1]), losses.dtype)
-            loss = tf.add_n([tf.reduce_mean(losses), *self.losses])
-        variables = self.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
+        logs = super().train_step(data)
         self._step.assign_add(1)
-        self._loss_tracker.update_state(loss, sample_weight=tf.shape(losses)[0])
-        return self.compute_metrics(x, y, self._dense(features), sample_weight)
-
-    def _margin_loss(self, y: Any, features: tf.Tensor) -> tf.Tensor:
-        labels = integer_labels(y)
-        logits = large_margin_logits(labels, features, self._dense.kernel, self.margin,
-                                     annealed(self._step.value, **self._annealing))
-        return cross_entropy(labels, logits if self._dense.bias is None else logits + self._dense.bias)
+        return logs
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
                      training: bool = True) -> Any:
-        """Cross entropy, for `evaluate`."""
-        del x, training
-        losses = cross_entropy(integer_labels(y), y_pred)
+        """Large-margin softmax in training, cross entropy for `evaluate`."""
+        del x
+        labels = integer_labels(y)
+        if training:
+            y_pred = large_margin_logits(labels, self._features, self._dense.kernel, self.margin,
+                                         annealed(self._step.value, **self._annealing))
+            if self._dense.bias is not None:
+                y_pred += self._dense.bias
+        losses = cross_entropy(labels, y_pred)
         if sample_weight is not None:
             losses *= tf.cast(tf.reshape(sample_weight, [-1]), losses.dtype)
         return tf.add_n([tf.reduce_mean(losses), *self.losses])

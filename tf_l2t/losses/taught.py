@@ -18,8 +18,7 @@ import tensorflow as tf
 STABLE_FLOOR = 0.05
 STABLE_START = 0.1
 MIXTURE_SCALE = 8.0
-MIXTURE_FLOOR = 0.01
-MIXTURE_START = 0.03
+MIXTURE_START = 0.06
 MIXTURE_SPREAD = 0.016
 
 
@@ -58,25 +57,24 @@ def stable_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, f
     return -(4 / start) * tf.sigmoid(argument)
 
 
-def mixture_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, scale: float = MIXTURE_SCALE,
-                 floor: float = MIXTURE_FLOOR) -> tf.Tensor:
+def mixture_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, scale: float = MIXTURE_SCALE
+                 ) -> tf.Tensor:
     """A form that can doubt a label.
 
-        l = (1 − u^q) / q,  u = p_y + Σ_{j≠y} N_yj p_j,  N_yj = (κ Φ_yj)²,  q = floor + tanh²(κ Φ_yy)
+        l = −(1 − m) log u + m (1 − u),  u = p_y + Σ_{j≠y} N_yj p_j,  N_yj = (κ Φ_yj)²,  m = 1 − exp(−(κ Φ_yy)²)
 
     Where the other forms go on pulling an example to its label however sure the student is of another class, here the
     pull is divided: class j gets the share N_yj p_j / u, the posterior of class j given label y, if N_yj is how much
-    likelier label y comes from class j than from class y. And the whole pull is u^q: with a larger q the label loses
-    its hold on an example that the student does not believe at all. It contains cross entropy (Φ = 0, but for the
-    floor), forward correction by a noise matrix (q = 0; Patrini et al., CVPR 2017) and generalised cross entropy
-    (N = 0, q = 0.7; Zhang and Sabuncu, NeurIPS 2018).
+    likelier label y comes from class j than from class y. And the whole pull is 1 − m + m u: with m near 1 the label
+    loses its hold on an example that the student does not believe at all. It contains cross entropy (Φ = 0), forward
+    correction by a noise matrix (m = 0; Patrini et al., CVPR 2017), and symmetric cross entropy divided by α − β A
+    (N = 0, m = −β A / (α − β A); Wang et al., ICCV 2019).
 
     A square leaves a coefficient at 0 without a gradient, which is why teachers start beside it (`TaughtForm`); and a
     Φ_yj that falls reaches 0, and takes the doubt with it.
 
     Args:
       scale: κ.
-      floor: of q, above 0.
     """
     target, rows = _target_and_rows(labels, logits, coefficients)
     log_probs = tf.nn.log_softmax(logits)
@@ -85,8 +83,9 @@ def mixture_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, 
     counted = tf.where(shares < 1e-16, tf.zeros_like(shares), shares)
     largest = tf.stop_gradient(tf.reduce_max(log_probs + tf.math.log(counted), axis=-1, keepdims=True))
     mixed = tf.reduce_sum(shares * tf.exp(tf.minimum(log_probs - largest, -math.log(1e-16))), axis=-1)
-    q = floor + tf.square(tf.tanh(scale * tf.reduce_sum(target * rows, axis=-1)))
-    return -tf.math.expm1(q * (tf.math.log(mixed) + largest[:, 0])) / q
+    log_mixed = tf.math.log(mixed) + largest[:, 0]
+    trusted = tf.exp(-tf.square(scale * tf.reduce_sum(target * rows, axis=-1)))
+    return -trusted * log_mixed - (1 - trusted) * tf.math.expm1(log_mixed)
 
 
 def _target_and_rows(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from tf_l2t.losses import taught_form
 
-DIAGONAL_PENALTY = 10.0
+DIAGONAL_PENALTY = 25.0
+RIVAL_PENALTY = 5.0
 
 
 class Teacher(tf.Module):
@@ -108,17 +109,23 @@ class Teacher(tf.Module):
     def penalty(self, coefficients: tf.Tensor) -> tf.Tensor:
         """How far Φ [..., *coefficients_shape] is from treating all classes alike, the mean over leading axes.
 
-            r(Φ) = Σ_{i≠j} |Φ_ij| / start + (10 / 2) Σ_i ((Φ_ii − mean_k Φ_kk) / start)²
+            r = Σ_{i≠j} |A_ij| + 5 Σ_i Σ_{j<k; j,k≠i} |A_ij| |A_ik| + 25 Σ_i (A_ii − mean_k A_kk)²,  A = Φ / start
 
-        The first sum is that of the lasso: coefficients that the dev set says little of end at 0. In the second all
-        classes may move together at no cost.
+        The first sum is that of the lasso: coefficients that the dev set says little of end at 0. The second is that of
+        the exclusive lasso (Zhou, Jin and Hoi, AISTATS 2010): the doubts of one label are each other's rivals, so that
+        a class that is taken for one or two others is learned at little cost, and one that is taken for all of them a
+        little is not a matter of doubts; there the diagonal has to help. In the third all classes may move together at
+        no cost.
         """
         relative = coefficients / self._form.start
         if len(self.coefficients_shape) == 1:
-            return tf.reduce_mean(DIAGONAL_PENALTY / 2 * _variation(relative))
+            return tf.reduce_mean(DIAGONAL_PENALTY * _variation(relative))
         diagonal = tf.linalg.diag_part(relative)
-        beside = tf.reduce_sum(tf.abs(tf.linalg.set_diag(relative, tf.zeros_like(diagonal))), axis=[-2, -1])
-        return tf.reduce_mean(beside + DIAGONAL_PENALTY / 2 * _variation(diagonal))
+        beside = tf.abs(tf.linalg.set_diag(relative, tf.zeros_like(diagonal)))
+        rows = tf.reduce_sum(beside, axis=-1)
+        rivals = tf.reduce_sum(tf.square(rows) - tf.reduce_sum(tf.square(beside), axis=-1), axis=-1) / 2
+        return tf.reduce_mean(tf.reduce_sum(rows, axis=-1) + RIVAL_PENALTY * rivals
+                              + DIAGONAL_PENALTY * _variation(diagonal))
 
     def seen(self, features: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """What `apply` is to look at, [n, num_features]: the rows of s [..., num_features], ignored features zero."""
