@@ -90,7 +90,7 @@ def test_rows_recorded_at_the_same_time_are_all_kept(tmp_path):
 def test_a_table_of_one_setting_and_the_summary():
     rows = [{**row(loss, mean, "shifted40"), "date": "2026-01-01"} for loss, mean in (
         ("cross_entropy", 20.0), ("focal", 18.0), ("train_tuned", 6.0), ("gold_correction", 5.5), ("taught", 5.2),
-        ("taught_tuned", 4.9), ("oracle_forward", 4.5))]
+        ("taught_tuned", 4.9), ("oracle_forward", 4.5), ("oracle_clean", 3.5))]
     rows[4] |= {"teachers": 5, "worst_teacher": 2, "worst_teacher_error": 5.71, "variant": {"m": 3}}
     rows.append({**row("cross_entropy", 2.0, "clean", 10_000), "date": "2026-01-01"})
     table = error_table(rows, "shifted40")
@@ -98,8 +98,8 @@ def test_a_table_of_one_setting_and_the_summary():
     assert error_table(rows, "uniform40") == "No figures yet."
     shifted, clean = summary_table(rows).splitlines()[2:]
     assert shifted == ("| shifted40 | 500 | mlp | 20.00 ± 0.50 | 18.00 ± 0.50 (focal) | 5.20 ± 0.50 | "
-                       "5.50 ± 0.50 (gold_correction) | 4.90 ± 0.50 | 4.50 ± 0.50 |")
-    assert clean == "| clean | 10000 | mlp | 2.00 ± 0.50 | 2.00 ± 0.50 (cross_entropy) | – | – | – | – |"
+                       "5.50 ± 0.50 (gold_correction) | 4.90 ± 0.50 | 4.50 ± 0.50 | 3.50 ± 0.50 |")
+    assert clean == "| clean | 10000 | mlp | 2.00 ± 0.50 | 2.00 ± 0.50 (cross_entropy) | – | – | – | – | – |"
     assert "| keys: 1 | 0.1 | 3.00 ± 0.50 | – |" in ablation_table([{**row("taught", 3.0), "ablation": "keys: 1"}])
 
 

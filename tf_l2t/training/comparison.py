@@ -96,8 +96,8 @@ class Comparison:
         self._thetas = [[v.numpy() for v in teacher.theta] for teacher in teachers]
         # One teacher that takes the weights of each in turn, so that students are compiled once.
         self._teacher = Teacher.from_spec(teachers[0].spec()) if teachers else None
-        self._kitchen = Kitchen(splits.train, splits.true_y, splits.num_classes, splits.about, student, num_steps, self._teacher,
-                                self._noisy_probabilities)
+        self._kitchen = Kitchen(splits.train, splits.true_y, splits.num_classes, splits.about, student, num_steps,
+                                self._teacher, self._noisy_probabilities)
         self._options: dict[str, Any] = {
             "num_steps": num_steps, "batch_size": batch_size, "momentum": momentum, "decay": decay,
             "refresh_every": refresh_every, "dev_sample_size": dev_sample_size, "evaluate_every": evaluate_every}
