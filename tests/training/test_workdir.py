@@ -94,7 +94,7 @@ def test_a_table_of_one_setting_and_the_summary():
     rows[4] |= {"teachers": 5, "worst_teacher": 2, "worst_teacher_error": 5.71, "variant": {"m": 3}}
     rows.append({**row("cross_entropy", 2.0, "clean", 10_000), "date": "2026-01-01"})
     table = error_table(rows, "shifted40")
-    assert "clean" not in table and "| taught, m 3 | 0.1 | 5.20 ± 0.50 | – | 5.71 (number 2) | 5 × 3 |" in table
+    assert "| clean |" not in table and "| taught, m 3 | 0.1 | 5.20 ± 0.50 | – | 5.71 (number 2) | 5 × 3 |" in table
     assert error_table(rows, "uniform40") == "No figures yet."
     shifted, clean = summary_table(rows).splitlines()[2:]
     assert shifted == ("| shifted40 | 500 | mlp | 20.00 ± 0.50 | 18.00 ± 0.50 (focal) | 5.20 ± 0.50 | "
