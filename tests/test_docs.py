@@ -86,7 +86,10 @@ def test_goals_on_full_mnist_are_held():
         assert here["taught"] <= 0.33 * here["cross_entropy"] and here["taught"] < min(fixed)
         assert max(here["taught"], here["taught_tuned"]) < min(rivals)
         oracle = min(here["oracle_forward"], here["oracle_forward_tuned"])
-        assert size == 2000 or here["taught_tuned"] <= oracle  # not reached with 2,000: see docs/results.md
+        if size == 500:  # each goal is reached at one size: see docs/results.md
+            assert here["taught_tuned"] <= oracle
+        else:
+            assert here["taught_tuned"] <= 0.9 * min(rivals)
 
 
 def test_the_readmes_python_example_runs():
