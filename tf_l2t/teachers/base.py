@@ -111,11 +111,11 @@ class Teacher(tf.Module):
 
             r = Σ_{i≠j} |A_ij| + 5 Σ_i Σ_{j<k; j,k≠i} |A_ij| |A_ik| + 25 Σ_i (A_ii − mean_k A_kk)²,  A = Φ / start
 
-        The first sum is that of the lasso: coefficients that the dev set says little of end at 0. The second is that of
-        the exclusive lasso (Zhou, Jin and Hoi, AISTATS 2010): the doubts of one label are each other's rivals, so that
-        a class that is taken for one or two others is learned at little cost, and one that is taken for all of them a
-        little is not a matter of doubts; there the diagonal has to help. In the third all classes may move together at
-        no cost.
+        The first sum is that of the lasso: coefficients that the dev set says little of end at 0. The second has the
+        mixed terms of the exclusive lasso (Zhou, Jin and Hoi, AISTATS 2010): the doubts of one label are each other's
+        rivals, so that a class that is taken for one or two others is learned at little cost, and one that is taken for
+        all of them a little is not a matter of doubts; there the diagonal has to help. In the third all classes may
+        move together at no cost.
         """
         relative = coefficients / self._form.start
         if len(self.coefficients_shape) == 1:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tf_l2t.training.rows import ROWS
+from tf_l2t.training.rows import ORACLES, ROWS
 from tf_l2t.training.workdir import environment, write_json
 
 KEY = ("setting", "dev_size", "student", "loss")
@@ -108,7 +108,7 @@ def error_table(rows: list[dict[str, Any]], setting: str | None = None) -> str:
 def summary_table(rows: list[dict[str, Any]]) -> str:
     """One line per setting, dev size and student: the taught loss beside the best of every kind of rival."""
     lines = ["| setting | dev | student | cross entropy | best fixed loss | **taught** | best rival that sees dev | "
-             "**taught, then tuned** | true noise | true labels |", "|---|---|---|---|---|---|---|---|---|---|"]
+             f"**taught, then tuned** | {' | '.join(ORACLES)} |", "|---|---|---|---|---|---|---|---|---|---|"]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["setting"], row["dev_size"], row["student"]), []).append(row)
@@ -117,8 +117,7 @@ def summary_table(rows: list[dict[str, Any]]) -> str:
         rivals = [row for loss, row in named.items() if loss in ROWS and not ROWS[loss].taught]
         fixed = [row for row in rivals if not ROWS[row["loss"]].sees_dev and not ROWS[row["loss"]].oracle]
         seeing = [row for row in rivals if ROWS[row["loss"]].sees_dev and not ROWS[row["loss"]].oracle]
-        oracles = [_best([row for row in rivals if ROWS[row["loss"]].oracle == known], False)
-                   for known in ("true noise", "true labels")]
+        oracles = [_best([row for row in rivals if ROWS[row["loss"]].oracle == known], False) for known in ORACLES]
         lines.append(f"| {setting} | {dev_size} | {student} | {_best([named.get('cross_entropy')], False)} | "
                      f"{_best(fixed)} | {_best([named.get('taught')], False)} | {_best(seeing)} | "
                      f"{_best([named.get('taught_tuned')], False)} | {' | '.join(oracles)} |")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tf_l2t.training.rows import ROWS
+from tf_l2t.training.rows import ORACLES, ROWS
 
 
 class RowResult(NamedTuple):
@@ -61,12 +61,10 @@ def verdicts(results: Sequence[RowResult]) -> list[str]:
         "the best fixed loss on train": [row for row in errors if not ROWS[row].taught and not ROWS[row].sees_dev],
         "the best rival that sees dev": [row for row in errors if ROWS[row].sees_dev and not ROWS[row].taught
                                          and not ROWS[row].oracle],
-        "the oracle of the true noise": [row for row in errors if ROWS[row].oracle == "true noise"],
-        "the oracle of the true labels": [row for row in errors if ROWS[row].oracle == "true labels"]}
+        **{f"the oracle of the {known}": [row for row in errors if ROWS[row].oracle == known] for known in ORACLES}}
     sentences = []
-    seeing = ("the best rival that sees dev", "the oracle of the true noise", "the oracle of the true labels")
-    for taught, against in (("taught", ("cross entropy", "the best fixed loss on train", *seeing)),
-                            ("taught_tuned", seeing)):
+    seeing = list(groups)[2:]  # tuned students have trained on dev, so what they are measured by has too
+    for taught, against in (("taught", list(groups)), ("taught_tuned", seeing)):
         for name in against:
             if taught in errors and groups[name]:
                 rival = min(groups[name], key=errors.__getitem__)

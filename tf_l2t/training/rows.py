@@ -65,7 +65,7 @@ class Way(NamedTuple):
       build: (kitchen, clean examples, **variant) -> `Recipe`.
       sees_dev: whether it trains on the clean examples.
       variants: options of `build` to choose from on dev, beside the rate.
-      oracle: what it knows that no one would, "true noise" or "true labels"; "" for nothing.
+      oracle: what it knows that no one would, one of `ORACLES`; "" for nothing.
     """
 
     label: str
@@ -185,6 +185,9 @@ WAYS = {
                         oracle="true labels"),
     "taught": Way("taught loss", _taught),
 }
+
+# What oracles know: the values of `Way.oracle` but for "".
+ORACLES = ("true noise", "true labels")
 
 # Every way alone, and followed by tuning on dev; dev alone has nothing to tune.
 ROWS = {**{way: Row(way) for way in WAYS},
