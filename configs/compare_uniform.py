@@ -20,7 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.teacher_training.num_steps = 2000
     config.teacher_training.train_size = 10_000
     config.teacher_training.truncate = 1200
-    config.teacher_training.steps = 30
+    config.teacher_training.steps = 50
     config.teacher_training.learning_rate = 0.03
     config.compare.setting = "uniform40"
     config.compare.learning_rates = (0.03, 0.1, 0.2)

@@ -19,13 +19,14 @@ from tf_l2t.hypergradient import (
     Hypergradient,
     InnerOptimizer,
     Problem,
+    Rollout,
     StudentState,
     adjoint_growth,
-    advance,
     check_hypergradient,
     check_options,
     hypergradient,
     initial_state,
+    rollout,
 )
 from tf_l2t.objectives import OBJECTIVES, accuracy
 from tf_l2t.students import FunctionalStudent, PreflightReport, choose_hvp, preflight
@@ -112,10 +113,11 @@ class TeacherTrainer:
           objective: "log_likelihood", "relaxed_accuracy" (the paper's), or (labels, logits) -> scalar.
           penalty: λ ≥ 0. The teacher ascends M − λ_i r, where r is the mean of `Teacher.penalty`(Φ_t) over the run: few
             dev examples say little of most coefficients, and those are to go where they do no harm. In step i of n
-            λ_i = λ i / n: coefficients have to be found before they can be told from others.
+            λ_i = λ i / n: coefficients have to be found before they can be told from others. Which weights are kept, and
+            when to roll back, goes by M − λ r.
           clip_norm: the largest norm of one rollout's dθ; None for no limit.
           rollouts: students per teacher step, each from its own initialisation; their dθ are averaged.
-          rollback: when a validation's objective falls by more than this below the best, the teacher goes back to its
+          rollback: when a validation's M − λ r falls by more than this below the best, the teacher goes back to its
             best weights and the optimizer's steps are halved from then on (what it remembers of gradients stays); None
             to go on.
           hvp, schedule, memory_budget, truncate, jit, debug: as for `tf_l2t.hypergradient.hypergradient`.
@@ -158,7 +160,8 @@ class TeacherTrainer:
         """Runs `teacher_steps` teacher optimization steps and leaves the teacher at its best weights.
 
         Every `validation_freq` steps, and before the first, new students of seeds that never train the teacher
-        follow it; the teacher whose students have the highest mean objective is the best one.
+        follow it; the teacher whose students have the highest mean of M − λ r is the best one (λ, r: `compile`'s
+        `penalty`; weights that the last steps are to leave may have the higher M).
 
         Args:
           train: (x, y), what students are trained on.
@@ -177,7 +180,8 @@ class TeacherTrainer:
           `gradient_norm` (‖dθ‖ before clipping), `penalty` (r, if λ > 0) and `adjoint_norm` (‖dω_0‖); `adjoint_growth`,
           the largest factor by which ‖dω_t‖ grew on its way back in any rollout; `dropped` (steps so far without a
           finite gradient), `dropped_rollouts` (rollouts so far without one; the other rollouts of a step still count),
-          `seconds`; at validations `val_objective`, `val_accuracy` and `rollbacks` (so far).
+          `seconds`; at validations `val_objective` (M), `val_accuracy`, `val_penalty` (r, if λ > 0) and `rollbacks` (so
+          far).
 
         Raises:
           ValueError: for data that does not fit, a trainer that is not compiled, or a student that no teacher can be
@@ -190,9 +194,14 @@ class TeacherTrainer:
         engine = self._engine | ({"hvp": choose_hvp(self.preflight(), self._engine["hvp"])} if preflight else {})
         problem = classification_problem(self._student, train, dev, objective=self._objective, **self._options)
         gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients", "adjoint_norm"), **engine)
-        run_fn = advance(problem, self.teacher, jit=engine["jit"])
+        run_fn = rollout(problem, self.teacher, jit=engine["jit"])
         dev_accuracy = self._measure(accuracy, dev)
-        validate = [self._measure(self._objective, held_out), self._measure(accuracy, held_out)]
+        measures = {"val_objective": self._measure(self._objective, held_out),
+                    "val_accuracy": self._measure(accuracy, held_out)}
+
+        def validate() -> tuple[float, dict[str, float]]:
+            return self._validate(run_fn, measures, problem, validation_rollouts)
+
 
         history = keras.callbacks.History()
         bar = [TeacherProgress(teacher_steps)] if verbose else []
@@ -201,11 +210,11 @@ class TeacherTrainer:
         self.stop_training = self._alarmed = False
         self.choice = None
         dropped = dropped_in_a_row = dropped_rollouts = rollbacks = 0
-        best_value, best_theta = -np.inf, self.get_weights()
+        best_value, best_theta, best_logs = -np.inf, self.get_weights(), {}
         calls.on_train_begin()
         if validation_freq:
-            best_value = self._validate(run_fn, validate, problem, validation_rollouts)[0]
-            history.params["initial_val_objective"] = best_value
+            best_value, best_logs = validate()
+            history.params["initial_val_objective"] = best_logs["val_objective"]
         for step in range(teacher_steps):
             calls.on_epoch_begin(step)
             started = time.perf_counter()
@@ -228,14 +237,13 @@ class TeacherTrainer:
             logs |= {"dropped": dropped, "dropped_rollouts": dropped_rollouts, "seconds": time.perf_counter() - started}
             last = step == teacher_steps - 1
             if validation_freq and ((step + 1) % validation_freq == 0 or last):
-                logs["val_objective"], logs["val_accuracy"] = self._validate(run_fn, validate, problem,
-                                                                             validation_rollouts)
-                if logs["val_objective"] > best_value:
-                    best_value, best_theta = logs["val_objective"], self.get_weights()
-                elif self._rollback is not None and logs["val_objective"] < best_value - self._rollback:
+                value, validation = validate()
+                if value > best_value:
+                    best_value, best_theta, best_logs = value, self.get_weights(), validation
+                elif self._rollback is not None and value < best_value - self._rollback:
                     self.set_weights(best_theta)
                     rollbacks += 1
-                logs["rollbacks"] = rollbacks
+                logs |= validation | {"rollbacks": rollbacks}
             calls.on_epoch_end(step, logs)
             if dropped_in_a_row == MAX_DROPPED_IN_A_ROW:
                 if validation_freq:
@@ -246,14 +254,14 @@ class TeacherTrainer:
                     f"The teacher is left at its {'best' if validation_freq else 'last'} weights.")
             if self.stop_training:
                 if validation_freq and "val_objective" not in logs:
-                    value = self._validate(run_fn, validate, problem, validation_rollouts)[0]
+                    value, validation = validate()
                     if value > best_value:
-                        best_value, best_theta = value, self.get_weights()
+                        best_value, best_theta, best_logs = value, self.get_weights(), validation
                 break
         if validation_freq:
             self.set_weights(best_theta)
         calls.on_train_end()
-        validated = {"val_objective": best_value} if validation_freq and np.isfinite(best_value) else {}
+        validated = {"val_objective": best_logs["val_objective"]} if np.isfinite(best_value) else {}
         self.teacher.note_training({"num_steps": self.num_steps, "teacher_steps": len(history.epoch),
                                     "dropped": dropped, **validated})
         return history
@@ -328,14 +336,21 @@ class TeacherTrainer:
 
         return lambda state: float(value(state.params, state.non_trainable))
 
-    def _validate(self, run_fn: Callable[..., StudentState], measures: Sequence[Callable[[StudentState], float]],
-                  problem: Problem, rollouts: int) -> tuple[float, ...]:
-        """The mean of every measure over students that never train the teacher; −∞ where one is not finite."""
+    def _validate(self, run_fn: Callable[..., Rollout], measures: dict[str, Callable[[StudentState], float]],
+                  problem: Problem, rollouts: int) -> tuple[float, dict[str, float]]:
+        """M − λ r, by which weights are kept, and the means of all measures over students that never train the teacher.
+
+        What is not finite is −∞.
+        """
         first = VALIDATION_SEED + self._seed
-        finals = [run_fn(self._new_student(problem, seed), seed, problem.num_steps)
-                  for seed in range(first, first + rollouts)]
-        means = [float(np.mean([measure(final) for final in finals])) for measure in measures]
-        return tuple(mean if np.isfinite(mean) else -np.inf for mean in means)
+        runs = [run_fn(self._new_student(problem, seed), seed) for seed in range(first, first + rollouts)]
+        means = {name: float(np.mean([measure(run.final_state) for run in runs])) for name, measure in measures.items()}
+        logs = {name: mean if np.isfinite(mean) else -np.inf for name, mean in means.items()}
+        if not self._penalty:
+            return logs["val_objective"], logs
+        penalty = float(self._penalty_gradient(tf.concat([run.features for run in runs], axis=0))[0])
+        value = logs["val_objective"] - self._penalty * penalty
+        return value if np.isfinite(value) else -np.inf, logs | {"val_penalty": penalty}
 
     def _apply(self, results: Sequence[Hypergradient], progress: float) -> tuple[bool, dict[str, float]]:
         """One step of the teacher's optimizer along the mean of the finite rollouts' clipped gradients."""
