@@ -13,6 +13,7 @@ from tf_l2t.losses import stable_loss
 from tf_l2t.objectives import log_likelihood
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.training import TeacherDivergedError, TeacherSummaries, TeacherTrainer, classification_problem
+from tf_l2t.training.validation import Validation
 
 DEV = ArrayPair(*(tiny.arrays(30, 1)))
 
@@ -164,7 +165,7 @@ def test_a_fall_is_rolled_back_and_later_steps_are_halved():
 def test_steps_after_a_rollback_are_halved(monkeypatch):
     """SGD on a gradient of norm 1 moves the teacher by its rate; after a validation that seems worse, by half of it."""
     values = iter([0.0, -1.0, -0.5, -0.5])
-    monkeypatch.setattr(TeacherTrainer, "_validate", lambda *_: (next(values), {"val_objective": 0.0}))
+    monkeypatch.setattr(Validation, "_validated", lambda _: (next(values), {"val_objective": 0.0}))
     moved = []
     made = trainer()
     made.compile(keras.optimizers.SGD(0.01), clip_norm=1e-3, rollback=0.9)  # every gradient is clipped to this norm

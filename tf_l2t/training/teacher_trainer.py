@@ -19,14 +19,12 @@ from tf_l2t.hypergradient import (
     Hypergradient,
     InnerOptimizer,
     Problem,
-    Rollout,
     StudentState,
     adjoint_growth,
     check_hypergradient,
     check_options,
     hypergradient,
     initial_state,
-    rollout,
 )
 from tf_l2t.objectives import OBJECTIVES, accuracy
 from tf_l2t.students import FunctionalStudent, PreflightReport, choose_hvp, preflight
@@ -35,6 +33,7 @@ from tf_l2t.training.callbacks import TeacherProgress
 from tf_l2t.training.optimizers import inner_optimizer
 from tf_l2t.training.problem import classification_problem
 from tf_l2t.training.taught_student import check_fits
+from tf_l2t.training.validation import Penalty, Validation, measure, weights_of
 
 # Seeds 0 … 999,999 are students that train a teacher; from here on, students that validate it. Those of
 # `comparison` lie higher still, so that no table reports a student that a teacher has seen.
@@ -113,7 +112,7 @@ class TeacherTrainer:
           objective: "log_likelihood", "relaxed_accuracy" (the paper's), or (labels, logits) -> scalar.
           penalty: λ ≥ 0. The teacher ascends M − λ_i r, where r is the mean of `Teacher.penalty`(Φ_t) over the run: few
             dev examples say little of most coefficients, and those are to go where they do no harm. In step i of n
-            λ_i = λ i / n: coefficients have to be found before they can be told from others. Which weights are kept, and
+            λ_i = λ i / n: coefficients have to be found before they can be told from others. What weights are kept, and
             when to roll back, goes by M − λ r.
           clip_norm: the largest norm of one rollout's dθ; None for no limit.
           rollouts: students per teacher step, each from its own initialisation; their dθ are averaged.
@@ -145,8 +144,7 @@ class TeacherTrainer:
         self.optimizer = optimizer
         self.optimizer.build(self.teacher.theta)
         self._objective = objective if callable(objective) else OBJECTIVES[objective]
-        self._penalty = penalty
-        self._penalty_gradient = tf.function(self._differentiate_penalty, reduce_retracing=True)
+        self._penalty_weight, self._penalty = penalty, Penalty(self.teacher)
         self._clip_norm = clip_norm
         self._rollouts = rollouts
         self._rollback = rollback
@@ -194,14 +192,11 @@ class TeacherTrainer:
         engine = self._engine | ({"hvp": choose_hvp(self.preflight(), self._engine["hvp"])} if preflight else {})
         problem = classification_problem(self._student, train, dev, objective=self._objective, **self._options)
         gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients", "adjoint_norm"), **engine)
-        run_fn = rollout(problem, self.teacher, jit=engine["jit"])
-        dev_accuracy = self._measure(accuracy, dev)
-        measures = {"val_objective": self._measure(self._objective, held_out),
-                    "val_accuracy": self._measure(accuracy, held_out)}
-
-        def validate() -> tuple[float, dict[str, float]]:
-            return self._validate(run_fn, measures, problem, validation_rollouts)
-
+        first = VALIDATION_SEED + self._seed
+        validate = Validation(self.teacher, self._student, problem, self._objective, accuracy, held_out,
+                              range(first, first + validation_rollouts), self._penalty_weight, self._penalty,
+                              engine["jit"])
+        dev_accuracy = measure(self._student, accuracy, dev)
 
         history = keras.callbacks.History()
         bar = [TeacherProgress(teacher_steps)] if verbose else []
@@ -210,11 +205,9 @@ class TeacherTrainer:
         self.stop_training = self._alarmed = False
         self.choice = None
         dropped = dropped_in_a_row = dropped_rollouts = rollbacks = 0
-        best_value, best_theta, best_logs = -np.inf, self.get_weights(), {}
         calls.on_train_begin()
         if validation_freq:
-            best_value, best_logs = validate()
-            history.params["initial_val_objective"] = best_logs["val_objective"]
+            history.params["initial_val_objective"] = validate()["val_objective"]
         for step in range(teacher_steps):
             calls.on_epoch_begin(step)
             started = time.perf_counter()
@@ -237,31 +230,27 @@ class TeacherTrainer:
             logs |= {"dropped": dropped, "dropped_rollouts": dropped_rollouts, "seconds": time.perf_counter() - started}
             last = step == teacher_steps - 1
             if validation_freq and ((step + 1) % validation_freq == 0 or last):
-                value, validation = validate()
-                if value > best_value:
-                    best_value, best_theta, best_logs = value, self.get_weights(), validation
-                elif self._rollback is not None and value < best_value - self._rollback:
-                    self.set_weights(best_theta)
+                logs |= validate()
+                if self._rollback is not None and validate.value < validate.best_value - self._rollback:
+                    self.set_weights(validate.best_weights)
                     rollbacks += 1
-                logs |= validation | {"rollbacks": rollbacks}
+                logs["rollbacks"] = rollbacks
             calls.on_epoch_end(step, logs)
             if dropped_in_a_row == MAX_DROPPED_IN_A_ROW:
                 if validation_freq:
-                    self.set_weights(best_theta)
+                    self.set_weights(validate.best_weights)
                 raise TeacherDivergedError(
                     f"no finite gradient in {MAX_DROPPED_IN_A_ROW} teacher steps in a row (the last was step {step}). "
                     "Lower the student's or the teacher's learning rate, shorten num_steps, or use the stable loss. "
                     f"The teacher is left at its {'best' if validation_freq else 'last'} weights.")
             if self.stop_training:
                 if validation_freq and "val_objective" not in logs:
-                    value, validation = validate()
-                    if value > best_value:
-                        best_value, best_theta, best_logs = value, self.get_weights(), validation
+                    validate()
                 break
         if validation_freq:
-            self.set_weights(best_theta)
+            self.set_weights(validate.best_weights)
         calls.on_train_end()
-        validated = {"val_objective": best_logs["val_objective"]} if np.isfinite(best_value) else {}
+        validated = {"val_objective": validate.best_logs["val_objective"]} if np.isfinite(validate.best_value) else {}
         self.teacher.note_training({"num_steps": self.num_steps, "teacher_steps": len(history.epoch),
                                     "dropped": dropped, **validated})
         return history
@@ -327,31 +316,6 @@ class TeacherTrainer:
     def _new_student(self, problem: Problem, seed: int) -> StudentState:
         return initial_state(problem, *self._student.init(seed))
 
-    def _measure(self, measure: Callable[..., tf.Tensor], data: ArrayPair) -> Callable[[StudentState], float]:
-        x, y = tf.convert_to_tensor(data.x), tf.convert_to_tensor(data.y)
-
-        @tf.function(autograph=False)
-        def value(params, non_trainable):
-            return measure(y, self._student.apply(params, non_trainable, x, training=False)[0])
-
-        return lambda state: float(value(state.params, state.non_trainable))
-
-    def _validate(self, run_fn: Callable[..., Rollout], measures: dict[str, Callable[[StudentState], float]],
-                  problem: Problem, rollouts: int) -> tuple[float, dict[str, float]]:
-        """M − λ r, by which weights are kept, and the means of all measures over students that never train the teacher.
-
-        What is not finite is −∞.
-        """
-        first = VALIDATION_SEED + self._seed
-        runs = [run_fn(self._new_student(problem, seed), seed) for seed in range(first, first + rollouts)]
-        means = {name: float(np.mean([measure(run.final_state) for run in runs])) for name, measure in measures.items()}
-        logs = {name: mean if np.isfinite(mean) else -np.inf for name, mean in means.items()}
-        if not self._penalty:
-            return logs["val_objective"], logs
-        penalty = float(self._penalty_gradient(tf.concat([run.features for run in runs], axis=0))[0])
-        value = logs["val_objective"] - self._penalty * penalty
-        return value if np.isfinite(value) else -np.inf, logs | {"val_penalty": penalty}
-
     def _apply(self, results: Sequence[Hypergradient], progress: float) -> tuple[bool, dict[str, float]]:
         """One step of the teacher's optimizer along the mean of the finite rollouts' clipped gradients."""
         norms = [float(tf.linalg.global_norm(r.gradient)) for r in results]
@@ -362,25 +326,17 @@ class TeacherTrainer:
                 "adjoint_norm": float(np.mean([float(tf.linalg.global_norm(r.adjoint.params)) for r, _ in shown])),
                 "learning_rate": float(self.optimizer.learning_rate),
                 "dropped_rollouts": len(results) - len(finite)}
-        if self._penalty:
-            value, *pull = self._penalty_gradient(tf.concat([r.rollout.features for r, _ in shown], axis=0))
-            logs["penalty"] = float(value)
+        if self._penalty_weight:
+            logs["penalty"], pull = self._penalty(tf.concat([r.rollout.features for r, _ in shown], axis=0))
         if not finite:
             return False, logs
         scales = [1.0 if self._clip_norm is None else min(1.0, self._clip_norm / max(n, 1e-30)) for _, n in finite]
         mean = [tf.add_n([scale * g for (_, _), scale, g in zip(finite, scales, gradients, strict=True)]) / len(finite)
                 for gradients in zip(*(r.gradient for r, _ in finite), strict=True)]
-        if self._penalty:
-            mean = [g - self._penalty * progress * p for g, p in zip(mean, pull, strict=True)]
+        if self._penalty_weight:
+            mean = [g - self._penalty_weight * progress * p for g, p in zip(mean, pull, strict=True)]
         self.optimizer.apply([-g for g in mean], self.teacher.theta)
         return True, logs
-
-    def _differentiate_penalty(self, features: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """r for the statuses [steps, features], and its gradient with respect to θ (the statuses are held)."""
-        theta = self.teacher.theta
-        with tf.GradientTape() as tape:
-            value = self.teacher.penalty(self.teacher.apply(tuple(map(tf.convert_to_tensor, theta)), features))
-        return value, *tape.gradient(value, theta, unconnected_gradients="zero")
 
     def _watch_adjoints(self, step: int, results: Sequence[Hypergradient]) -> float:
         """The largest growth of the adjoints in any rollout; warns, once in a training, of one beyond the alarm."""
@@ -397,7 +353,7 @@ class TeacherTrainer:
 
     # What stock Keras callbacks (ModelCheckpoint, EarlyStopping, TensorBoard, …) call.
     def get_weights(self) -> list[np.ndarray]:
-        return [v.numpy() for v in self.teacher.theta]
+        return weights_of(self.teacher)
 
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         for variable, value in zip(self.teacher.theta, weights, strict=True):
