@@ -33,7 +33,7 @@ from tf_l2t.training.callbacks import TeacherProgress
 from tf_l2t.training.optimizers import inner_optimizer
 from tf_l2t.training.problem import classification_problem
 from tf_l2t.training.taught_student import check_fits
-from tf_l2t.training.validation import Penalty, Validation, measure, weights_of
+from tf_l2t.training.validation import Validation, measure, weights_of
 
 # Seeds 0 … 999,999 are students that train a teacher; from here on, students that validate it. Those of
 # `comparison` lie higher still, so that no table reports a student that a teacher has seen.
@@ -112,11 +112,11 @@ class TeacherTrainer:
           objective: "log_likelihood", "relaxed_accuracy" (the paper's), or (labels, logits) -> scalar.
           penalty: λ ≥ 0. The teacher ascends M − λ_i r, where r is the mean of `Teacher.penalty`(Φ_t) over the run: few
             dev examples say little of most coefficients, and those are to go where they do no harm. In step i of n
-            λ_i = λ i / n: coefficients have to be found before they can be told from others. What weights are kept, and
-            when to roll back, goes by M − λ r.
+            λ_i = λ i / n: coefficients have to be found before they can be told from others. The best weights
+            are those of the highest M alone.
           clip_norm: the largest norm of one rollout's dθ; None for no limit.
           rollouts: students per teacher step, each from its own initialisation; their dθ are averaged.
-          rollback: when a validation's M − λ r falls by more than this below the best, the teacher goes back to its
+          rollback: when a validation's objective falls by more than this below the best, the teacher goes back to its
             best weights and the optimizer's steps are halved from then on (what it remembers of gradients stays); None
             to go on.
           hvp, schedule, memory_budget, truncate, jit, debug: as for `tf_l2t.hypergradient.hypergradient`.
@@ -144,7 +144,8 @@ class TeacherTrainer:
         self.optimizer = optimizer
         self.optimizer.build(self.teacher.theta)
         self._objective = objective if callable(objective) else OBJECTIVES[objective]
-        self._penalty_weight, self._penalty = penalty, Penalty(self.teacher)
+        self._penalty = penalty
+        self._penalty_gradient = tf.function(self._differentiate_penalty, reduce_retracing=True)
         self._clip_norm = clip_norm
         self._rollouts = rollouts
         self._rollback = rollback
@@ -158,8 +159,7 @@ class TeacherTrainer:
         """Runs `teacher_steps` teacher optimization steps and leaves the teacher at its best weights.
 
         Every `validation_freq` steps, and before the first, new students of seeds that never train the teacher
-        follow it; the teacher whose students have the highest mean of M − λ r is the best one (λ, r: `compile`'s
-        `penalty`; weights that the last steps are to leave may have the higher M).
+        follow it; the teacher whose students have the highest mean objective is the best one.
 
         Args:
           train: (x, y), what students are trained on.
@@ -178,8 +178,7 @@ class TeacherTrainer:
           `gradient_norm` (‖dθ‖ before clipping), `penalty` (r, if λ > 0) and `adjoint_norm` (‖dω_0‖); `adjoint_growth`,
           the largest factor by which ‖dω_t‖ grew on its way back in any rollout; `dropped` (steps so far without a
           finite gradient), `dropped_rollouts` (rollouts so far without one; the other rollouts of a step still count),
-          `seconds`; at validations `val_objective` (M), `val_accuracy`, `val_penalty` (r, if λ > 0) and `rollbacks` (so
-          far).
+          `seconds`; at validations `val_objective`, `val_accuracy` and `rollbacks` (so far).
 
         Raises:
           ValueError: for data that does not fit, a trainer that is not compiled, or a student that no teacher can be
@@ -194,8 +193,7 @@ class TeacherTrainer:
         gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients", "adjoint_norm"), **engine)
         first = VALIDATION_SEED + self._seed
         validate = Validation(self.teacher, self._student, problem, self._objective, accuracy, held_out,
-                              range(first, first + validation_rollouts), self._penalty_weight, self._penalty,
-                              engine["jit"])
+                              range(first, first + validation_rollouts), engine["jit"])
         dev_accuracy = measure(self._student, accuracy, dev)
 
         history = keras.callbacks.History()
@@ -250,7 +248,7 @@ class TeacherTrainer:
         if validation_freq:
             self.set_weights(validate.best_weights)
         calls.on_train_end()
-        validated = {"val_objective": validate.best_logs["val_objective"]} if np.isfinite(validate.best_value) else {}
+        validated = {"val_objective": validate.best_value} if np.isfinite(validate.best_value) else {}
         self.teacher.note_training({"num_steps": self.num_steps, "teacher_steps": len(history.epoch),
                                     "dropped": dropped, **validated})
         return history
@@ -326,17 +324,25 @@ class TeacherTrainer:
                 "adjoint_norm": float(np.mean([float(tf.linalg.global_norm(r.adjoint.params)) for r, _ in shown])),
                 "learning_rate": float(self.optimizer.learning_rate),
                 "dropped_rollouts": len(results) - len(finite)}
-        if self._penalty_weight:
-            logs["penalty"], pull = self._penalty(tf.concat([r.rollout.features for r, _ in shown], axis=0))
+        if self._penalty:
+            value, *pull = self._penalty_gradient(tf.concat([r.rollout.features for r, _ in shown], axis=0))
+            logs["penalty"] = float(value)
         if not finite:
             return False, logs
         scales = [1.0 if self._clip_norm is None else min(1.0, self._clip_norm / max(n, 1e-30)) for _, n in finite]
         mean = [tf.add_n([scale * g for (_, _), scale, g in zip(finite, scales, gradients, strict=True)]) / len(finite)
                 for gradients in zip(*(r.gradient for r, _ in finite), strict=True)]
-        if self._penalty_weight:
-            mean = [g - self._penalty_weight * progress * p for g, p in zip(mean, pull, strict=True)]
+        if self._penalty:
+            mean = [g - self._penalty * progress * p for g, p in zip(mean, pull, strict=True)]
         self.optimizer.apply([-g for g in mean], self.teacher.theta)
         return True, logs
+
+    def _differentiate_penalty(self, features: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """r for the statuses [steps, features], and its gradient with respect to θ (the statuses are held)."""
+        theta = self.teacher.theta
+        with tf.GradientTape() as tape:
+            value = self.teacher.penalty(self.teacher.apply(tuple(map(tf.convert_to_tensor, theta)), features))
+        return value, *tape.gradient(value, theta, unconnected_gradients="zero")
 
     def _watch_adjoints(self, step: int, results: Sequence[Hypergradient]) -> float:
         """The largest growth of the adjoints in any rollout; warns, once in a training, of one beyond the alarm."""
