@@ -1,7 +1,15 @@
 """What a teacher maximises, and the exact measures that are reported."""
 
-from tf_l2t.objectives.classification import accuracy, class_precision, log_likelihood, relaxed_accuracy
+from tf_l2t.objectives.classification import (
+    accuracy,
+    calibrated_log_likelihood,
+    class_precision,
+    log_likelihood,
+    relaxed_accuracy,
+)
 
-OBJECTIVES = {"relaxed_accuracy": relaxed_accuracy, "log_likelihood": log_likelihood}
+OBJECTIVES = {"relaxed_accuracy": relaxed_accuracy, "log_likelihood": log_likelihood,
+              "calibrated_log_likelihood": calibrated_log_likelihood}
 
-__all__ = ["OBJECTIVES", "accuracy", "class_precision", "log_likelihood", "relaxed_accuracy"]
+__all__ = ["OBJECTIVES", "accuracy", "calibrated_log_likelihood", "class_precision", "log_likelihood",
+           "relaxed_accuracy"]

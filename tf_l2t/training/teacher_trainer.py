@@ -109,7 +109,8 @@ class TeacherTrainer:
 
         Args:
           optimizer: any Keras optimizer; the paper uses Adam(1e-4, epsilon=1e-8) for 60 steps on MNIST.
-          objective: "log_likelihood", "relaxed_accuracy" (the paper's), or (labels, logits) -> scalar.
+          objective: "log_likelihood", "calibrated_log_likelihood" (of students that need not be sure),
+            "relaxed_accuracy" (the paper's), or (labels, logits) -> scalar.
           penalty: λ ≥ 0. The teacher ascends M − λ_i r, where r is the mean of `Teacher.penalty`(Φ_t) over the run: few
             dev examples say little of most coefficients, and those are to go where they do no harm. In step i of n
             λ_i = λ i / n: coefficients have to be found before they can be told from others. The best weights
