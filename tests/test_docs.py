@@ -10,8 +10,7 @@ from benchmarks import first_call, fit
 from benchmarks.tables import FIGURES
 from benchmarks.tables import KEY as ENGINE_KEY
 from tf_l2t.hypergradient.rules import HVP_MODES
-from tf_l2t.training.measured import KEY, fill_tables
-from tf_l2t.training.rows import ROWS
+from tf_l2t.training.measured import KEY, fill_tables, groups, ratios
 from trainers.ablate import KEY as ABLATION_KEY
 from trainers.tables import TABLES, documents
 
@@ -73,23 +72,19 @@ def test_measured_files_have_the_layout(file):
         check(row)
 
 
+# The largest ratios that are goals, in the order of `RATIOS`, and which are reached; docs/results.md tells of the rest.
+GOALS = {"shifted40": (0.33, 1, 0.9, 1), "uniform40": (0.45, 1, 0.9, 1)}
+REACHED = {("shifted40", 500): (True, True, False, True), ("shifted40", 2000): (True, True, True, False),
+           ("uniform40", 500): (False, True, True, True), ("uniform40", 2000): (False, False, True, True)}
+
+
 def test_goals_on_full_mnist_are_held():
     """The goals that are reached, so that no later measurement loses them unnoticed."""
     rows = json.loads((ROOT / "docs" / "measured" / "mnist.json").read_text())["rows"]
-    error = {(row["setting"], row["dev_size"], row["loss"]): row["test_error_mean"] for row in rows}
-    assert {("clean", 10_000, "cross_entropy"), ("clean", 10_000, "taught")} <= set(error)
-    for size in (500, 2000):
-        here = {loss: value for (setting, dev, loss), value in error.items() if (setting, dev) == ("shifted40", size)}
-        fixed = [here[loss] for loss in here if not ROWS[loss].sees_dev and not ROWS[loss].taught]
-        rivals = [here[loss] for loss in here if ROWS[loss].sees_dev and not ROWS[loss].taught
-                  and not ROWS[loss].oracle]
-        assert here["taught"] <= 0.33 * here["cross_entropy"] and here["taught"] < min(fixed)
-        assert max(here["taught"], here["taught_tuned"]) < min(rivals)
-        oracle = min(here["oracle_forward"], here["oracle_forward_tuned"])
-        if size == 500:  # each goal is reached at one size: see docs/results.md
-            assert here["taught_tuned"] <= oracle
-        else:
-            assert here["taught_tuned"] <= 0.9 * min(rivals)
+    found = {group.key[:2]: ratios(group) for group in groups(rows) if group.key[:2] in REACHED}
+    assert set(found) == set(REACHED)
+    for key, reached in REACHED.items():
+        assert tuple(value <= goal for value, goal in zip(found[key], GOALS[key[0]], strict=True)) == reached, key
 
 
 def test_the_readmes_python_example_runs():

@@ -3,7 +3,16 @@ import json
 
 import pytest
 
-from tf_l2t.training.measured import ablation_table, error_table, fill_tables, record, summary_table
+from tf_l2t.training.measured import (
+    ablation_table,
+    error_table,
+    fill_tables,
+    groups,
+    ratio_table,
+    ratios,
+    record,
+    summary_table,
+)
 from tf_l2t.training.workdir import check_resumable, check_workdir, create_workdir, resume_workdir, write_json
 
 
@@ -111,3 +120,14 @@ def test_tables_are_filled_in_place(tmp_path):
     assert "1.50 ± 0.50" in filled and fill_tables(filled, tmp_path) == filled
     with pytest.raises(ValueError, match="'none'"):
         fill_tables("<!-- measured: none -->\n<!-- end -->", tmp_path)
+
+
+def test_ratios_by_hand():
+    names = {"cross_entropy": 8.0, "focal": 6.0, "dev_only": 5.0, "oracle_forward": 4.0, "oracle_clean": 1.0,
+             "taught": 3.0, "taught_tuned": 2.0}
+    rows = [{"setting": "s", "dev_size": 5, "student": "mlp", "loss": loss, "test_error_mean": value}
+            for loss, value in names.items()]
+    group, = groups(rows)
+    assert ratios(group) == (3 / 8, 3 / 6, 2 / 5, 2 / 4)
+    assert ratios(groups(rows[1:2])[0]) == (None,) * 4
+    assert ratio_table(rows).splitlines()[2] == "| s | 5 | mlp | 0.375 | 0.500 | 0.400 | 0.500 |"

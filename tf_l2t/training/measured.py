@@ -10,7 +10,7 @@ import os
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tf_l2t.training.rows import ORACLES, ROWS
 from tf_l2t.training.workdir import environment, write_json
@@ -105,22 +105,73 @@ def error_table(rows: list[dict[str, Any]], setting: str | None = None) -> str:
     return "\n".join([*lines, *_commands(rows)])
 
 
+class Group(NamedTuple):
+    """The rows of one setting, dev size and student, by what they know.
+
+    Attributes:
+      key: setting, dev size, student.
+      named: all rows, by `loss`.
+      fixed: losses that see train alone.
+      seeing: rivals that see dev too.
+      oracles: what knows more than the data, in the order of `ORACLES`.
+    """
+
+    key: tuple[Any, ...]
+    named: dict[str, dict[str, Any]]
+    fixed: list[dict[str, Any]]
+    seeing: list[dict[str, Any]]
+    oracles: list[list[dict[str, Any]]]
+
+
+def groups(rows: list[dict[str, Any]]) -> list[Group]:
+    """Measured rows of comparisons, by setting, dev size and student."""
+    found: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault((row["setting"], row["dev_size"], row["student"]), {})[row["loss"]] = row
+    made = []
+    for key, named in found.items():
+        rivals = [row for loss, row in named.items() if loss in ROWS and not ROWS[loss].taught]
+        plain = [row for row in rivals if not ROWS[row["loss"]].oracle]
+        made.append(Group(key, named, [row for row in plain if not ROWS[row["loss"]].sees_dev],
+                          [row for row in plain if ROWS[row["loss"]].sees_dev],
+                          [[row for row in rivals if ROWS[row["loss"]].oracle == known] for known in ORACLES]))
+    return made
+
+
 def summary_table(rows: list[dict[str, Any]]) -> str:
     """One line per setting, dev size and student: the taught loss beside the best of every kind of rival."""
     lines = ["| setting | dev | student | cross entropy | best fixed loss | **taught** | best rival that sees dev | "
              f"**taught, then tuned** | {' | '.join(ORACLES)} |", "|---|---|---|---|---|---|---|---|---|---|"]
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["setting"], row["dev_size"], row["student"]), []).append(row)
-    for (setting, dev_size, student), group in groups.items():
-        named = {row["loss"]: row for row in group}
-        rivals = [row for loss, row in named.items() if loss in ROWS and not ROWS[loss].taught]
-        fixed = [row for row in rivals if not ROWS[row["loss"]].sees_dev and not ROWS[row["loss"]].oracle]
-        seeing = [row for row in rivals if ROWS[row["loss"]].sees_dev and not ROWS[row["loss"]].oracle]
-        oracles = [_best([row for row in rivals if ROWS[row["loss"]].oracle == known], False) for known in ORACLES]
-        lines.append(f"| {setting} | {dev_size} | {student} | {_best([named.get('cross_entropy')], False)} | "
-                     f"{_best(fixed)} | {_best([named.get('taught')], False)} | {_best(seeing)} | "
-                     f"{_best([named.get('taught_tuned')], False)} | {' | '.join(oracles)} |")
+    for key, named, fixed, seeing, oracles in groups(rows):
+        cells = [_best([named.get("cross_entropy")], False), _best(fixed), _best([named.get("taught")], False),
+                 _best(seeing), _best([named.get("taught_tuned")], False), *(_best(known, False) for known in oracles)]
+        lines.append(f"| {' | '.join([*map(str, key), *cells])} |")
+    return "\n".join(lines)
+
+
+RATIOS = ("taught by cross entropy", "taught by best fixed loss", "tuned by best rival that sees dev",
+          "tuned by true noise")
+
+
+def ratios(group: Group) -> tuple[float | None, ...]:
+    """The errors of the taught loss, alone and then tuned on dev, by those of rivals: as `RATIOS`; None for no row."""
+    def ratio(loss: str, rivals: Sequence[dict[str, Any]]) -> float | None:
+        if loss not in group.named or not rivals:
+            return None
+        return group.named[loss]["test_error_mean"] / min(row["test_error_mean"] for row in rivals)
+
+    plain = [group.named["cross_entropy"]] if "cross_entropy" in group.named else []
+    return (ratio("taught", plain), ratio("taught", group.fixed), ratio("taught_tuned", group.seeing),
+            ratio("taught_tuned", group.oracles[0]))
+
+
+def ratio_table(rows: list[dict[str, Any]]) -> str:
+    """`ratios` of every setting, dev size and student in which something is taught, as a Markdown table."""
+    lines = [f"| setting | dev | student | {' | '.join(RATIOS)} |", "|---|---|---|---|---|---|---|"]
+    for group in groups(rows):
+        if "taught" in group.named:
+            cells = ["–" if value is None else f"{value:.3f}" for value in ratios(group)]
+            lines.append(f"| {' | '.join([*map(str, group.key), *cells])} |")
     return "\n".join(lines)
 
 
