@@ -87,6 +87,11 @@ def test_goals_on_full_mnist_are_held():
     assert set(found) == set(REACHED)
     for key, reached in REACHED.items():
         assert tuple(value <= goal for value, goal in zip(found[key], GOALS[key[0]], strict=True)) == reached, key
+    for group in groups(rows):
+        if group.key[0] == "shifted40":  # untuned too, below every rival that sees dev
+            errors = [group.named[loss]["test_error_mean"] for loss in ("taught", "taught_tuned")]
+            assert max(errors) < min(row["test_error_mean"] for row in group.seeing)
+    assert {"cross_entropy", "taught"} <= set(*(group.named for group in groups(rows) if group.key[0] == "clean"))
 
 
 def test_the_readmes_python_example_runs():

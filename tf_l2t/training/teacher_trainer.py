@@ -193,7 +193,7 @@ class TeacherTrainer:
         problem = classification_problem(self._student, train, dev, objective=self._objective, **self._options)
         gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients", "adjoint_norm"), **engine)
         first = VALIDATION_SEED + self._seed
-        validate = Validation(self.teacher, self._student, problem, self._objective, accuracy, held_out,
+        validate = Validation(self.teacher, self._student, problem, self._objective, held_out,
                               range(first, first + validation_rollouts), engine["jit"])
         dev_accuracy = measure(self._student, accuracy, dev)
 

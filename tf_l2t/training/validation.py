@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_l2t.data import ArrayPair
 from tf_l2t.hypergradient import Problem, StudentState, advance, initial_state
+from tf_l2t.objectives import accuracy
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.teachers import Teacher
 
@@ -23,8 +24,8 @@ class Validation:
     Args:
       teacher: whose weights are judged.
       student, problem: what it trains.
-      objective, exact: (labels, logits) -> scalar, measured on `data`: M, and accuracy.
-      data: checked arrays.
+      objective: (labels, logits) -> M.
+      data: checked arrays, on which M and the accuracy are measured.
       seeds: of the students.
       jit: as for `tf_l2t.hypergradient.advance`.
 
@@ -34,12 +35,11 @@ class Validation:
     """
 
     def __init__(self, teacher: Teacher, student: FunctionalStudent, problem: Problem,
-                 objective: Callable[..., tf.Tensor], exact: Callable[..., tf.Tensor], data: ArrayPair, seeds: range,
-                 jit: str | bool = "auto"):
+                 objective: Callable[..., tf.Tensor], data: ArrayPair, seeds: range, jit: str | bool = "auto"):
         self._teacher, self._student, self._problem, self._seeds = teacher, student, problem, seeds
         self._run = advance(problem, teacher, jit=jit)
         self._measures = {"val_objective": measure(student, objective, data),
-                          "val_accuracy": measure(student, exact, data)}
+                          "val_accuracy": measure(student, accuracy, data)}
         self.value = self.best_value = -np.inf
         self.best_weights = weights_of(teacher)
 
