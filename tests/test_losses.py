@@ -10,8 +10,11 @@ from tf_l2t.losses import (
     TaughtLoss,
     cross_entropy,
     forward_correction,
+    label_smoothing,
+    logit_adjustment,
     mixture_loss,
     paper_loss,
+    soft_loss,
     stable_loss,
     symmetric_cross_entropy,
     taught_form,
@@ -57,6 +60,34 @@ def test_mixture_loss():
     m = [1 - np.exp(-(8 * phi[y, y]) ** 2) for y in LABELS]
     np.testing.assert_allclose(mixture_loss(LABELS, tf.constant(LOGITS), tf.constant(phi)),
                                [-(1 - m) * np.log(u) + m * (1 - u) for u, m in zip(u, m, strict=True)], rtol=1e-11)
+
+
+@pytest.mark.parametrize("prior", [None, np.array([0.5, 0.3, 0.15, 0.05])])
+def test_soft_loss(prior):
+    phi = 0.1 * PHI
+    frequencies = np.full(4, 0.25) if prior is None else prior
+    expected = []
+    for p, y in zip(probabilities(LOGITS), LABELS, strict=True):
+        s = [1 if j == y else (25 * phi[y, j]) ** 2 * frequencies[j] for j in range(4)]
+        expected.append(-10 * phi[y, y] * sum(s[j] * np.log(p[j]) for j in range(4)) / sum(s))
+    np.testing.assert_allclose(soft_loss(LABELS, tf.constant(LOGITS), tf.constant(phi), prior), expected, rtol=1e-12)
+
+
+def test_the_soft_form_contains_label_smoothing():
+    """With Φ_yj = √(ε / (1 − ε + ε / C)) / κ; at a new teacher's Φ, ε is close to 0.09 for any number of classes."""
+    square = (25 * 0.0125) ** 2
+    for smoothing, beside in ((0.3, np.sqrt(0.3 / 0.775) / 25), (square / (1 + square * 3 / 4), 0.0125)):
+        phi = np.where(np.eye(4), 0.1, beside)
+        np.testing.assert_allclose(soft_loss(LABELS, tf.constant(LOGITS), tf.constant(phi)),
+                                   label_smoothing(LABELS, tf.constant(LOGITS), smoothing), rtol=1e-12)
+
+
+def test_the_soft_form_contains_logit_adjustment():
+    """With class counts, where nothing is smoothed: the teacher adds log π to the logits, the form the targets."""
+    counts, phi = [50, 30, 15, 5], 0.1 * np.eye(4)
+    adjusted = tf.constant(LOGITS + np.log(np.array(counts) / 100))
+    np.testing.assert_allclose(soft_loss(LABELS, adjusted, tf.constant(phi), np.array(counts) / 100),
+                               logit_adjustment(LABELS, tf.constant(LOGITS), counts), rtol=1e-12)
 
 
 def test_the_mixture_form_contains_forward_correction():
@@ -146,7 +177,7 @@ def test_derivatives_and_mixed_derivatives_against_differences(name):
     np.testing.assert_allclose(tf.reduce_sum(mixed * d_phi), by_phi, rtol=1e-7)
 
 
-@pytest.mark.parametrize("loss", [stable_loss, mixture_loss])
+@pytest.mark.parametrize("loss", [stable_loss, mixture_loss, soft_loss])
 def test_extreme_logits_stay_finite(loss):
     logits = tf.constant([[1e4, 0, 0, 0], [0, 1e4, 0, 0.0]], tf.float32)
     labels = tf.constant([1, 1])

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_l2t
 from tests import tiny
 from tf_l2t.hypergradient import check_hypergradient
-from tf_l2t.losses import taught_form
+from tf_l2t.losses import soft_loss, taught_form
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.teachers import TEACHERS, AttentionTeacher, Teacher
 
@@ -60,11 +60,11 @@ def test_formula(name):
     np.testing.assert_allclose(teacher(many[2]), expected[2], rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("loss", ["stable", "mixture", "paper"])
+@pytest.mark.parametrize("loss", ["stable", "mixture", "soft", "paper"])
 @pytest.mark.parametrize("name", ALL)
 def test_starts_near_a_multiple_of_the_identity(name, loss):
     teacher = build(name, loss, moved=False)
-    start, spread = {"stable": (0.1, 0), "mixture": (0.06, 0.016), "paper": (1, 0)}[loss]
+    start, spread = {"stable": (0.1, 0), "mixture": (0.06, 0.016), "soft": (0.1, 0.0125), "paper": (1, 0)}[loss]
     start = start * np.ones(3) if name == "diagonal" else np.where(np.eye(3), start, spread)
     for s in RNG.uniform(size=(3, 6)).astype(np.float32):
         np.testing.assert_allclose(teacher(s), start, atol=1e-6)
@@ -143,6 +143,17 @@ def test_class_counts_adjust_the_logits(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_class_counts_soften_labels_in_proportion(name, tmp_path):
+    teacher = TEACHERS[name](3, 6, loss="soft", class_counts=[8, 1, 1], **ALL[name][0])
+    s, y, z = RNG.uniform(size=6).astype(np.float32), np.array([0, 2, 1], np.int32), RNG.standard_normal((3, 3))
+    prior = tf.constant([0.8, 0.1, 0.1])
+    expected = soft_loss(y, tf.constant(z + np.log([0.8, 0.1, 0.1]), tf.float32), teacher(s), prior)
+    np.testing.assert_allclose(teacher.per_example(y, tf.constant(z, tf.float32), teacher(s)), expected, rtol=1e-6)
+    loaded = tf_l2t.load_teacher(tf_l2t.export_teacher(teacher, tmp_path / "teacher", num_steps=40))
+    np.testing.assert_allclose(loaded.per_example(y, tf.constant(z, tf.float32), loaded(s)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_penalty(name):
     """Zero at multiples of I; its formula in NumPy, the mean over leading axes."""
     teacher = build(name)
@@ -158,6 +169,21 @@ def test_penalty(name):
             one, other = (abs(matrix[i, j]) for j in range(3) if j != i)
             doubts += one + other + 5 * one * other
         expected.append(25 * len(weights) * weights.var() + doubts)
+    np.testing.assert_allclose(teacher.penalty(tf.constant(phi)), np.mean(expected), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_penalty_of_the_soft_form(name):
+    """Zero where all off-diagonal coefficients are equal and all diagonal ones are; its formula in NumPy."""
+    teacher = build(name, "soft")
+    alike = 0.2 * np.ones(3) if name == "diagonal" else 0.2 * np.eye(3) - 0.05
+    assert teacher.penalty(tf.constant(alike)) < 1e-25
+    phi = alike + 0.03 * RNG.standard_normal((2, 4, *alike.shape))
+    expected = []
+    for matrix in phi.reshape(8, *alike.shape) / 0.1:
+        weights = matrix if name == "diagonal" else np.diag(matrix)
+        beside = np.zeros(1) if name == "diagonal" else matrix[~np.eye(3, dtype=bool)]
+        expected.append(25 * len(weights) * weights.var() + 64 * len(beside) * beside.var())
     np.testing.assert_allclose(teacher.penalty(tf.constant(phi)), np.mean(expected), rtol=1e-12)
 
 

@@ -101,7 +101,7 @@ class Table:
         self.splits = command.load_splits(config)
         self.student = FunctionalStudent(command.student_fn(config, self.splits))
         self._given = given
-        self._to_train = 0 if given or not any(ROWS[row].taught for row in compare.rows if row in ROWS) \
+        self._to_train = 0 if given or not any(ROWS[row].needs_teacher for row in compare.rows if row in ROWS) \
             else compare.num_teachers
         comparison = self._comparison(given)
         comparison.check_rows(compare.rows, teachers=bool(given or self._to_train))

@@ -111,6 +111,16 @@ def test_taught_rows_report_every_teacher_by_itself():
     assert alone[1].worst_teacher[1] > alone[0].worst_teacher[1] + 20
 
 
+def test_the_untaught_row_is_the_loss_from_which_teachers_start():
+    moved = tiny.teacher()
+    moved.values.assign(moved.values + 0.02 * tf.random.stateless_normal(moved.values.shape, [1, 2]))
+    untaught, taught = compare(moved, learning_rates=(0.02,)).run(["untaught", "taught"])
+    new = compare(type(moved)(**moved.get_config()), learning_rates=(0.02,)).run(["taught"])[0]
+    assert untaught.teachers == 0 and untaught.test_accuracy == new.test_accuracy != taught.test_accuracy
+    with pytest.raises(ValueError, match=r"untaught.*need an exported teacher"):
+        compare().check_rows(["untaught"])
+
+
 def test_gold_correction_uses_the_noise_that_dev_shows():
     """With train labels moved to the next class throughout, the estimate is that move, and correction undoes it."""
     wrong = SPLITS._replace(train=SPLITS.train._replace(y=(SPLITS.train.y + 1) % 3))

@@ -18,12 +18,20 @@ from tf_l2t.losses.known import (
 )
 from tf_l2t.losses.large_margin import LargeMarginStudent, annealed, large_margin_logits
 from tf_l2t.losses.registry import FIXED_LOSSES, fixed_loss
-from tf_l2t.losses.taught import TAUGHT_FORMS, TaughtForm, mixture_loss, paper_loss, stable_loss, taught_form
+from tf_l2t.losses.taught import (
+    TAUGHT_FORMS,
+    TaughtForm,
+    mixture_loss,
+    paper_loss,
+    soft_loss,
+    stable_loss,
+    taught_form,
+)
 
 __all__ = [
     "FIXED_LOSSES", "TAUGHT_FORMS", "FixedLoss", "LargeMarginStudent", "TaughtForm", "TaughtLoss", "annealed",
     "class_balanced",
     "cross_entropy", "estimated_noise", "fixed_loss", "focal", "forward_correction", "generalised_cross_entropy",
     "gold_correction", "label_smoothing", "large_margin_logits", "logit_adjustment", "mixture_loss", "paper_loss",
-    "smooth_zero_one", "stable_loss", "symmetric_cross_entropy", "taught_form",
+    "smooth_zero_one", "soft_loss", "stable_loss", "symmetric_cross_entropy", "taught_form",
 ]

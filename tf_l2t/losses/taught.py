@@ -1,4 +1,4 @@
-"""The parametric losses l_Φ that a teacher fills in (L2T-DLF, section 4.1), in three forms.
+"""The parametric losses l_Φ that a teacher fills in (L2T-DLF, section 4.1), in four forms.
 
 All take integer labels [batch], logits [batch, classes] and Φ, and return one loss per example, [batch]. Φ is
 [classes, classes]: row y weighs the log probabilities of an example with label y; or [classes], its diagonal, where
@@ -15,11 +15,16 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tf_l2t.losses import penalties
+
 STABLE_FLOOR = 0.05
 STABLE_START = 0.1
 MIXTURE_SCALE = 8.0
 MIXTURE_START = 0.06
 MIXTURE_SPREAD = 0.016
+SOFT_SCALE = 25.0
+SOFT_START = 0.1
+SOFT_SPREAD = 0.0125
 
 
 def paper_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor) -> tf.Tensor:
@@ -88,6 +93,30 @@ def mixture_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, 
     return -trusted * log_mixed - (1 - trusted) * tf.math.expm1(log_mixed)
 
 
+def soft_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, prior: tf.Tensor | None = None,
+              scale: float = SOFT_SCALE, start: float = SOFT_START) -> tf.Tensor:
+    """A form that can soften a label: cross entropy with a target of its own for every class.
+
+        l = −(Φ_yy / start) Σ_j q_yj log p_j,  q_yj = s_yj / Σ_k s_yk,  s_yy = 1,  s_yj = (κ Φ_yj)² π_j
+
+    Where the mixture form lets go of a label that may be wrong, this one holds on to a label that is right and keeps
+    the student from being too sure of it. It contains cross entropy (Φ_yj = 0), label smoothing (all Φ_yj alike and
+    π = 1 / C; Szegedy et al., CVPR 2016, section 7), logit adjustment with labels smoothed towards π where the logits
+    are adjusted (`Teacher`'s class_counts), and targets per class such as online label smoothing estimates from the
+    student (Zhang et al., IEEE TIP 2021). Teachers start at label smoothing with ε close to 0.09 (`TaughtForm`).
+
+    Args:
+      prior: π, [C], class frequencies of the train set; None for 1 / C.
+      scale: κ.
+      start: the diagonal value at which an example has weight 1.
+    """
+    target, rows = _target_and_rows(labels, logits, coefficients)
+    frequencies = 1 / tf.cast(tf.shape(logits)[-1], logits.dtype) if prior is None else tf.cast(prior, logits.dtype)
+    shares = target + (1 - target) * tf.square(scale * rows) * frequencies
+    weight = tf.reduce_sum(target * rows, axis=-1) / (start * tf.reduce_sum(shares, axis=-1))
+    return -weight * tf.reduce_sum(shares * tf.nn.log_softmax(logits), axis=-1)
+
+
 def _target_and_rows(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The one-hot labels, and the row of Φ that belongs to every example, [batch, classes] both."""
     target = tf.one_hot(labels, tf.shape(logits)[-1], dtype=logits.dtype)
@@ -97,25 +126,30 @@ def _target_and_rows(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tens
 
 
 class TaughtForm(NamedTuple):
-    """A parametric loss and where its coefficients start.
+    """A parametric loss, where its coefficients start, and which of them are to be few.
 
     Attributes:
       name: under which configs and exported teachers know it.
-      per_example: (labels, logits, coefficients) -> [batch].
+      per_example: (labels, logits, coefficients) -> [batch]; with `prior`, (labels, logits, coefficients, π).
       start: the diagonal of Φ_0, at which the loss is near cross entropy.
       spread: what a teacher's coefficients off the diagonal start at.
+      prior: whether the loss takes class frequencies, [classes], or None where they count as equal.
+      penalty: of the coefficients off the diagonal, [..., classes, classes] -> [...]; see `penalties`.
     """
 
     name: str
-    per_example: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+    per_example: Callable[..., tf.Tensor]
     start: float
     spread: float = 0.0
+    prior: bool = False
+    penalty: Callable[[tf.Tensor], tf.Tensor] = penalties.doubts
 
 
 TAUGHT_FORMS = {form.name: form for form in (
     TaughtForm("paper", paper_loss, start=1.0),
     TaughtForm("stable", stable_loss, start=STABLE_START),
     TaughtForm("mixture", mixture_loss, start=MIXTURE_START, spread=MIXTURE_SPREAD),
+    TaughtForm("soft", soft_loss, start=SOFT_START, spread=SOFT_SPREAD, prior=True, penalty=penalties.differences),
 )}
 
 

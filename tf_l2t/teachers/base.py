@@ -12,7 +12,6 @@ import tensorflow as tf
 from tf_l2t.losses import taught_form
 
 DIAGONAL_PENALTY = 25.0
-RIVAL_PENALTY = 5.0
 
 
 class Teacher(tf.Module):
@@ -28,7 +27,8 @@ class Teacher(tf.Module):
       ignored: numbers of the features that the teacher does not see: they count as 0.
       class_counts: n_c, [C], of the train set, where classes are of very unequal size: the loss is then taken of
         logits + log n_c / Σ n, as in logit adjustment (Menon et al., ICLR 2021), so that the teacher starts from that
-        and not from cross entropy. None for the logits as they are.
+        and not from cross entropy, and "soft" labels are softened in these proportions. None for the logits as they
+        are.
 
     Raises:
       ValueError: for an unknown loss, fewer than two classes, no feature, an ignored feature that is not there, or
@@ -93,10 +93,13 @@ class Teacher(tf.Module):
 
     def per_example(self, labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor) -> tf.Tensor:
         """The loss l_Φ of every example, [batch], from integer labels [batch], logits [batch, C] and Φ."""
+        prior = None
         if self._counts is not None:
             counts = np.asarray(self._counts, np.float64)
-            logits += tf.constant(np.log(counts / counts.sum()), logits.dtype)
-        return self._form.per_example(labels, logits, coefficients)
+            prior = tf.constant(counts / counts.sum(), logits.dtype)
+            logits += tf.math.log(prior)
+        options = {"prior": prior} if self._form.prior else {}
+        return self._form.per_example(labels, logits, coefficients, **options)
 
     @property
     def first(self) -> tf.Tensor:
@@ -109,23 +112,17 @@ class Teacher(tf.Module):
     def penalty(self, coefficients: tf.Tensor) -> tf.Tensor:
         """How far Φ [..., *coefficients_shape] is from treating all classes alike, the mean over leading axes.
 
-            r = Σ_{i≠j} |A_ij| + 5 Σ_i Σ_{j<k; j,k≠i} |A_ij| |A_ik| + 25 Σ_i (A_ii − mean_k A_kk)²,  A = Φ / start
+            r = r_beside(A) + 25 Σ_i (A_ii − mean_k A_kk)²,  A = Φ / start
 
-        The first sum is that of the lasso: coefficients that the dev set says little of end at 0. The second has the
-        mixed terms of the exclusive lasso (Zhou, Jin and Hoi, AISTATS 2010): the doubts of one label are each other's
-        rivals, so that a class that is taken for one or two others is learned at little cost, and one that is taken for
-        all of them a little is not a matter of doubts; there the diagonal has to help. In the third all classes may
-        move together at no cost.
+        The diagonal may move as a whole at no cost. What the other coefficients cost is a matter of the form: most want
+        them to be 0 (`tf_l2t.losses.penalties.doubts`), "soft" wants them to be equal (`differences`).
         """
         relative = coefficients / self._form.start
         if len(self.coefficients_shape) == 1:
             return tf.reduce_mean(DIAGONAL_PENALTY * _variation(relative))
         diagonal = tf.linalg.diag_part(relative)
-        beside = tf.abs(tf.linalg.set_diag(relative, tf.zeros_like(diagonal)))
-        rows = tf.reduce_sum(beside, axis=-1)
-        rivals = tf.reduce_sum(tf.square(rows) - tf.reduce_sum(tf.square(beside), axis=-1), axis=-1) / 2
-        return tf.reduce_mean(tf.reduce_sum(rows, axis=-1) + RIVAL_PENALTY * rivals
-                              + DIAGONAL_PENALTY * _variation(diagonal))
+        beside = tf.linalg.set_diag(relative, tf.zeros_like(diagonal))
+        return tf.reduce_mean(self._form.penalty(beside) + DIAGONAL_PENALTY * _variation(diagonal))
 
     def seen(self, features: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """What `apply` is to look at, [n, num_features]: the rows of s [..., num_features], ignored features zero."""

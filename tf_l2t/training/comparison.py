@@ -112,20 +112,20 @@ class Comparison:
         self._noisy_student: Callable[[], Weights] = functools.cache(self._train_noisy_student)
 
     def check_rows(self, rows: Sequence[str], teachers: bool | None = None) -> None:
-        """Raises ValueError for no row, an unknown or repeated one, one that does not go with data or student, or a
-        taught one where there is, or (`teachers`) will be, no teacher."""
+        """Raises ValueError for no row, an unknown or repeated one, one that does not go with data or student, or one
+        that needs a teacher where there is, or (`teachers`) will be, none."""
         if not rows or len(set(rows)) < len(rows):
             raise ValueError(f"rows must name at least one row, and none twice; received {list(rows)}.")
         unknown = [name for name in rows if name not in ROWS]
         if unknown:
             raise ValueError(f"no row is called {unknown}; there are {sorted(ROWS)}.")
-        taught = [name for name in rows if ROWS[name].taught]
-        if taught and not (bool(self._thetas) if teachers is None else teachers):
-            raise ValueError(f"the rows {taught} need an exported teacher; set config.compare.teacher or "
+        by_teacher = [name for name in rows if ROWS[name].needs_teacher]
+        if by_teacher and not (bool(self._thetas) if teachers is None else teachers):
+            raise ValueError(f"the rows {by_teacher} need an exported teacher; set config.compare.teacher or "
                              "config.compare.num_teachers.")
         classes = self._splits.num_classes
         blank = self._kitchen._replace(noisy_probabilities=lambda x: np.full((len(x), classes), 1 / classes))
-        for way in dict.fromkeys(ROWS[name].way for name in rows if not ROWS[name].taught):
+        for way in dict.fromkeys(ROWS[name].way for name in rows if not ROWS[name].needs_teacher):
             for variant in WAYS[way].variants:
                 try:
                     WAYS[way].build(blank, self._splits.dev, **variant)

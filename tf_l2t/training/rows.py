@@ -40,7 +40,7 @@ class Kitchen(NamedTuple):
       about: of the splits, for the true noise.
       student: the architecture.
       num_steps: of a student run.
-      teacher: for taught rows.
+      teacher: for rows that need one.
       noisy_probabilities: x -> the predictions of a student trained by cross entropy on train, for `gold_correction`.
     """
 
@@ -66,6 +66,7 @@ class Way(NamedTuple):
       sees_dev: whether it trains on the clean examples.
       variants: options of `build` to choose from on dev, beside the rate.
       oracle: what it knows that no one would, one of `ORACLES`; "" for nothing.
+      needs_teacher: whether `build` needs the kitchen's teacher.
     """
 
     label: str
@@ -73,6 +74,7 @@ class Way(NamedTuple):
     sees_dev: bool = False
     variants: tuple[Mapping[str, Any], ...] = ({},)
     oracle: str = ""
+    needs_teacher: bool = False
 
 
 class Row(NamedTuple):
@@ -93,6 +95,10 @@ class Row(NamedTuple):
     @property
     def oracle(self) -> str:
         return WAYS[self.way].oracle
+
+    @property
+    def needs_teacher(self) -> bool:
+        return WAYS[self.way].needs_teacher
 
     @property
     def taught(self) -> bool:
@@ -157,6 +163,12 @@ def _taught(kitchen: Kitchen, clean: ArrayPair) -> Recipe:
     return Recipe(kitchen.train, teacher.per_example, teacher)
 
 
+def _untaught(kitchen: Kitchen, clean: ArrayPair) -> Recipe:
+    """The fixed loss from which teachers start: what a taught loss is better by is what was learned."""
+    teacher: Any = kitchen.teacher
+    return Recipe(kitchen.train, lambda labels, logits, _: teacher.per_example(labels, logits, teacher.first))
+
+
 WAYS = {
     "cross_entropy": Way("cross entropy", _fixed("cross_entropy")),
     "smooth": Way("smooth 0-1 loss", _fixed("smooth")),
@@ -183,7 +195,8 @@ WAYS = {
                           sees_dev=True, oracle="true noise"),
     "oracle_clean": Way("cross entropy on the true labels, and dev (oracle)", _true_labels, sees_dev=True,
                         oracle="true labels"),
-    "taught": Way("taught loss", _taught),
+    "untaught": Way("taught loss at its start, untaught", _untaught, needs_teacher=True),
+    "taught": Way("taught loss", _taught, needs_teacher=True),
 }
 
 # What oracles know: the values of `Way.oracle` but for "".
