@@ -31,5 +31,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.compare.learning_rates = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2)
     config.compare.selection_seeds = 2
     config.compare.evaluate_every = 1000
-    config.compare.rows = ("cross_entropy", "smooth", "large_margin", "label_smoothing", "focal", "untaught", "taught")
+    config.compare.rows = ("cross_entropy", "smooth", "label_smoothing", "focal", "untaught", "taught", "large_margin")
     return config

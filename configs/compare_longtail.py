@@ -32,6 +32,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.compare.evaluate_every = 200
     config.compare.rows = (
         "cross_entropy", "smooth", "large_margin", "label_smoothing", "focal", "class_balanced", "logit_adjustment",
-        "untaught", "taught", "dev_only", "train_dev", "train_tuned", "class_balanced_tuned", "logit_adjustment_tuned", "reweight",
-        "reweight_tuned", "meta_weight_net", "meta_weight_net_tuned", "taught_tuned")
+        "untaught", "taught", "dev_only", "train_dev", "train_tuned", "class_balanced_tuned", "logit_adjustment_tuned",
+        "reweight", "reweight_tuned", "meta_weight_net", "meta_weight_net_tuned", "taught_tuned")
     return config
