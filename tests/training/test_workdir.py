@@ -1,5 +1,7 @@
 import concurrent.futures
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -68,6 +70,29 @@ def test_a_run_goes_on_only_as_it_began(tmp_path):
         check_resumable(path, config, data)
     with pytest.raises(ValueError, match="other files"):
         check_resumable(tmp_path, config, data)
+
+
+def test_a_directory_is_used_by_one_process_at_a_time(tmp_path):
+    code = ("import sys; from tf_l2t.training.workdir import resume_workdir\n"
+            "try: resume_workdir(sys.argv[1], 'c', {}, {}); print('begun', flush=True)\n"
+            "except ValueError as error: print(error, flush=True)\n"
+            "sys.stdin.read()")
+
+    def start():
+        process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, text=True)
+        return process, process.stdout.readline()
+
+    first, said = start()
+    assert said == "begun\n"
+    with pytest.raises(ValueError, match="another process works"):
+        resume_workdir(tmp_path / "run", "c", {}, {})
+    first.kill()  # not even a clean end
+    first.wait()
+    second, said = start()
+    assert said == "begun\n"
+    second.communicate("")
+    assert resume_workdir(tmp_path / "run", "c", {}, {}) == resume_workdir(tmp_path / "run", "c", {}, {})
 
 
 def row(loss, mean, setting="clean", dev_size=500):

@@ -1,7 +1,8 @@
-"""A run's directory: made once, never overwritten, with a manifest of what ran in it."""
+"""A run's directory: made once, never overwritten, used by one process at a time, with a manifest of what ran in it."""
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -11,6 +12,8 @@ from typing import Any
 
 MANIFEST = "manifest.json"
 PACKAGES = ("tensorflow", "keras", "numpy")
+
+_claimed: dict[pathlib.Path, int] = {}  # directories of this process, open until it ends
 
 
 def environment() -> dict[str, Any]:
@@ -47,10 +50,12 @@ def create_workdir(path: str | pathlib.Path, command: str, config: dict[str, Any
       data: what the run was made on: sizes, seeds, fingerprint.
 
     Raises:
-      ValueError: as `check_workdir`.
+      ValueError: as `check_workdir`, or if another process works there.
     """
     path = check_workdir(path)
     path.mkdir(parents=True, exist_ok=True)
+    _claim(path)
+    check_workdir(path)  # a run may have come and gone since
     write_json(path / MANIFEST, {"command": command, "config": config, "data": data, **environment()})
     return path
 
@@ -82,10 +87,28 @@ def resume_workdir(path: str | pathlib.Path, command: str, config: dict[str, Any
     """As `create_workdir`; a directory that holds a run of the same config and data is taken as it is.
 
     Raises:
-      ValueError: as `check_resumable`.
+      ValueError: as `check_resumable`, or if another process works there.
     """
     path = check_resumable(path, config, data)
-    return path if (path / MANIFEST).is_file() else create_workdir(path, command, config, data)
+    if not (path / MANIFEST).is_file():
+        return create_workdir(path, command, config, data)
+    _claim(path)
+    return path
+
+
+def _claim(path: pathlib.Path) -> None:
+    """Keeps the directory for this process until it ends, however it ends."""
+    resolved = path.resolve()
+    if resolved in _claimed:
+        return
+    descriptor = os.open(resolved, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ValueError(f"another process works in the work directory {str(path)!r}; wait for its end, or name a new "
+                         "one.") from error
+    _claimed[resolved] = descriptor
 
 
 def _plain(value: Any) -> Any:
