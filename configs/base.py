@@ -55,7 +55,7 @@ def get_config() -> ml_collections.ConfigDict:
     outer.epsilon = 1e-8
     outer.damping = 10.0  # Adam's epsilon is at least this by the number of dev examples
     outer.objective = "log_likelihood"  # or "calibrated_log_likelihood", "relaxed_accuracy"
-    outer.penalty = 0.004  # of doubts and of classes treated unlike, see tf_l2t.teachers.Teacher.penalty
+    outer.penalty = 0.004  # of classes treated unlike, see tf_l2t.teachers.Teacher.penalty
     outer.clip_norm = 1.0  # of one rollout's gradient; 0 for no limit
     outer.rollouts = 1
     outer.rollback = -1.0  # go back to the best teacher when validation falls by more; below 0 for never

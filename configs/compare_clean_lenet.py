@@ -2,7 +2,8 @@
 
 50,000 digits for training, 10,000 for dev, the 10,000 test digits. Quoted from the paper (Table 1): cross entropy 0.98
 %, smooth 0.94 %, large-margin 0.88 %, taught 0.77 %. Cut to what 2 cores can do: 3 epochs, 3,000 steps of 50, where the
-paper's students are trained to the end; teachers on runs of 300 steps on 5,000 digits. Not measured yet.
+paper's students are trained to the end; `--config.training.num_steps=20000` is the full run. The teachers see runs of
+the full length. Not measured yet.
 
     python -m trainers.compare --config configs/compare_clean_lenet.py --workdir runs/clean_lenet
 """
@@ -17,8 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.student.name = "lenet"
     config.training.num_steps = 3000
     config.training.learning_rate = 0.03
-    config.teacher_training.num_steps = 300
-    config.teacher_training.truncate = 180
+    config.teacher_training.truncate = 600
     config.compare.learning_rates = (0.001, 0.003, 0.01, 0.03, 0.1)
     config.compare.evaluate_every = 1000
     return config

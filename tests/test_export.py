@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import tf_l2t
 from tests import tiny
-from tf_l2t.losses import stable_loss
+from tf_l2t.losses import TAUGHT_FORMS, stable_loss
 from tf_l2t.teachers import AttentionTeacher
 
 IN_A_NEW_PROCESS = """
@@ -142,6 +142,26 @@ def test_metadata_that_does_not_fit(exported, change, message):
     (path / "tf_l2t.json").write_text(json.dumps(metadata | change))
     with pytest.raises(ValueError, match=message):
         tf_l2t.load_teacher(path)
+
+
+def test_a_teacher_of_a_loss_that_was_another_function(exported, monkeypatch):
+    teacher, path = exported
+    old = TAUGHT_FORMS["stable"]
+    monkeypatch.setitem(TAUGHT_FORMS, "stable", old._replace(per_example=lambda *inputs: 1.001 * stable_loss(*inputs)))
+    with pytest.raises(ValueError, match="another function"):
+        tf_l2t.load_teacher(path)
+    monkeypatch.setitem(TAUGHT_FORMS, "stable", old._replace(spread=0.01))
+    with pytest.raises(ValueError, match="another function"):
+        tf_l2t.load_teacher(path)
+    monkeypatch.setitem(TAUGHT_FORMS, "stable", old)
+    metadata = json.loads((path / "tf_l2t.json").read_text())
+    (path / "tf_l2t.json").write_text(json.dumps(metadata | {"form": ["x"]}))
+    with pytest.raises(ValueError, match="another function"):
+        tf_l2t.load_teacher(path)
+    del metadata["form"]
+    (path / "tf_l2t.json").write_text(json.dumps(metadata))
+    with pytest.warns(UserWarning, match="does not tell which form"):
+        np.testing.assert_array_equal(tf_l2t.load_teacher(path).values, teacher.values)
 
 
 def test_files_outside_the_directory_are_not_read(exported):

@@ -80,14 +80,21 @@ def test_the_soft_form_contains_label_smoothing():
         phi = np.where(np.eye(4), 0.1, beside)
         np.testing.assert_allclose(soft_loss(LABELS, tf.constant(LOGITS), tf.constant(phi)),
                                    label_smoothing(LABELS, tf.constant(LOGITS), smoothing), rtol=1e-12)
+    for classes in (2, 10, 1000):
+        assert square / (1 + square * (classes - 1) / classes) == pytest.approx(0.09, rel=0.04)
 
 
-def test_the_soft_form_contains_logit_adjustment():
-    """With class counts, where nothing is smoothed: the teacher adds log π to the logits, the form the targets."""
-    counts, phi = [50, 30, 15, 5], 0.1 * np.eye(4)
-    adjusted = tf.constant(LOGITS + np.log(np.array(counts) / 100))
-    np.testing.assert_allclose(soft_loss(LABELS, adjusted, tf.constant(phi), np.array(counts) / 100),
-                               logit_adjustment(LABELS, tf.constant(LOGITS), counts), rtol=1e-12)
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_soft_form_contains_logit_adjustment(smoothing):
+    """With class counts, and labels smoothed towards π: targets (1 − ε) e_y + ε π."""
+    counts = np.array([50, 30, 15, 5])
+    prior = counts / counts.sum()
+    phi = np.repeat(np.sqrt(smoothing / (1 - smoothing + smoothing * prior))[:, None], 4, axis=1) / 25
+    np.fill_diagonal(phi, 0.1)
+    plain = logit_adjustment(LABELS, tf.constant(LOGITS), counts)
+    towards = sum(prior[j] * logit_adjustment(np.full(5, j), tf.constant(LOGITS), counts) for j in range(4))
+    np.testing.assert_allclose(taught_form("soft").losses(LABELS, tf.constant(LOGITS), tf.constant(phi), counts),
+                               (1 - smoothing) * plain + smoothing * towards, rtol=1e-12)
 
 
 def test_the_mixture_form_contains_forward_correction():
@@ -210,6 +217,17 @@ def test_as_a_keras_loss(name, shape, tmp_path):
     np.testing.assert_allclose(again.evaluate(x, LABELS, verbose=0), expected, rtol=1e-6)
     with pytest.raises(ValueError, match="One-hot"):
         model.evaluate(x, np.eye(4)[LABELS], verbose=0)
+
+
+def test_as_a_keras_loss_with_class_counts():
+    phi, counts = np.where(np.eye(4), 0.1, 0.0125), [50, 30, 15, 5]
+    loss = TaughtLoss("soft", phi, class_counts=np.array(counts))
+    expected = np.mean(taught_form("soft").losses(LABELS, tf.constant(LOGITS), tf.constant(phi), counts))
+    for made in (loss, TaughtLoss.from_config(loss.get_config())):
+        np.testing.assert_allclose(made(LABELS, tf.constant(LOGITS, tf.float32)), expected, rtol=1e-6)
+    for wrong in ([50, 30], [50, 30, 15, 0]):
+        with pytest.raises(ValueError, match="class_counts"):
+            TaughtLoss("soft", phi, class_counts=wrong)
 
 
 def test_bad_coefficients():

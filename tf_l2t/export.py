@@ -7,8 +7,10 @@ import json
 import pathlib
 import shutil
 import tempfile
+import warnings
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
@@ -57,7 +59,8 @@ def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int
               -> loss float32 [batch]
 
     Beside it, `tf_l2t.json` holds the class and config, the features' names in order, the number of classes, T, the
-    versions, a summary of the training, and the SHA-256 of every file.
+    versions, values of the taught loss by which it is known again, a summary of the training, and the SHA-256 of every
+    file.
 
     Args:
       teacher: to export.
@@ -86,7 +89,8 @@ def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int
                              "to a new directory.")
     training = dict(teacher.training)
     metadata = {
-        "format": FORMAT, "teacher": teacher.spec(), "loss": teacher.loss, "num_classes": teacher.num_classes,
+        "format": FORMAT, "teacher": teacher.spec(), "loss": teacher.loss, "form": teacher.form.probe(),
+        "num_classes": teacher.num_classes,
         "features": list(feature_names(teacher.num_classes))
         if teacher.num_features == teacher.num_classes + 3 else teacher.num_features,
         "num_steps": num_steps if num_steps is not None else training.get("num_steps"),
@@ -125,8 +129,8 @@ def load_teacher(path: str | pathlib.Path) -> Teacher:
       A `Teacher`, equal to the exported one and trainable; `teacher.training` is the summary of its training.
 
     Raises:
-      ValueError: if there is no exported teacher at `path`, a file is missing or damaged, or it holds another kind of
-        SavedModel or a teacher class that is not imported.
+      ValueError: if there is no exported teacher at `path`, a file is missing or damaged, it holds another kind of
+        SavedModel or a teacher class that is not imported, or its taught loss was another function then.
     """
     path = pathlib.Path(path)
     metadata = _read_metadata(path)
@@ -140,6 +144,7 @@ def load_teacher(path: str | pathlib.Path) -> Teacher:
     if teacher.num_classes != metadata["num_classes"]:
         raise ValueError(f"{path / METADATA} contradicts itself: {metadata['num_classes']} classes, and "
                          f"{teacher.num_classes}.")
+    _check_form(path, teacher, metadata.get("form"))
     _check_signatures(path, teacher)
     try:
         status = tf.train.Checkpoint(teacher=teacher).read(str(path / "variables" / "variables"))
@@ -175,6 +180,19 @@ def _read_metadata(path: pathlib.Path) -> dict[str, Any]:
         raise ValueError(f"{path / METADATA} is damaged: {wrong or ['files']} missing or of another type. Export the "
                          "teacher again.")
     return metadata
+
+
+def _check_form(path: pathlib.Path, teacher: Teacher, form: Any) -> None:
+    """A form of the loss may change from one version to the next, and coefficients for one say nothing to another."""
+    if form is None:
+        warnings.warn(f"{path / METADATA} does not tell which form {teacher.loss!r} was when the teacher was exported. "
+                      "If it was another one than today's, train the teacher again.", stacklevel=3)
+        return
+    today = teacher.form.probe()
+    numbers = isinstance(form, list) and all(isinstance(value, float | int) for value in form)
+    if not numbers or len(form) != len(today) or not np.allclose(form, today, rtol=1e-6, atol=0):
+        raise ValueError(f"{str(path)!r} was exported when the loss {teacher.loss!r} was another function; train the "
+                         "teacher again, or use the SavedModel's own signatures.")
 
 
 def _check_signatures(path: pathlib.Path, teacher: Teacher) -> None:

@@ -65,15 +65,17 @@ class TaughtLoss(keras.losses.Loss):
     Args:
       form: a name in `TAUGHT_FORMS`.
       coefficients: Φ, [C, C] or its diagonal [C].
+      class_counts: of the teacher that they are from, if it has some (`tf_l2t.teachers.Teacher`).
       reduction: of Keras; "sum_over_batch_size" is the mean over examples.
 
     Raises:
-      ValueError: for an unknown form, or coefficients that are not finite or of another shape; when called, for labels
+      ValueError: for an unknown form, coefficients that are not finite or of another shape, or counts below 1 or of
+        another length; when called, for labels
         that are no integers [batch] or [batch, 1].
     """
 
-    def __init__(self, form: str, coefficients: Any, reduction: str = "sum_over_batch_size", name: str | None = None,
-                 dtype: Any = None):
+    def __init__(self, form: str, coefficients: Any, class_counts: Any = None, reduction: str = "sum_over_batch_size",
+                 name: str | None = None, dtype: Any = None):
         super().__init__(name=name or f"taught_{form}", reduction=reduction, dtype=dtype)
         self._form = taught_form(form)
         self._coefficients = np.asarray(coefficients, np.float64)
@@ -81,9 +83,15 @@ class TaughtLoss(keras.losses.Loss):
                 or not np.isfinite(self._coefficients).all():
             raise ValueError("coefficients must be finite numbers, [classes, classes] or [classes]; received shape "
                              f"{self._coefficients.shape}.")
+        self._counts = None if class_counts is None else np.asarray(class_counts).tolist()
+        if self._counts is not None and (len(self._counts) != len(self._coefficients) or not min(self._counts) >= 1):
+            raise ValueError(f"class_counts must be {len(self._coefficients)} numbers of at least 1; received "
+                             f"{class_counts!r}.")
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        return self._form.per_example(integer_labels(y_true), y_pred, tf.constant(self._coefficients, y_pred.dtype))
+        return self._form.losses(integer_labels(y_true), y_pred, tf.constant(self._coefficients, y_pred.dtype),
+                                 self._counts)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "form": self._form.name, "coefficients": self._coefficients.tolist()}
+        return {**super().get_config(), "form": self._form.name, "coefficients": self._coefficients.tolist(),
+                "class_counts": self._counts}

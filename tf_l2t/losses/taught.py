@@ -10,9 +10,10 @@ labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tf_l2t.losses import penalties
@@ -103,10 +104,13 @@ def soft_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, pri
     the student from being too sure of it. It contains cross entropy (Φ_yj = 0), label smoothing (all Φ_yj alike and
     π = 1 / C; Szegedy et al., CVPR 2016, section 7), logit adjustment with labels smoothed towards π where the logits
     are adjusted (`Teacher`'s class_counts), and targets per class such as online label smoothing estimates from the
-    student (Zhang et al., IEEE TIP 2021). Teachers start at label smoothing with ε close to 0.09 (`TaughtForm`).
+    student (Zhang et al., IEEE TIP 2021). Teachers start at label smoothing with ε close to 0.09 (`TaughtForm`); one
+    of diagonal Φ softens nothing.
+
+    Φ_yj and −Φ_yj are the same, and at 0 it has no gradient. A Φ_yy below 0 would reward log p_y → −∞ without bound.
 
     Args:
-      prior: π, [C], class frequencies of the train set; None for 1 / C.
+      prior: π, [C], class frequencies of the train set, which sum to 1; None for 1 / C.
       scale: κ.
       start: the diagonal value at which an example has weight 1.
     """
@@ -126,7 +130,7 @@ def _target_and_rows(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tens
 
 
 class TaughtForm(NamedTuple):
-    """A parametric loss, where its coefficients start, and which of them are to be few.
+    """A parametric loss, where its coefficients start, and what those off the diagonal cost.
 
     Attributes:
       name: under which configs and exported teachers know it.
@@ -143,6 +147,26 @@ class TaughtForm(NamedTuple):
     spread: float = 0.0
     prior: bool = False
     penalty: Callable[[tf.Tensor], tf.Tensor] = penalties.doubts
+
+    def losses(self, labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor,
+               class_counts: Sequence[float] | None = None) -> tf.Tensor:
+        """l_Φ of every example, [batch]; with class counts n_c, [C], of logits + log π, π_c = n_c / Σ n, and π for a
+        form that takes it."""
+        options: dict[str, Any] = {}
+        if class_counts is not None:
+            counts = np.asarray(class_counts, np.float64)
+            prior = tf.constant(counts / counts.sum(), logits.dtype)
+            logits += tf.math.log(prior)
+            options = {"prior": prior} if self.prior else {}
+        return self.per_example(labels, logits, coefficients, **options)
+
+    def probe(self) -> list[float]:
+        """What the form makes of fixed labels, logits, Φ and π, with its start and spread: what tells it from another
+        form that once had its name."""
+        coefficients = self.start * tf.constant([[0.9, 0.4, -0.2], [0.1, 1.1, 0.3], [-0.5, 0.2, 1.0]], tf.float64)
+        logits = tf.constant([[0.3, -0.2, 1.1], [2.0, 0.1, -0.7], [-1.3, 0.6, 0.2]], tf.float64)
+        values = self.losses(tf.constant([0, 1, 2]), logits, coefficients, (5, 3, 2))
+        return [self.start, self.spread, *(float(value) for value in values)]
 
 
 TAUGHT_FORMS = {form.name: form for form in (

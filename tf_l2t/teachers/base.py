@@ -6,10 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import tensorflow as tf
 
-from tf_l2t.losses import taught_form
+from tf_l2t.losses import TaughtForm, taught_form
 
 DIAGONAL_PENALTY = 25.0
 
@@ -62,6 +61,11 @@ class Teacher(tf.Module):
         self._training = "{}"  # JSON text: a dict would become part of the SavedModel's object graph
 
     @property
+    def form(self) -> TaughtForm:
+        """The taught loss that the coefficients are for."""
+        return self._form
+
+    @property
     def training(self) -> dict[str, Any]:
         """How the teacher was trained, as JSON values: empty until a trainer or `load_teacher` notes it."""
         return json.loads(self._training)
@@ -93,13 +97,7 @@ class Teacher(tf.Module):
 
     def per_example(self, labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor) -> tf.Tensor:
         """The loss l_Φ of every example, [batch], from integer labels [batch], logits [batch, C] and Φ."""
-        prior = None
-        if self._counts is not None:
-            counts = np.asarray(self._counts, np.float64)
-            prior = tf.constant(counts / counts.sum(), logits.dtype)
-            logits += tf.math.log(prior)
-        options = {"prior": prior} if self._form.prior else {}
-        return self._form.per_example(labels, logits, coefficients, **options)
+        return self._form.losses(labels, logits, coefficients, self._counts)
 
     @property
     def first(self) -> tf.Tensor:

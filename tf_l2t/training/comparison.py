@@ -50,8 +50,8 @@ class Comparison:
     Args:
       splits: the data.
       student: the architecture.
-      teachers: for the taught rows, trained independently of each other and equal in class and options; none if there
-        are no such rows.
+      teachers: for the taught rows, trained independently of each other and equal in class and options, and for
+        "untaught", which takes their start; none if there are no such rows.
       num_steps, batch_size, momentum, decay, refresh_every, dev_sample_size: of every student run.
       learning_rates: the grid for every row.
       tune_rates, tune_steps: the grid and the length of tuning on dev.

@@ -166,7 +166,8 @@ def _taught(kitchen: Kitchen, clean: ArrayPair) -> Recipe:
 def _untaught(kitchen: Kitchen, clean: ArrayPair) -> Recipe:
     """The fixed loss from which teachers start: what a taught loss is better by is what was learned."""
     teacher: Any = kitchen.teacher
-    return Recipe(kitchen.train, lambda labels, logits, _: teacher.per_example(labels, logits, teacher.first))
+    return Recipe(kitchen.train, lambda labels, logits, _: teacher.per_example(
+        labels, logits, tf.cast(teacher.first, logits.dtype)))
 
 
 WAYS = {
@@ -195,7 +196,7 @@ WAYS = {
                           sees_dev=True, oracle="true noise"),
     "oracle_clean": Way("cross entropy on the true labels, and dev (oracle)", _true_labels, sees_dev=True,
                         oracle="true labels"),
-    "untaught": Way("taught loss at its start, untaught", _untaught, needs_teacher=True),
+    "untaught": Way("fixed loss from which teachers start", _untaught, needs_teacher=True),
     "taught": Way("taught loss", _taught, needs_teacher=True),
 }
 
