@@ -10,7 +10,8 @@ Data and measured figures as in compare_shifted.py.
     python -m trainers.compare --config configs/transfer_shifted.py --workdir runs/width \\
         --config.compare.setting=transfer_width --config.student.hidden=100
     python -m trainers.compare --config configs/transfer_shifted.py --workdir runs/lenet \\
-        --config.compare.setting=transfer_lenet --config.student.name=lenet
+        --config.compare.setting=transfer_lenet --config.student.name=lenet \\
+        --config.compare.selection_seeds=5 --config.compare.seeds=5
 """
 
 import ml_collections
