@@ -3,7 +3,7 @@
 50,000 digits for training, 10,000 for dev, the 10,000 test digits; ten epochs, 10,000 steps of 50, at a rate of each
 row's own. Quoted from the paper (Table 1): cross entropy 1.94 %, smooth 1.89 %, large-margin 1.83 %, taught 1.69 %.
 The teachers see runs of the full length: what a short run on few digits wants of smoothing is more than a long one on
-many does. Data and measured figures as in compare_shifted.py. Some 160 students of 12 seconds each and 5 teachers of 8
+many does. Data and measured figures as in compare_shifted.py. Some 120 students of 12 seconds each and 5 teachers of 8
 minutes on a core, and large margin's 110 of 18 seconds: two hours in all on one core.
 
     python -m trainers.compare --config configs/compare_clean.py --workdir runs/clean

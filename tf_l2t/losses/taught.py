@@ -135,8 +135,8 @@ class TaughtForm(NamedTuple):
     Attributes:
       name: under which configs and exported teachers know it.
       per_example: (labels, logits, coefficients) -> [batch]; with `prior`, (labels, logits, coefficients, π).
-      start: the diagonal of Φ_0, at which the loss is near cross entropy.
-      spread: what a teacher's coefficients off the diagonal start at.
+      start: the diagonal of Φ_0, the coefficients with which teachers start.
+      spread: what Φ_0 has off the diagonal.
       prior: whether the loss takes class frequencies, [classes], or None where they count as equal.
       penalty: of the coefficients off the diagonal, [..., classes, classes] -> [...]; see `penalties`.
     """
