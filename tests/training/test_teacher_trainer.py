@@ -46,6 +46,20 @@ def test_a_teacher_learns_to_help_on_shifted_labels():
                                                           history.params["initial_val_objective"]])
 
 
+def test_a_teacher_learns_to_help_on_a_long_tail():
+    """From logit adjustment with smoothed labels, by the objective that does not ask students to be sure."""
+    whole = tiny.arrays(120, 0, separation=0.3)
+    kept = np.concatenate([np.flatnonzero(whole.y == c)[:n] for c, n in enumerate((40, 12, 4))])
+    train = ArrayPair(whole.x[kept], whole.y[kept])
+    teacher = tf_l2t.teachers.AttentionTeacher(3, 6, num_keys=4, loss="soft", class_counts=np.bincount(train.y))
+    made = trainer(teacher, rollouts=2, objective="calibrated_log_likelihood", penalty=0.004)
+    report = made.check(train, DEV, num_steps=6)
+    assert report.passed, str(report)
+    history = made.fit(train, DEV, teacher_steps=20, validation_freq=5, validation_rollouts=4, verbose=0)
+    # The same four students every time, so what differs is the teacher.
+    assert min(history.history["val_objective"]) > history.params["initial_val_objective"] + 0.02
+
+
 def test_one_step_is_adam_on_the_clipped_mean_gradient():
     """The trainer's step against the engine's gradients of the same seeds and the stock optimizer."""
     teacher = tiny.teacher()
