@@ -21,6 +21,7 @@ from tf_l2t.losses.registry import FIXED_LOSSES, fixed_loss
 from tf_l2t.losses.taught import (
     TAUGHT_FORMS,
     TaughtForm,
+    checked_counts,
     mixture_loss,
     paper_loss,
     soft_loss,
@@ -30,7 +31,7 @@ from tf_l2t.losses.taught import (
 
 __all__ = [
     "FIXED_LOSSES", "TAUGHT_FORMS", "FixedLoss", "LargeMarginStudent", "TaughtForm", "TaughtLoss", "annealed",
-    "class_balanced",
+    "checked_counts", "class_balanced",
     "cross_entropy", "estimated_noise", "fixed_loss", "focal", "forward_correction", "generalised_cross_entropy",
     "gold_correction", "label_smoothing", "large_margin_logits", "logit_adjustment", "mixture_loss", "paper_loss",
     "smooth_zero_one", "soft_loss", "stable_loss", "symmetric_cross_entropy", "taught_form",

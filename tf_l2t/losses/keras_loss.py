@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_l2t.losses.registry import fixed_loss
-from tf_l2t.losses.taught import taught_form
+from tf_l2t.losses.taught import checked_counts, taught_form
 
 
 def integer_labels(y: tf.Tensor) -> tf.Tensor:
@@ -70,8 +70,7 @@ class TaughtLoss(keras.losses.Loss):
 
     Raises:
       ValueError: for an unknown form, coefficients that are not finite or of another shape, or counts below 1 or of
-        another length; when called, for labels
-        that are no integers [batch] or [batch, 1].
+        another length; when called, for labels that are no integers [batch] or [batch, 1].
     """
 
     def __init__(self, form: str, coefficients: Any, class_counts: Any = None, reduction: str = "sum_over_batch_size",
@@ -83,10 +82,7 @@ class TaughtLoss(keras.losses.Loss):
                 or not np.isfinite(self._coefficients).all():
             raise ValueError("coefficients must be finite numbers, [classes, classes] or [classes]; received shape "
                              f"{self._coefficients.shape}.")
-        self._counts = None if class_counts is None else np.asarray(class_counts).tolist()
-        if self._counts is not None and (len(self._counts) != len(self._coefficients) or not min(self._counts) >= 1):
-            raise ValueError(f"class_counts must be {len(self._coefficients)} numbers of at least 1; received "
-                             f"{class_counts!r}.")
+        self._counts = checked_counts(class_counts, len(self._coefficients))
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return self._form.losses(integer_labels(y_true), y_pred, tf.constant(self._coefficients, y_pred.dtype),
@@ -94,4 +90,4 @@ class TaughtLoss(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "form": self._form.name, "coefficients": self._coefficients.tolist(),
-                "class_counts": self._counts}
+                "class_counts": None if self._counts is None else list(self._counts)}

@@ -177,6 +177,20 @@ TAUGHT_FORMS = {form.name: form for form in (
 )}
 
 
+def checked_counts(class_counts: Sequence[float] | None, num_classes: int) -> tuple[int, ...] | None:
+    """Class counts as integers; None as it is.
+
+    Raises:
+      ValueError: for counts below 1 or of another length.
+    """
+    if class_counts is None:
+        return None
+    counts = tuple(map(int, class_counts))
+    if len(counts) != num_classes or min(counts) < 1:
+        raise ValueError(f"class_counts must be {num_classes} numbers of at least 1; received {class_counts!r}.")
+    return counts
+
+
 def taught_form(name: str) -> TaughtForm:
     """The `TaughtForm` of that name.
 

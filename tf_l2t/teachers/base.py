@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_l2t.losses import TaughtForm, taught_form
+from tf_l2t.losses import TaughtForm, checked_counts, taught_form
 
 DIAGONAL_PENALTY = 25.0
 
@@ -49,15 +49,12 @@ class Teacher(tf.Module):
             raise ValueError(f"num_features must be at least 1; received {num_features!r}.")
         if not all(0 <= i < num_features for i in ignored):
             raise ValueError(f"ignored must hold numbers of features, 0 … {num_features - 1}; received {ignored!r}.")
-        counts = None if class_counts is None else tuple(map(int, class_counts))
-        if counts is not None and (len(counts) != num_classes or min(counts) < 1):
-            raise ValueError(f"class_counts must be {num_classes} numbers of at least 1; received {class_counts!r}.")
         self.num_classes = num_classes
         self.num_features = num_features
         self.loss = loss
         self._form = taught_form(loss)
         self._ignored = tuple(ignored)
-        self._counts = counts
+        self._counts = checked_counts(class_counts, num_classes)
         self._training = "{}"  # JSON text: a dict would become part of the SavedModel's object graph
 
     @property
