@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_l2t.losses import FIXED_LOSSES, FixedLoss, estimated_noise, fixed_loss
+from tf_l2t.losses import FIXED_LOSSES, FixedLoss, TaughtLoss, estimated_noise, fixed_loss
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.standard_normal((6, 4)) * 2
@@ -171,3 +171,14 @@ def test_values_are_refused_before_training():
 def test_one_hot_labels_are_refused():
     with pytest.raises(ValueError, match=r"labels must be integers \[batch\]; received shape \(6, 4\)"):
         FixedLoss("focal")(np.eye(4)[LABELS], tf.constant(LOGITS, tf.float32))
+
+
+@pytest.mark.parametrize(("loss", "sets"), [
+    (FixedLoss("focal"), 1), (FixedLoss("gold_correction", noise=NOISE), 2), (TaughtLoss("stable", np.eye(4)), 1),
+])
+def test_labels_out_of_range_are_refused(loss, sets):
+    logits = tf.constant(LOGITS, tf.float32)
+    assert np.isfinite(loss(np.r_[LABELS[:-1], 4 * sets - 1], logits))
+    for wrong in (-1, 4 * sets):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=rf"must be in 0 .*{4 * sets - 1}.*received"):
+            loss(np.r_[LABELS[:-1], wrong], logits)

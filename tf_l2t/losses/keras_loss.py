@@ -8,12 +8,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_l2t.losses.registry import fixed_loss
+from tf_l2t.losses.registry import LABEL_SETS, fixed_loss
 from tf_l2t.losses.taught import checked_counts, taught_form
 
 
-def integer_labels(y: tf.Tensor) -> tf.Tensor:
+def integer_labels(y: tf.Tensor, upper: Any) -> tf.Tensor:
     """Labels as Keras hands them over, [batch] or [batch, 1] of any number type, as int32 [batch].
+
+    Labels out of range would silently teach nothing, and a data set cannot be looked at beforehand: they stop the step
+    with `tf.errors.InvalidArgumentError`.
+
+    Args:
+      y: the labels.
+      upper: labels are in 0 … upper - 1.
 
     Raises:
       ValueError: for labels of another shape.
@@ -21,7 +28,12 @@ def integer_labels(y: tf.Tensor) -> tf.Tensor:
     if y.shape.rank not in (1, None) and y.shape[1:].num_elements() != 1:
         raise ValueError(f"labels must be integers [batch]; received shape {tuple(y.shape)}. One-hot labels: pass "
                          "np.argmax(y, axis=-1).")
-    return tf.cast(tf.reshape(y, [-1]), tf.int32)
+    labels = tf.cast(tf.reshape(y, [-1]), tf.int32)
+    # The op itself: tf.debugging.Assert puts it under a tf.cond, which costs every step more than the check.
+    check = tf.raw_ops.Assert(condition=tf.reduce_all((labels >= 0) & (labels < upper)),
+                              data=["labels must be in 0 …", upper - 1, "; received", labels])
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.identity(labels)
 
 
 @keras.saving.register_keras_serializable(package="tf_l2t")
@@ -39,6 +51,7 @@ class FixedLoss(keras.losses.Loss):
 
     Raises:
       ValueError: as `fixed_loss`; when called, for labels that are no integers [batch] or [batch, 1].
+      tf.errors.InvalidArgumentError: when called, for labels out of range.
     """
 
     def __init__(self, loss: str, reduction: str = "sum_over_batch_size", name: str | None = None, dtype: Any = None,
@@ -49,7 +62,8 @@ class FixedLoss(keras.losses.Loss):
         self._function = fixed_loss(loss, **options)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        return self._function(integer_labels(y_true), y_pred)
+        upper = LABEL_SETS.get(self._loss, 1) * tf.shape(y_pred)[-1]
+        return self._function(integer_labels(y_true, upper), y_pred)
 
     def get_config(self) -> dict[str, Any]:
         options = {key: np.asarray(value).tolist() for key, value in self._options.items()}
@@ -71,6 +85,7 @@ class TaughtLoss(keras.losses.Loss):
     Raises:
       ValueError: for an unknown form, coefficients that are not finite or of another shape, or counts below 1 or of
         another length; when called, for labels that are no integers [batch] or [batch, 1].
+      tf.errors.InvalidArgumentError: when called, for labels out of range.
     """
 
     def __init__(self, form: str, coefficients: Any, class_counts: Any = None, reduction: str = "sum_over_batch_size",
@@ -85,8 +100,8 @@ class TaughtLoss(keras.losses.Loss):
         self._counts = checked_counts(class_counts, len(self._coefficients))
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        return self._form.losses(integer_labels(y_true), y_pred, tf.constant(self._coefficients, y_pred.dtype),
-                                 self._counts)
+        labels = integer_labels(y_true, len(self._coefficients))
+        return self._form.losses(labels, y_pred, tf.constant(self._coefficients, y_pred.dtype), self._counts)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "form": self._form.name, "coefficients": self._coefficients.tolist(),

@@ -141,7 +141,7 @@ class LargeMarginStudent(keras.Model):
                      training: bool = True) -> Any:
         """Large-margin softmax in training, cross entropy for `evaluate`."""
         del x
-        labels = integer_labels(y)
+        labels = integer_labels(y, self._dense.units)
         if training:
             y_pred = large_margin_logits(labels, self._features, self._dense.kernel, self.margin,
                                          annealed(self._step.value, **self._annealing))

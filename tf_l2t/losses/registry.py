@@ -33,6 +33,9 @@ FIXED_LOSSES: dict[str, Callable[..., tf.Tensor]] = {
     "logit_adjustment": logit_adjustment,
 }
 
+# How many sets of C labels a loss knows, where that is not one: y of untrusted examples, C + y of trusted ones.
+LABEL_SETS = {"gold_correction": 2}
+
 
 def fixed_loss(name: str, **options: Any) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """The loss of that name as a function (labels, logits) -> [batch].
