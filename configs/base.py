@@ -8,12 +8,14 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0  # of the students that train the teacher
 
     config.data = data = ml_collections.ConfigDict()
-    data.name = "mnist_5k"  # "mnist_5k" (embedded) or "mnist" (full)
-    data.path = ""  # of full MNIST: an .npz, a folder of idx files; "" for tensorflow-datasets
+    data.name = "mnist_5k"  # "mnist_5k" (embedded), "mnist" (full), "idx" (any in its format), "cifar10", "cifar100"
+    data.path = ""  # original files, or a folder of them; "" for tensorflow-datasets
     data.dev_size = 500
-    data.train_size = 0  # of full MNIST: as many train digits beside dev sets of any size; 0 for all that dev leaves
+    data.train_size = 0  # as many train examples beside dev sets of any size; 0 for all that dev leaves
     data.test_size = 1000  # of mnist_5k; full MNIST has its own test set
     data.balance = False  # of full MNIST: dev and test with the same number of digits of every class
+    data.like_cifar = False  # pad images of one channel to 32 x 32 x 3
+    data.recipe = ""  # "l2t_dlf", "prokt" or "digits": normalisation and augmentation, see tf_l2t.data.RECIPES
     data.split_seed = 0
     data.noise = "shift"  # the wrong label is the next class, or "uniform": any other
     data.noise_fraction = 0.0  # of the train labels

@@ -22,7 +22,7 @@ def test_lenet_layers():
     assert shapes == [(28, 28, 1), (24, 24, 20), (12, 12, 20), (8, 8, 50), (4, 4, 50), (800,), (500,), (10,)]
 
 
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize("name", ["mlp", "lenet"])
 def test_students_take_other_classes_and_sizes(name):
     model = STUDENTS[name](num_classes=4, input_shape=(20, 20, 3), activation="tanh")
     assert model.output_shape == (None, 4)

@@ -14,7 +14,18 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from tf_l2t.data import Splits, corrupt_labels, fingerprint, long_tail, mnist, mnist_5k
+from tf_l2t.data import (
+    Splits,
+    cifar,
+    corrupt_labels,
+    fingerprint,
+    idx_images,
+    like_cifar,
+    long_tail,
+    mnist,
+    mnist_5k,
+    prepared,
+)
 from tf_l2t.training import TeacherDivergedError
 from tf_l2t.training.rates import learning_rate
 
@@ -88,8 +99,17 @@ def _load_splits(described: str) -> Splits:
         splits = mnist_5k(data.dev_size, data.test_size, data.split_seed)
     elif data.name == "mnist":
         splits = mnist(data.path or None, data.dev_size, data.split_seed, data.train_size or None, data.balance)
+    elif data.name == "idx":
+        splits = idx_images(data.path, data.dev_size, data.split_seed, data.train_size or None)
+    elif data.name in ("cifar10", "cifar100"):
+        splits = cifar(data.name, data.path or None, data.dev_size, data.split_seed, data.train_size or None)
     else:
-        raise ValueError(f"config.data.name must be 'mnist_5k' or 'mnist'; received {data.name!r}.")
+        raise ValueError("config.data.name must be 'mnist_5k', 'mnist', 'idx', 'cifar10' or 'cifar100'; received "
+                         f"{data.name!r}.")
+    if data.like_cifar:
+        splits = like_cifar(splits)
+    if data.recipe:
+        splits = prepared(splits, data.recipe)
     if data.long_tail != 1:
         splits = long_tail(splits, data.long_tail, data.noise_seed)
     return corrupt_labels(splits, data.noise, data.noise_fraction, data.noise_seed) if data.noise_fraction else splits

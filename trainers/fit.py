@@ -27,8 +27,8 @@ def prepare_fit(config: ml_collections.ConfigDict, workdir: str, wrap: Callable[
     network = FunctionalStudent(command.student_fn(config, splits)).new_model(seed)
     model = wrap(network, splits)
     model.compile(optimizer=command.student_optimizer(config), loss=loss, metrics=["accuracy"])
-    batches = batch_dataset(array_batches(splits.train.x, splits.train.y, config.training.batch_size), seed,
-                            config.training.num_steps)
+    batches = batch_dataset(array_batches(splits.train.x, splits.train.y, config.training.batch_size,
+                                          splits.augment), seed, config.training.num_steps)
     path = create_workdir(workdir, command.command_line(), command.plain(config), command.describe(splits))
 
     def work() -> None:

@@ -59,7 +59,7 @@ def teacher_training(config: ml_collections.ConfigDict, splits: Splits, number: 
         train = train.take(np.arange(outer.train_size))
     num_steps = outer.num_steps or config.training.num_steps
     teacher = make_teacher(config, splits, number)
-    stages = [make_trainer(config, splits.dev.size, teacher, command.student_fn(config, splits), number, length, steps)
+    stages = [make_trainer(config, splits, teacher, command.student_fn(config, splits), number, length, steps)
               for length, steps in (*outer.curriculum, (num_steps, outer.steps))]
     for trainer in stages:
         trainer.check_data(train, splits.dev)
@@ -107,7 +107,7 @@ def make_teacher(config: ml_collections.ConfigDict, splits: Splits, number: int 
                                          class_counts=counts, **options[config.teacher.name])
 
 
-def make_trainer(config: ml_collections.ConfigDict, dev_size: int, teacher: Teacher,
+def make_trainer(config: ml_collections.ConfigDict, splits: Splits, teacher: Teacher,
                  student_fn: Callable[[], keras.Model], number: int, num_steps: int, steps: int) -> TeacherTrainer:
     """A compiled trainer on student runs of `num_steps`, to be fitted for `steps`; `truncate` is as much of its run as
     of the config's."""
@@ -116,9 +116,9 @@ def make_trainer(config: ml_collections.ConfigDict, dev_size: int, teacher: Teac
         student_fn, teacher, num_steps=num_steps, batch_size=config.training.batch_size,
         student_optimizer=command.student_optimizer(config, num_steps=num_steps),
         refresh_every=config.features.refresh_every, dev_sample_size=config.features.dev_sample_size,
-        seed=config.seed + number)
+        augment=splits.augment, seed=config.seed + number)
     # What few dev examples say of a coefficient that hardly matters is noise; Adam would make it as large as the rest.
-    epsilon = max(outer.epsilon, outer.damping / dev_size)
+    epsilon = max(outer.epsilon, outer.damping / splits.dev.size)
     whole = outer.num_steps or config.training.num_steps
     trainer.compile(keras.optimizers.Adam(learning_rate(outer.learning_rate, outer.decay, steps), epsilon=epsilon),
                     objective=outer.objective, penalty=outer.penalty, clip_norm=outer.clip_norm or None,

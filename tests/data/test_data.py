@@ -108,7 +108,7 @@ def test_missing_and_damaged_sources_say_what_to_do(tmp_path):
     np.savez(tmp_path / "other.npz", x=1)
     with pytest.raises(ValueError, match="x_train"):
         data.mnist(str(tmp_path / "other.npz"))
-    with pytest.raises(ValueError, match="neither train-images"):
+    with pytest.raises(ValueError, match="has no file train-images"):
         data.mnist(str(tmp_path))
     (tmp_path / "mnist").mkdir()
     with pytest.raises(ValueError, match="tfds build"):
@@ -118,6 +118,31 @@ def test_missing_and_damaged_sources_say_what_to_do(tmp_path):
         (tmp_path / "file").write_bytes(content)
         with pytest.raises(ValueError, match=r"idx file|should hold|damaged gzip"):
             data.read_idx(tmp_path / "file")
+
+
+@pytest.mark.parametrize(("shape", "before"), [((9, 7), "emnist-letters-"), ((9, 7, 3), "")])
+def test_any_data_set_in_the_idx_format(shape, before, tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", 30), ("test", 12)):
+        arrays[part] = rng.integers(0, 256, (count, *shape), np.uint8), rng.permutation(np.arange(count) % 4)
+        for what, array in zip(("images", "labels"), arrays[part], strict=True):
+            content = _idx(array.astype(np.uint8))
+            name = f"{before}{part}-{what}-idx{array.ndim}-ubyte"
+            (tmp_path / (name + ".gz" * (what == "images"))).write_bytes(
+                gzip.compress(content) if what == "images" else content)
+    splits = data.idx_images(str(tmp_path), dev_size=10, seed=1)
+    order = np.random.default_rng(1).permutation(30)
+    x = arrays["train"][0].reshape(30, 9, 7, -1).astype(np.float32) / 255
+    np.testing.assert_array_equal(splits.train.x, x[order[:20]])
+    np.testing.assert_array_equal(splits.dev.y, arrays["train"][1][order[20:]])
+    np.testing.assert_array_equal(splits.test.y, arrays["test"][1])
+    assert splits.num_classes == 4 and splits.name == tmp_path.name
+    (tmp_path / "other-train-labels-idx1-ubyte").write_bytes(b"")
+    with pytest.raises(ValueError, match="must have one file"):
+        data.idx_images(str(tmp_path), dev_size=10)
+    with pytest.raises(ValueError, match="has no file"):
+        data.idx_images(str(tmp_path / "nowhere"), dev_size=10)
 
 
 @pytest.mark.parametrize("kind", ["shift", "uniform"])

@@ -1,10 +1,24 @@
 """Readers, one per kind of source; each returns `Splits`."""
 
+from tf_l2t.data.augment import flip_and_crop
 from tf_l2t.data.batches import array_batches, batch_dataset, batch_indices
-from tf_l2t.data.mnist import embedded_digits, mnist, mnist_5k, read_idx
-from tf_l2t.data.noise import balanced, corrupt_labels, long_tail, noise_matrix
-from tf_l2t.data.splits import ArrayPair, Splits, check_dev, check_pair, fingerprint, from_arrays
+from tf_l2t.data.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES, cifar
+from tf_l2t.data.idx import idx_images, read_idx
+from tf_l2t.data.mnist import embedded_digits, mnist, mnist_5k
+from tf_l2t.data.noise import corrupt_labels, long_tail, noise_matrix
+from tf_l2t.data.recipes import RECIPES, like_cifar, prepared
+from tf_l2t.data.splits import (
+    ArrayPair,
+    Splits,
+    balanced,
+    check_dev,
+    check_pair,
+    fingerprint,
+    from_arrays,
+    split_pool,
+)
 
-__all__ = ["ArrayPair", "Splits", "array_batches", "balanced", "batch_dataset", "batch_indices", "check_dev",
-           "check_pair", "corrupt_labels", "embedded_digits", "fingerprint", "from_arrays", "long_tail", "mnist",
-           "mnist_5k", "noise_matrix", "read_idx"]
+__all__ = ["CIFAR10_CLASSES", "CIFAR100_CLASSES", "RECIPES", "ArrayPair", "Splits", "array_batches", "balanced",
+           "batch_dataset", "batch_indices", "check_dev", "check_pair", "cifar", "corrupt_labels", "embedded_digits",
+           "fingerprint", "flip_and_crop", "from_arrays", "idx_images", "like_cifar", "long_tail", "mnist",
+           "mnist_5k", "noise_matrix", "prepared", "read_idx", "split_pool"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+from tf_l2t.data.augment import Augment
 
 
 def batch_indices(seed: tf.Tensor, step: tf.Tensor, batch_size: int, num_examples: int) -> tf.Tensor:

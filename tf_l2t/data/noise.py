@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tf_l2t.data.splits import ArrayPair, Splits
+from tf_l2t.data.splits import Splits
 
 NOISES = ("shift", "uniform")
 
@@ -71,10 +71,3 @@ def long_tail(splits: Splits, ratio: float, seed: int = 0) -> Splits:
     train = splits.train.take(order)
     about = {**splits.about, "long_tail": ratio, "long_tail_seed": seed, "train": train.size}
     return splits._replace(train=train, about=about, true_y=None if splits.true_y is None else splits.true_y[order])
-
-
-def balanced(data: ArrayPair, num_classes: int) -> ArrayPair:
-    """The first examples of every class, as many as the smallest class has, in their order."""
-    least = np.bincount(data.y, minlength=num_classes).min()
-    kept = [np.flatnonzero(data.y == c)[:least] for c in range(num_classes)]
-    return data.take(np.sort(np.concatenate(kept)))

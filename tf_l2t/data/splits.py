@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tf_l2t.data.augment import Augment
+
 
 class ArrayPair(NamedTuple):
     """Inputs x [examples, ...] and integer labels y [examples]."""
@@ -31,6 +33,8 @@ class Splits(NamedTuple):
       num_classes: C; labels are 0 … C − 1.
       about: what a run's manifest records: source, sizes, seeds, noise.
       true_y: the train labels before they were made wrong, for oracles; None where they are as they came.
+      class_names: of the C classes, for pictures; () where they have none but their numbers.
+      augment: how train images are changed at every step, for `array_batches`; None for not at all.
     """
 
     train: ArrayPair
@@ -40,6 +44,8 @@ class Splits(NamedTuple):
     name: str
     about: dict[str, Any]
     true_y: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+    augment: Augment | None = None
 
 
 def check_pair(x: Any, y: Any, num_classes: int | None = None, what: str = "data") -> ArrayPair:
@@ -103,6 +109,50 @@ def from_arrays(train: tuple[Any, Any], dev: tuple[Any, Any], test: tuple[Any, A
         raise ValueError(f"train, dev and test examples must have one shape; received {shapes}.")
     check_dev(parts[1])
     return Splits(parts[0], parts[1], parts[2], num_classes, name, {"source": name})
+
+
+def split_pool(pool: ArrayPair, test: ArrayPair | None, dev_size: int, test_size: int, seed: int, name: str,
+               num_classes: int, train_size: int | None = None, balance: bool = False) -> Splits:
+    """Train, then dev, then test examples from a permutation of `pool` drawn by `seed`; a `test` set stays as it is.
+
+    Args:
+      pool: all examples that may be trained on.
+      test: the data set's own test examples; None to take `test_size` of the pool.
+      train_size: so many to train on, the same beside dev sets of every size; None for all that the others leave.
+      balance: give dev and test the same number of examples of every class.
+
+    Raises:
+      ValueError: if a part would be empty, or too few of some class are there to balance dev.
+    """
+    num_train = pool.size - dev_size - test_size if train_size is None else train_size
+    if dev_size < 1 or num_train < 1 or (test is None and test_size < 1) or num_train + dev_size > pool.size:
+        raise ValueError(f"{name} has {pool.size} examples to split; dev_size={dev_size} and test_size={test_size} "
+                         f"beside {num_train} to train on do not fit. Every part needs at least one.")
+    order = np.random.default_rng(seed).permutation(pool.size)
+    train, dev, rest = np.split(order, [num_train, num_train + dev_size])
+    test = pool.take(rest) if test is None else test
+    if balance:
+        dev, test = _balanced_dev(pool.y, order[num_train:], dev_size, num_classes), balanced(test, num_classes)
+    about = {"source": name, "split_seed": seed, "train": num_train, "dev": dev_size, "test": test.size,
+             **({"balanced": True} if balance else {})}
+    return Splits(pool.take(train), check_dev(pool.take(dev)), test, num_classes, name, about)
+
+
+def _balanced_dev(labels: np.ndarray, candidates: np.ndarray, dev_size: int, num_classes: int) -> np.ndarray:
+    """The first dev_size / C candidates of every class, in their order."""
+    each = dev_size // num_classes
+    kept = [np.flatnonzero(labels[candidates] == c)[:each] for c in range(num_classes)]
+    if each * num_classes != dev_size or min(len(part) for part in kept) < each:
+        raise ValueError(f"a balanced dev set needs dev_size to be a multiple of {num_classes} and enough examples of "
+                         f"every class; received {dev_size} of {len(candidates)}.")
+    return candidates[np.sort(np.concatenate(kept))]
+
+
+def balanced(data: ArrayPair, num_classes: int) -> ArrayPair:
+    """The first examples of every class, as many as the smallest class has, in their order."""
+    least = np.bincount(data.y, minlength=num_classes).min()
+    kept = [np.flatnonzero(data.y == c)[:least] for c in range(num_classes)]
+    return data.take(np.sort(np.concatenate(kept)))
 
 
 def fingerprint(splits: Splits) -> str:

@@ -1,10 +1,31 @@
 """Student networks, the adapter that makes any Keras model one, and a check of what a teacher needs of it."""
 
+from collections.abc import Callable
+
+import keras
+
+from tf_l2t.students.densenet import densenet_bc, densenet_bc_100_12, densenet_bc_190_40
 from tf_l2t.students.functional import FunctionalStudent, check_classifier
 from tf_l2t.students.mnist import lenet, mlp
+from tf_l2t.students.mobilenet import mobilenet_v2
 from tf_l2t.students.preflight import LayerReport, PreflightReport, choose_hvp, preflight
+from tf_l2t.students.resnet import resnet, resnet8, resnet20, resnet32, resnet32x4, resnet50
+from tf_l2t.students.shufflenet import shufflenet_v1, shufflenet_v2
+from tf_l2t.students.taps import tapped, taps
+from tf_l2t.students.vgg import vgg, vgg8, vgg13
+from tf_l2t.students.wide_resnet import wide_resnet, wrn_16_2, wrn_40_1, wrn_40_2, wrn_40_10
 
-STUDENTS = {"mlp": mlp, "lenet": lenet}
+# (num_classes, input_shape, activation) -> a new model; those but for the first two take images of 32 × 32 and more.
+STUDENTS: dict[str, Callable[..., keras.Model]] = {
+    "mlp": mlp, "lenet": lenet,
+    "resnet8": resnet8, "resnet20": resnet20, "resnet32": resnet32, "resnet32x4": resnet32x4, "resnet50": resnet50,
+    "wrn_40_10": wrn_40_10, "wrn_40_2": wrn_40_2, "wrn_40_1": wrn_40_1, "wrn_16_2": wrn_16_2,
+    "densenet_bc_100_12": densenet_bc_100_12, "densenet_bc_190_40": densenet_bc_190_40,
+    "vgg8": vgg8, "vgg13": vgg13,
+    "mobilenet_v2": mobilenet_v2, "shufflenet_v1": shufflenet_v1, "shufflenet_v2": shufflenet_v2,
+}
 
-__all__ = ["STUDENTS", "FunctionalStudent", "LayerReport", "PreflightReport", "check_classifier", "choose_hvp", "lenet",
-           "mlp", "preflight"]
+__all__ = ["STUDENTS", "FunctionalStudent", "LayerReport", "PreflightReport", "check_classifier", "choose_hvp",
+           "densenet_bc", "densenet_bc_100_12", "densenet_bc_190_40", "lenet", "mlp", "mobilenet_v2", "preflight",
+           "resnet", "resnet8", "resnet20", "resnet32", "resnet32x4", "resnet50", "shufflenet_v1", "shufflenet_v2",
+           "tapped", "taps", "vgg", "vgg8", "vgg13", "wide_resnet", "wrn_16_2", "wrn_40_1", "wrn_40_2", "wrn_40_10"]

@@ -100,7 +100,8 @@ class Comparison:
                                 self._teacher, self._noisy_probabilities)
         self._options: dict[str, Any] = {
             "num_steps": num_steps, "batch_size": batch_size, "momentum": momentum, "decay": decay,
-            "refresh_every": refresh_every, "dev_sample_size": dev_sample_size, "evaluate_every": evaluate_every}
+            "refresh_every": refresh_every, "dev_sample_size": dev_sample_size, "evaluate_every": evaluate_every,
+            "augment": splits.augment}
         self._rates, self._tune_rates, self._tune_steps = tuple(learning_rates), tuple(tune_rates), tune_steps
         self._report = range(REPORT_SEED, REPORT_SEED + seeds)
         self._selection = range(SELECTION_SEED, SELECTION_SEED + selection_seeds)

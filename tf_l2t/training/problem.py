@@ -7,7 +7,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tf_l2t.data import ArrayPair, array_batches
-from tf_l2t.data.batches import Augment
+from tf_l2t.data.augment import Augment
 from tf_l2t.features import classification_features, dev_sample
 from tf_l2t.hypergradient import InnerOptimizer, Problem, StepOutput
 from tf_l2t.objectives import accuracy

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from tf_l2t.data import ArrayPair, array_batches
+from tf_l2t.data.augment import Augment
 from tf_l2t.losses import annealed, cross_entropy, large_margin_logits
 from tf_l2t.losses.large_margin import last_dense
 from tf_l2t.students import FunctionalStudent
@@ -43,9 +44,9 @@ class StepLoss:
         """What is carried from step to step, as it is before the first."""
         return ()
 
-    def batch_fn(self, train: ArrayPair, batch_size: int) -> Callable[..., Any]:
+    def batch_fn(self, train: ArrayPair, batch_size: int, augment: Augment | None = None) -> Callable[..., Any]:
         """(seed, step) -> the batch of a step."""
-        return array_batches(train.x, train.y, batch_size)
+        return array_batches(train.x, train.y, batch_size, augment)
 
     def __call__(self, params: Tensors, non_trainable: Tensors, memory: Tensors, batch: Any, step: tf.Tensor,
                  step_size: tf.Tensor) -> StepOutcome:
@@ -107,9 +108,9 @@ class _WithCleanBatches(StepLoss):
         self._clean = clean
         self._clean_batch_size = min(clean_batch_size, clean.size)
 
-    def batch_fn(self, train: ArrayPair, batch_size: int) -> Callable[..., Any]:
-        own = array_batches(train.x, train.y, batch_size)
-        clean = array_batches(self._clean.x, self._clean.y, self._clean_batch_size)
+    def batch_fn(self, train: ArrayPair, batch_size: int, augment: Augment | None = None) -> Callable[..., Any]:
+        own = array_batches(train.x, train.y, batch_size, augment)
+        clean = array_batches(self._clean.x, self._clean.y, self._clean_batch_size, augment)
         return lambda seed, step: (*own(seed, step), *clean(seed + CLEAN_SEED_OFFSET, step))
 
     def _losses(self, params: Tensors, non_trainable: Tensors, x: tf.Tensor, y: tf.Tensor

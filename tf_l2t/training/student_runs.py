@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_l2t.data import ArrayPair
+from tf_l2t.data.augment import Augment
 from tf_l2t.hypergradient import StatusFeatures, StepOutput, advance, initial_state, sgd
 from tf_l2t.objectives import accuracy
 from tf_l2t.students import FunctionalStudent
@@ -55,12 +56,13 @@ class StudentRuns:
       decay: of the rate over num_steps, as `tf_l2t.training.rates.learning_rate`.
       refresh_every, dev_sample_size: of the status features.
       evaluate_every: steps between two looks at the dev accuracy; 0 for the end only.
+      augment: as for `tf_l2t.data.array_batches`.
     """
 
     def __init__(self, student: FunctionalStudent, train: ArrayPair, dev: ArrayPair, *, loss: PerExampleLoss | StepLoss,
                  coefficients_fn: Callable[[tf.Tensor], tf.Tensor] | None, num_steps: int, batch_size: int,
                  momentum: float, decay: str = "linear", refresh_every: int = 20, dev_sample_size: int | None = 500,
-                 evaluate_every: int = 0):
+                 evaluate_every: int = 0, augment: Augment | None = None):
         self._student = student
         self._dev = dev
         # A variable, so that another rate needs no other graph.
@@ -70,7 +72,7 @@ class StudentRuns:
         self._problem = classification_problem(
             student, train, dev, loss=_never if isinstance(loss, StepLoss) else loss, objective=accuracy,
             optimizer=sgd(schedule, momentum), num_steps=num_steps, batch_size=batch_size, refresh_every=refresh_every,
-            dev_sample_size=dev_sample_size)
+            dev_sample_size=dev_sample_size, augment=augment)
         if coefficients_fn is None:
             self._problem = self._problem._replace(features=StatusFeatures(
                 lambda: (), lambda state: (tf.zeros(()), ()), lambda status, metrics: ()))
@@ -78,7 +80,7 @@ class StudentRuns:
         if isinstance(loss, StepLoss):
             self._memory = (*loss.memory(), tf.zeros((), tf.int32))
             self._problem = self._problem._replace(loss_fn=self._carrying(loss, schedule),
-                                                   batch_fn=loss.batch_fn(train, batch_size))
+                                                   batch_fn=loss.batch_fn(train, batch_size, augment))
         self._advance = advance(self._problem, coefficients_fn or tf.identity)
         self._stops = [*range(evaluate_every, num_steps, evaluate_every), num_steps] if evaluate_every else [num_steps]
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_l2t.data import ArrayPair, check_dev, check_pair
-from tf_l2t.data.batches import Augment
+from tf_l2t.data.augment import Augment
 from tf_l2t.hypergradient import (
     CheckReport,
     Choice,

@@ -1,0 +1,42 @@
+"""The inner tensors of an image student by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+_TAP = re.compile(r"(stem|stage\d+|pooled|logits)(_preact)?")
+
+
+def taps(student: keras.Model) -> dict[str, Any]:
+    """The named inner tensors of a student, from input to output, as symbolic Keras tensors.
+
+    `stem`, `stage1` and on: [batch, h, w, channels]; `pooled`: [batch, channels]; `logits`: [batch, classes]. With
+    `_preact`, stem and stages before their activation; a stage that has none is its own.
+
+    Args:
+      student: any Functional model whose layers bear these names, such as all of `tf_l2t.students` for images.
+    """
+    named = {layer.name: layer.output for layer in student.layers if _TAP.fullmatch(layer.name)}
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(name.removesuffix("_preact") for name in named):
+        if name in named and name.startswith("st"):
+            found[f"{name}_preact"] = named.get(f"{name}_preact", named[name])
+        found |= {name: named[name]} if name in named else {}
+    return found
+
+
+def tapped(student: keras.Model, names: Sequence[str]) -> keras.Model:
+    """A model of the same layers and weights whose output is a dict of the named taps.
+
+    Raises:
+      ValueError: for a name that is not among the student's `taps`.
+    """
+    found = taps(student)
+    unknown = [name for name in names if name not in found]
+    if unknown or not names:
+        raise ValueError(f"the student {student.name!r} has the taps {list(found)}; received {list(names)}.")
+    return keras.Model(student.inputs, {name: found[name] for name in names}, name=f"{student.name}_taps")
