@@ -26,12 +26,13 @@ def get_config() -> ml_collections.ConfigDict:
     student.name = "mlp"  # see tf_l2t.students.STUDENTS
     student.activation = "relu"
     student.hidden = 500  # of the MLP
+    student.options = ()  # (name, value) of further arguments, such as (("depth", 10), ("growth", 6)) of "densenet_bc"
 
     config.training = training = ml_collections.ConfigDict()  # one student run
     training.num_steps = 300
     training.batch_size = 50
     training.learning_rate = 0.1
-    training.decay = "linear"  # to 0 over num_steps, or "constant"
+    training.decay = "linear"  # to 0 over num_steps, or "cosine", "constant", "drops:0.5,0.75" (by 10, twice)
     training.momentum = 0.9
 
     config.features = features = ml_collections.ConfigDict()
@@ -53,7 +54,7 @@ def get_config() -> ml_collections.ConfigDict:
     outer.curriculum = ()  # (num_steps, teacher steps) of stages before, such as ((100, 30),): from short runs to long
     outer.train_size = 0  # of the train examples, so many for the teacher's students; 0 for all
     outer.learning_rate = 0.01  # of Adam
-    outer.decay = "cosine"  # to 0 over steps, or "constant"
+    outer.decay = "cosine"  # as training.decay, over steps
     outer.epsilon = 1e-8
     outer.damping = 10.0  # Adam's epsilon is at least this by the number of dev examples
     outer.objective = "log_likelihood"  # or "calibrated_log_likelihood", "relaxed_accuracy"
@@ -82,6 +83,10 @@ def get_config() -> ml_collections.ConfigDict:
     compare.num_folds = 5
     compare.evaluate_every = 50
     compare.pairs = ((4, 9), (3, 5), (0, 1), (6, 7))  # classes whose coefficients the report draws over a student's run
+
+    config.quoted = ""  # figures of a paper, for the plan that a dry run prints
+    config.quick = False  # run the whole pipeline in minutes: with quick_changes
+    config.quick_changes = ()  # (field, value), such as (("training.num_steps", 30),)
 
     config.ablation = ()  # of trainers.ablate: (name, ((field, value), …)) of every variant
     return config.lock()

@@ -135,8 +135,14 @@ def test_students(name, teacher_run, tmp_path):
 BAD = {
     "unknown field": (["--config.training.lr=1"], "configs/base.py"),
     "wrong type": (["--config.training.num_steps=many"], "num_steps=many"),
-    "unknown student": (["--config.student.name=transformer"], "'lenet', 'mlp'"),
-    "unknown data": (["--config.data.name=svhn"], "'mnist_5k' or 'mnist'"),
+    "unknown student": (["--config.student.name=transformer"], "'densenet_bc', "),
+    "unknown data": (["--config.data.name=svhn"], "'cifar10' or 'cifar100'"),
+    "no such data": (["--config.data.name=cifar10", "--config.data.path=/nowhere"], "Give an archive"),
+    "recipe": (["--config.data.recipe=l2t_dlf"], "cannot be mirrored"),
+    "small images": (["--config.student.name=resnet8"], "at least 32 x 32"),
+    "student's options": (["--config.student.options=(('depth',10),)"], "received ['activation', 'depth', 'hidden']"),
+    "no quick variant": (["--config.quick"], "no quick variant"),
+    "cell": (["--config=configs/table2.py:resnet8-svhn"], "the cells of Table 2 are"),
     "noise": (["--config.data.noise_fraction=2.0"], "[0, 1]"),
     "kind of noise": (["--config.data.noise=salt"], "'shift', 'uniform'"),
     "long tail": (["--config.data.long_tail=1e5"], "long tail"),
@@ -206,6 +212,36 @@ def test_the_papers_numbers():
         assert (config.training.learning_rate, config.training.momentum) == (0.01, 0.9)
         outer = config.teacher_training
         assert (outer.steps, outer.learning_rate, outer.epsilon, config.teacher.num_keys) == (60, 1e-4, 1e-8, 10)
+
+
+def test_table_2():
+    from configs import table2
+
+    assert len(table2.QUOTED) == 8  # 3 ResNets by 2 data sets, WRN and DenseNet on one
+    for cell, (entropy, _, margin, taught) in table2.QUOTED.items():
+        assert taught < margin < entropy
+        for suffix in ("", "-paper"):
+            config = table2.get_config(cell + suffix)
+            training, outer = config.training, config.teacher_training
+            assert (training.batch_size, training.learning_rate, training.momentum, outer.steps) == (128, 0.1, 0.9, 100)
+            assert config.student.name in tf_l2t.students.STUDENTS and str(taught) in config.quoted
+            # 40 and 60 of 80 epochs of 45,000 images
+            assert training.decay == "drops:0.5,0.75" and training.num_steps == 80 * 45_000 // 128
+    config = table2.get_config("resnet8-cifar10-paper")
+    assert (config.teacher.loss, config.teacher_training.learning_rate) == ("paper", 1e-4)
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "trainers.train_teacher", "--config=configs/table2.py:resnet8-cifar10",
+                           "--dry_run", "--config.quick"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "data: mnist_5k, 3,500 train, 500 dev, 1,000 test, 10 classes"
+    assert "taught 10.82" in done.stdout and "60 steps, of which 20 are swept back" in done.stdout
+    assert lines[-1].startswith("predicted: ") and lines[-1].endswith(" in total")
+    none = subprocess.run([sys.executable, "-m", "trainers.train_teacher", "--config=configs/demo.py"], cwd=ROOT,
+                          capture_output=True, text=True, check=False)
+    assert none.returncode == 2 and "--workdir must name a new directory" in none.stderr
 
 
 @pytest.mark.parametrize("validation_freq", [1, 5])

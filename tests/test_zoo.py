@@ -82,7 +82,8 @@ def test_published_sizes(model, count):
 def test_every_student_is_counted():
     assert set(STUDENTS) == {"mlp", "lenet", "resnet8", "resnet20", "resnet32", "resnet32x4", "resnet50", "wrn_40_10",
                              "wrn_40_2", "wrn_40_1", "wrn_16_2", "densenet_bc_100_12", "densenet_bc_190_40", "vgg8",
-                             "vgg13", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2"}
+                             "vgg13", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2",
+                             "resnet", "wide_resnet", "densenet_bc", "vgg"}
 
 
 @pytest.mark.parametrize(("name", "shapes"), [

@@ -9,7 +9,6 @@ The same command goes on with a run that was stopped. Writes manifest.json, tabl
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import ml_collections
 
@@ -27,7 +26,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
         raise ValueError("config.ablation names no variant; see configs/ablation_shifted.py.")
     if len({name for name, _ in config.ablation}) < len(config.ablation):
         raise ValueError(f"config.ablation names a variant twice: {[name for name, _ in config.ablation]}.")
-    tables = {name: Table(varied(config, changes), []) for name, changes in config.ablation}
+    tables = {name: Table(command.changed(config, changes), []) for name, changes in config.ablation}
     about = command.describe(next(iter(tables.values())).splits)
     folder = resume_workdir(workdir, command.command_line(), command.plain(config), about)
 
@@ -44,20 +43,6 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
         print(measured.ablation_table(rows))
 
     return work
-
-
-def varied(config: ml_collections.ConfigDict, changes: tuple[tuple[str, Any], ...]) -> ml_collections.ConfigDict:
-    """The config with the named fields changed.
-
-    Raises:
-      ValueError: for a field that is not there, or a value of another type.
-    """
-    changed = config.copy_and_resolve_references().lock()
-    try:
-        changed.update_from_flattened_dict(dict(changes))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"config.ablation: {error}") from error
-    return changed
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import shlex
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import ml_collections
@@ -40,7 +41,7 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
     `prepare(config, workdir)` checks everything, makes the work directory last, and returns the work. Bad input ends in
     one sentence and exit code 2 before any work; an error in the work itself keeps its traceback.
     """
-    flags.mark_flags_as_required(["config", "workdir"])
+    flags.mark_flag_as_required("config")  # what needs a directory says so
 
     def run(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
@@ -48,7 +49,7 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
         if len(argv) > 1:
             fail(f"unexpected arguments {argv[1:]}; options begin with --.")
         try:
-            work = prepare(CONFIG.value, WORKDIR.value or "")
+            work = prepare(quick(CONFIG.value), WORKDIR.value or "")
         except ValueError as error:
             fail(str(error))
         try:
@@ -79,6 +80,33 @@ def command_line() -> str:
     """The command, as it can be typed again."""
     name = sys.modules["__main__"].__spec__.name if sys.modules["__main__"].__spec__ else sys.argv[0]
     return f"python -m {name} {shlex.join(sys.argv[1:])}"
+
+
+def changed(config: ml_collections.ConfigDict, changes: Iterable[tuple[str, Any]]) -> ml_collections.ConfigDict:
+    """A copy of the config with the named fields changed.
+
+    Raises:
+      ValueError: for a field that is not there, or a value of another type.
+    """
+    copied = config.copy_and_resolve_references().lock()
+    try:
+        copied.update_from_flattened_dict(dict(changes))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the config cannot be changed: {error}") from error
+    return copied
+
+
+def quick(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The config, or with config.quick its small variant.
+
+    Raises:
+      ValueError: if it has none.
+    """
+    if not config.quick:
+        return config
+    if not config.quick_changes:
+        raise ValueError("this config has no quick variant; those of configs/table2.py have.")
+    return changed(config, config.quick_changes)
 
 
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -126,16 +154,21 @@ def student_fn(config: ml_collections.ConfigDict, splits: Splits) -> Callable[[]
         raise ValueError(f"config.student.name must be one of {sorted(STUDENTS)}; received {config.student.name!r}.")
     build: Any = STUDENTS[config.student.name]
     shape = splits.train.x.shape[1:]
-    options = {"activation": config.student.activation}
+    options = {"activation": config.student.activation, **dict(config.student.options)}
     if config.student.name == "mlp":
         options["hidden"] = config.student.hidden
-    return lambda: build(splits.num_classes, shape, **options)
+    known = inspect.signature(build).parameters
+    if not set(options) <= set(known):
+        raise ValueError(f"config.student.options: the student {config.student.name!r} takes {sorted(known)}; received "
+                         f"{sorted(options)}.")
+    return lambda: build(num_classes=splits.num_classes, input_shape=shape, **options)
 
 
 def student_label(config: ml_collections.ConfigDict) -> str:
     """The student's name in measured figures, with its width if that is not the paper's."""
     wide = config.student.name == "mlp" and config.student.hidden != 500
-    return f"{config.student.name}{config.student.hidden}" if wide else config.student.name
+    options = "".join(f" {key} {value}" for key, value in config.student.options)
+    return (f"{config.student.name}{config.student.hidden}" if wide else config.student.name) + options
 
 
 def student_optimizer(config: ml_collections.ConfigDict, rate: float | None = None,

@@ -2,7 +2,9 @@
 
     python -m trainers.train_teacher --config configs/demo.py --workdir runs/teacher
 
-Writes manifest.json, history.json, tensorboard/, figures/ and the SavedModel teacher/ to the work directory.
+Writes manifest.json, history.json, tensorboard/, figures/ and the SavedModel teacher/ to the work directory. With
+--dry_run it writes nothing and needs no directory: it prints what the run would be and, from a few steps timed on this
+machine, how long it would take.
 """
 
 from __future__ import annotations
@@ -15,11 +17,12 @@ from typing import Any
 import keras
 import ml_collections
 import numpy as np
+import tensorflow as tf
 from absl import flags
 
 import tf_l2t
 from tf_l2t import plotting
-from tf_l2t.data import Splits
+from tf_l2t.data import ArrayPair, Splits
 from tf_l2t.features import feature_names
 from tf_l2t.teachers import TEACHERS, Teacher
 from tf_l2t.training import TeacherSummaries, TeacherTrainer
@@ -28,9 +31,12 @@ from tf_l2t.training.workdir import check_workdir, create_workdir, write_json
 from trainers import command
 
 VERBOSE = flags.DEFINE_integer("verbose", 1, "1 for a progress bar, 0 for silence.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan, with predicted memory and time, and stop.")
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
+    if DRY_RUN.value:
+        return dry_run(config)
     check_workdir(workdir)
     splits = command.load_splits(config)
     fit = teacher_training(config, splits)
@@ -51,24 +57,14 @@ def teacher_training(config: ml_collections.ConfigDict, splits: Splits, number: 
     `number`s start from other seeds and see other students.
     """
     outer = config.teacher_training
-    train = splits.train
-    if outer.train_size:
-        if not config.training.batch_size <= outer.train_size <= train.size:
-            raise ValueError("config.teacher_training.train_size must be between the batch size and the "
-                             f"{train.size} train examples; received {outer.train_size!r}.")
-        train = train.take(np.arange(outer.train_size))
-    num_steps = outer.num_steps or config.training.num_steps
     teacher = make_teacher(config, splits, number)
-    stages = [make_trainer(config, splits, teacher, command.student_fn(config, splits), number, length, steps)
-              for length, steps in (*outer.curriculum, (num_steps, outer.steps))]
-    for trainer in stages:
-        trainer.check_data(train, splits.dev)
-        trainer.check_steps(outer.steps, outer.validation_freq, outer.validation_rollouts)
+    stages, train = make_stages(config, splits, teacher, number)
+    num_steps = stages[-1].num_steps
 
     def fit(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
         history, validated = keras.callbacks.History(), Validated()
         path.mkdir(parents=True, exist_ok=True)
-        freq = {"validation_freq": outer.validation_freq, "validation_rollouts": outer.validation_rollouts}
+        freq = frequency(config)
         try:
             for trainer, (_, steps) in zip(stages, outer.curriculum, strict=False):
                 trainer.fit(train, splits.dev, steps, verbose=VERBOSE.value, **freq)
@@ -82,6 +78,57 @@ def teacher_training(config: ml_collections.ConfigDict, splits: Splits, number: 
         return teacher_dir, curve
 
     return fit
+
+
+def make_stages(config: ml_collections.ConfigDict, splits: Splits, teacher: Teacher, number: int = 0
+                ) -> tuple[list[TeacherTrainer], ArrayPair]:
+    """The trainers of the curriculum's stages and of the whole horizon, checked, and the examples that they train on.
+
+    Raises:
+      ValueError: for options that do not fit.
+    """
+    outer = config.teacher_training
+    train = splits.train
+    if outer.train_size:
+        if not config.training.batch_size <= outer.train_size <= train.size:
+            raise ValueError("config.teacher_training.train_size must be between the batch size and the "
+                             f"{train.size} train examples; received {outer.train_size!r}.")
+        train = train.take(np.arange(outer.train_size))
+    num_steps = outer.num_steps or config.training.num_steps
+    stages = [make_trainer(config, splits, teacher, command.student_fn(config, splits), number, length, steps)
+              for length, steps in (*outer.curriculum, (num_steps, outer.steps))]
+    for trainer in stages:
+        trainer.check_data(train, splits.dev)
+        trainer.check_steps(outer.steps, outer.validation_freq, outer.validation_rollouts)
+    return stages, train
+
+
+def dry_run(config: ml_collections.ConfigDict) -> Callable[[], None]:
+    """The plan of the training, printed in the place of it."""
+    splits = command.load_splits(config)
+    teacher = make_teacher(config, splits)
+    stages, train = make_stages(config, splits, teacher)
+    outer = config.teacher_training
+
+    def work() -> None:
+        parts = ", ".join(f"{part.size:,} {name}" for name, part in
+                          (("train", train), ("dev", splits.dev), ("test", splits.test)))
+        training, weights = config.training, sum(int(tf.size(v)) for v in teacher.theta)
+        print(f"data: {splits.name}, {parts}, {splits.num_classes} classes")
+        print(f"student: {command.student_label(config)}, batches of {training.batch_size}, rate "
+              f"{training.learning_rate:g} ({training.decay})")
+        print(f"teacher: {config.teacher.name}, {config.teacher.loss} form, {weights:,} weights")
+        if config.quoted:
+            print(f"quoted: {config.quoted}")
+        for trainer, (_, steps) in zip(stages, (*outer.curriculum, (0, outer.steps)), strict=True):
+            print(f"{steps} teacher steps:\n{trainer.forecast(train, splits.dev, steps, **frequency(config))}")
+
+    return work
+
+
+def frequency(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    outer = config.teacher_training
+    return {"validation_freq": outer.validation_freq, "validation_rollouts": outer.validation_rollouts}
 
 
 def make_teacher(config: ml_collections.ConfigDict, splits: Splits, number: int = 0) -> Teacher:

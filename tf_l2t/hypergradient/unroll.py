@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from tf_l2t.hypergradient.compiling import compile_once
+from tf_l2t.hypergradient.compiling import compile_once, suits_xla, trace_step
 from tf_l2t.hypergradient.graphs import separate
 from tf_l2t.hypergradient.memory import Choice, choose, live_bytes
 from tf_l2t.hypergradient.rules import HVP_MODES, Rule, UnavailableModeError, rule_of, trace_backward
@@ -184,7 +184,7 @@ class HypergradientFunction:
     """What `hypergradient` returns: (initial_state, seed, theta=None) -> `Hypergradient`.
 
     Attributes:
-      choice: the mode and plan, with the predicted memory and work; None before the first call.
+      choice: the mode and plan, with the predicted memory and work; None before the first call or `predict`.
     """
 
     def __init__(self, problem: Problem, teacher: TeacherLike, hvp: str, schedule: str | int | Plan, swept: int,
@@ -194,13 +194,25 @@ class HypergradientFunction:
         self._modes = ("saved_residuals", "forward_over_reverse") if hvp == "auto" else (hvp,)
         self._explicit = hvp != "auto"
         self._schedule, self._swept, self._budget = schedule, swept, budget
-        self._trace, self._debug = trace, debug
+        self._trace, self._debug, self._jit = trace, debug, jit
         self._run = compile_once(problem, teacher.apply, jit, self._make)
 
     def __call__(self, state: StudentState, seed: int | tf.Tensor, theta: Tensors | None = None) -> Hypergradient:
         if theta is None:
             theta = tuple(tf.convert_to_tensor(v) for v in self._teacher.trainable_variables)
         return self._run(tuple(theta), state, tf.convert_to_tensor(seed, tf.int64))
+
+    def predict(self, state: StudentState, theta: Tensors | None = None) -> Choice:
+        """The `choice` for students of this state's size, from the graphs of a step; no step is run.
+
+        Raises:
+          ValueError: as the first call.
+        """
+        theta = tuple(tf.convert_to_tensor(v) for v in theta or self._teacher.trainable_variables)
+        step = trace_step(self._problem, self._teacher.apply, theta, state, tf.zeros((), tf.int64))
+        self._make(suits_xla(step) if self._jit == "auto" else bool(self._jit), theta, state, step)
+        assert self.choice is not None
+        return self.choice
 
     def _make(self, jit: bool, theta: Tensors, state: StudentState, step: Any) -> Callable[..., Hypergradient]:
         problem, trace = self._problem, self._trace

@@ -15,9 +15,10 @@ from tf_l2t.students.taps import tapped, taps
 from tf_l2t.students.vgg import vgg, vgg8, vgg13
 from tf_l2t.students.wide_resnet import wide_resnet, wrn_16_2, wrn_40_1, wrn_40_2, wrn_40_10
 
-# (num_classes, input_shape, activation) -> a new model; those but for the first two take images of 32 × 32 and more.
+# (num_classes=…, input_shape=…, activation=…) -> a new model; all but the first two take images of 32 × 32 and more.
 STUDENTS: dict[str, Callable[..., keras.Model]] = {
     "mlp": mlp, "lenet": lenet,
+    "resnet": resnet, "wide_resnet": wide_resnet, "densenet_bc": densenet_bc, "vgg": vgg,  # of any depth
     "resnet8": resnet8, "resnet20": resnet20, "resnet32": resnet32, "resnet32x4": resnet32x4, "resnet50": resnet50,
     "wrn_40_10": wrn_40_10, "wrn_40_2": wrn_40_2, "wrn_40_1": wrn_40_1, "wrn_16_2": wrn_16_2,
     "densenet_bc_100_12": densenet_bc_100_12, "densenet_bc_190_40": densenet_bc_190_40,

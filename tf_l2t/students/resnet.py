@@ -16,7 +16,7 @@ from tf_l2t.students import blocks
 SHORTCUTS = ("identity", "conv")
 
 
-def resnet(depth: int, num_classes: int = 10, input_shape: tuple[int, ...] = (32, 32, 3), activation: str = "relu",
+def resnet(depth: int = 8, num_classes: int = 10, input_shape: tuple[int, ...] = (32, 32, 3), activation: str = "relu",
            shortcut: str = "identity", widths: Sequence[int] = (16, 16, 32, 64), model_name: str = ""
            ) -> keras.Model:
     """A residual network of 6n + 2 layers: a 3×3 convolution, three stages of n blocks of two, and a dense layer.

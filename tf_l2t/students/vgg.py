@@ -15,7 +15,7 @@ from tf_l2t.students import blocks
 FILTERS = (64, 128, 256, 512, 512)
 
 
-def vgg(layers: Sequence[int], num_classes: int = 100, input_shape: tuple[int, ...] = (32, 32, 3),
+def vgg(layers: Sequence[int] = (1, 1, 1, 1, 1), num_classes: int = 100, input_shape: tuple[int, ...] = (32, 32, 3),
         activation: str = "relu", filters: Sequence[int] = FILTERS, name: str = "vgg") -> keras.Model:
     """Five stages of 3×3 convolutions, max pooling behind the first three and, for images of 64 and more, the fourth.
 

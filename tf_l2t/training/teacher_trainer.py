@@ -30,6 +30,7 @@ from tf_l2t.objectives import OBJECTIVES, accuracy
 from tf_l2t.students import FunctionalStudent, PreflightReport, choose_hvp, preflight
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.callbacks import TeacherProgress
+from tf_l2t.training.forecast import Forecast, forecast
 from tf_l2t.training.optimizers import inner_optimizer
 from tf_l2t.training.problem import classification_problem
 from tf_l2t.training.taught_student import check_fits
@@ -280,6 +281,28 @@ class TeacherTrainer:
         if self._preflight is None:
             self._preflight = preflight(self._student_fn)
         return self._preflight
+
+    def forecast(self, train: Any, dev: Any, teacher_steps: int, *, validation_freq: int = 5,
+                 validation_rollouts: int = 2, timed_steps: int = 8) -> Forecast:
+        """What `fit` with these arguments will take: memory, and the time predicted from a few steps on this machine.
+
+        `print(trainer.forecast(train, dev, teacher_steps=60))`; the teacher is left as it is.
+
+        Args:
+          train, dev, teacher_steps, validation_freq, validation_rollouts: as for `fit`.
+          timed_steps: student steps that are run forward and back.
+
+        Raises:
+          ValueError: as `fit`, or for fewer than 2 timed steps.
+        """
+        self.check_steps(teacher_steps, validation_freq, validation_rollouts)
+        train, dev = self.check_data(train, dev)
+        problem = classification_problem(self._student, train, dev, objective=self._objective, **self._options)
+        validations = 1 + -(-teacher_steps // validation_freq) if validation_freq else 0
+        return forecast(problem, self.teacher, self._new_student(problem, self._seed), self._engine,
+                        teacher_steps=teacher_steps, rollouts=self._rollouts, validations=validations,
+                        validation_rollouts=validation_rollouts,
+                        refresh_every=self._options["refresh_every"], timed_steps=timed_steps)
 
     def check(self, train: Any, dev: Any, num_steps: int | None = None, **kwargs: Any) -> CheckReport:
         """`tf_l2t.hypergradient.check_hypergradient` for this student, loss, optimizer and data, in float64.
