@@ -138,7 +138,7 @@ BAD = {
     "unknown student": (["--config.student.name=transformer"], "'densenet_bc', "),
     "unknown data": (["--config.data.name=svhn"], "'cifar10' or 'cifar100'"),
     "no such data": (["--config.data.name=cifar10", "--config.data.path=/nowhere"], "Give an archive"),
-    "recipe": (["--config.data.recipe=l2t_dlf"], "cannot be mirrored"),
+    "recipe": (["--config.data.recipe=mine"], "recipe must be one of"),
     "small images": (["--config.student.name=resnet8"], "at least 32 x 32"),
     "student's options": (["--config.student.options=(('depth',10),)"], "received ['activation', 'depth', 'hidden']"),
     "no quick variant": (["--config.quick"], "no quick variant"),

@@ -67,8 +67,9 @@ def _parse(argv: list[str]) -> list[str]:
         return rest
     except (AttributeError, KeyError, TypeError, ValueError, ImportError, OSError, SyntaxError) as error:
         fail(f"the configuration is not valid: {error}. The fields and their defaults are in configs/base.py.")
-    except flags.Error as error:
-        fail(str(error))
+    except flags.Error as error:  # what a config file raises comes with its traceback, the sentence last
+        message = str(error).strip()
+        fail(message.splitlines()[-1] if "Traceback" in message else message)
 
 
 def fail(message: str) -> NoReturn:
