@@ -82,7 +82,8 @@ def get_config() -> ml_collections.ConfigDict:
     compare.selection_seeds = 2
     compare.num_folds = 5
     compare.evaluate_every = 50
-    compare.pairs = ((4, 9), (3, 5), (0, 1), (6, 7))  # classes whose coefficients the report draws over a student's run
+    compare.pairs = ((4, 9), (3, 5), (0, 1), (6, 7))  # classes, names or numbers, whose coefficients the report draws
+    compare.epochs = ()  # of a student's run at which it draws them, such as (20, 40, 60); () for curves
 
     config.quoted = ""  # figures of a paper, for the plan that a dry run prints
     config.quick = False  # run the whole pipeline in minutes: with quick_changes

@@ -102,6 +102,24 @@ def plot_curves(curves: Mapping[str, Sequence[tuple[float, float]]], path: str |
     return _save(figure, path)
 
 
+def plot_pairs(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], path: str | pathlib.Path
+               ) -> pathlib.Path:
+    """Coefficients of pairs of classes, [rows, columns], as a heat map with the numbers in it: blue negative, red
+    positive. As figure 4 of the L2T-DLF paper: a row is an epoch of the student, a column a pair."""
+    figure = Figure(figsize=(1.1 * len(columns) + 2, 0.5 * len(rows) + 1.8), layout="constrained")
+    axes = figure.subplots()
+    limit = _limit(values)
+    image = axes.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=8,
+                  color="white" if abs(value) > 0.6 * limit else "black")
+    axes.set_xticks(range(len(columns)), columns, fontsize=8, rotation=30, ha="right")
+    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    axes.set_ylabel("epoch")
+    figure.colorbar(image)
+    return _save(figure, path)
+
+
 def plot_errors(stats: Mapping[str, tuple[float, float]], path: str | pathlib.Path, xlabel: str) -> pathlib.Path:
     """One point per row, (mean, standard deviation), on a logarithmic scale: rows may differ by a factor of ten."""
     figure = Figure(figsize=(9, 0.3 * len(stats) + 1.2), layout="constrained")

@@ -30,7 +30,7 @@ from tf_l2t.training.results import RowResult, mean_std
 from tf_l2t.training.rows import ROWS
 from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command
-from trainers.compare_report import Part, write_reports
+from trainers.compare_report import Part, class_pairs, epoch_steps, write_reports
 from trainers.train_teacher import teacher_training
 
 MEASURED = flags.DEFINE_string("measured", None, "Record the results in this file of docs/measured/ too.")
@@ -105,6 +105,8 @@ class Table:
             else compare.num_teachers
         comparison = self._comparison(given)
         comparison.check_rows(compare.rows, teachers=bool(given or self._to_train))
+        class_pairs(config, self.splits)
+        epoch_steps(config, self.splits)
         if self._to_train:
             teacher_training(config, self.splits, self._to_train - 1)
 

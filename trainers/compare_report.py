@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -69,29 +71,82 @@ def draw(part: Part, folder: pathlib.Path) -> dict[str, pathlib.Path]:
                  "3 of the L2T-DLF paper)"] = plotting.plot_curves(
             validated, folder / "teachers.png", "teacher optimization step", "dev accuracy, %")
     if part.teacher is not None:
-        steps, coefficients = followed(part)
-        shown = {f"Φ at step {steps[i]}": coefficients[i] for i in (0, len(steps) // 2, -1)}
-        pictures["Φ along a new student's run"] = plotting.plot_coefficients(shown, folder / "coefficients.png")
-        pairs = [pair for pair in part.config.compare.pairs if max(pair) < part.splits.num_classes]
-        if pairs and coefficients[0].ndim == 2:
-            lines = {f"Φ({i}, {j})": [(int(t), float(phi[i, j])) for t, phi in zip(steps, coefficients, strict=True)]
-                     for a, b in pairs for i, j in ((a, b), (b, a))}
-            pictures["Coefficients of pairs of classes along a new student's run (as figure 4 of the paper)"] = \
-                plotting.plot_curves(lines, folder / "pairs.png", "student step", "coefficient")
+        rates = [r.learning_rate for r in part.results if r.teachers]
+        pictures |= draw_coefficients(part.config, part.splits, part.student, part.teacher, rates, folder)
     return pictures
 
 
-def followed(part: Part) -> tuple[list[int], list[np.ndarray]]:
-    """Φ_t of the first teacher at eleven steps of a new student's run, at the taught row's rate."""
-    config = part.config
-    rates = [r.learning_rate for r in part.results if r.teachers] or [config.training.learning_rate]
-    steps = config.training.num_steps
-    teacher: Any = part.teacher
+def draw_coefficients(config: ml_collections.ConfigDict, splits: Splits, student: FunctionalStudent, teacher: Teacher,
+                      rates: Sequence[float], folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Φ_t of a teacher along a new student's run, by caption.
+
+    Matrices at its start, middle and end; and for the pairs of config.compare.pairs, in both directions, curves along
+    the run, or with config.compare.epochs a table of colours at those epochs' ends, as figure 4 of the L2T-DLF paper.
+
+    Args:
+      rates: the student's learning rate first; config.training.learning_rate if there is none.
+    """
+    count = config.training.num_steps
+    even = sorted({round(i * (count - 1) / 10) for i in range(11)})
+    at_epochs = epoch_steps(config, splits)
+    wanted = sorted({*even, *at_epochs})
+    found = dict(zip(wanted, followed(config, splits, student, teacher, rates, wanted), strict=True))
+    shown = {f"Φ at step {t}": found[t] for t in (even[0], even[len(even) // 2], even[-1])}
+    pictures = {"Φ along a new student's run": plotting.plot_coefficients(
+        shown, folder / "coefficients.png", splits.class_names or None)}
+    pairs = [(i, j) for a, b in class_pairs(config, splits) for i, j in ((a, b), (b, a))]
+    if not pairs or found[0].ndim != 2:
+        return pictures
+    names = splits.class_names or [str(c) for c in range(splits.num_classes)]
+    labels = [f"Φ({names[i]}, {names[j]})" for i, j in pairs]
+    caption = "Coefficients of pairs of classes along a new student's run (as figure 4 of the paper)"
+    if at_epochs:
+        values = np.array([[found[t][i, j] for i, j in pairs] for t in at_epochs])
+        pictures[caption] = plotting.plot_pairs(values, list(map(str, config.compare.epochs)), labels,
+                                                folder / "pairs.png")
+    else:
+        lines = {label: [(t, float(found[t][i, j])) for t in even] for label, (i, j) in zip(labels, pairs, strict=True)}
+        pictures[caption] = plotting.plot_curves(lines, folder / "pairs.png", "student step", "coefficient")
+    return pictures
+
+
+def class_pairs(config: ml_collections.ConfigDict, splits: Splits) -> list[tuple[int, int]]:
+    """config.compare.pairs, of class names or numbers, as numbers.
+
+    Raises:
+      ValueError: for a class that the data do not have.
+    """
+    known: dict[Any, int] = {name: number for number, name in enumerate(splits.class_names)}
+    known |= {number: number for number in range(splits.num_classes)}
+    wrong = [name for pair in config.compare.pairs for name in pair if name not in known]
+    if wrong:
+        raise ValueError(f"config.compare.pairs names {wrong}; {splits.name} has "
+                         f"{list(splits.class_names) or f'the classes 0 … {splits.num_classes - 1}'}.")
+    return [(known[a], known[b]) for a, b in config.compare.pairs]
+
+
+def epoch_steps(config: ml_collections.ConfigDict, splits: Splits) -> list[int]:
+    """The last steps of config.compare.epochs, epochs of the train examples counted from 1.
+
+    Raises:
+      ValueError: for epochs that do not rise, or beyond the run.
+    """
+    epochs, count = list(config.compare.epochs), config.training.num_steps
+    steps = [math.ceil(epoch * splits.train.size / config.training.batch_size) - 1 for epoch in epochs]
+    if epochs != sorted(set(epochs)) or (epochs and not (epochs[0] > 0 and steps[-1] < count)):
+        raise ValueError(f"config.compare.epochs must rise and lie within the run, {count} steps or "
+                         f"{count * config.training.batch_size / splits.train.size:.3g} epochs; received {epochs}.")
+    return steps
+
+
+def followed(config: ml_collections.ConfigDict, splits: Splits, student: FunctionalStudent, teacher: Teacher,
+             rates: Sequence[float], at: Sequence[int]) -> list[np.ndarray]:
+    """Φ_t at some steps of a new student's run."""
+    optimizer = inner_optimizer(command.student_optimizer(config, rates[0] if rates else None))
     problem = classification_problem(
-        part.student, part.splits.train, part.splits.dev, loss=teacher.per_example,
-        objective=accuracy, optimizer=inner_optimizer(command.student_optimizer(config, rates[0])), num_steps=steps,
-        batch_size=config.training.batch_size, refresh_every=config.features.refresh_every,
-        dev_sample_size=config.features.dev_sample_size)
-    features = rollout(problem, teacher)(initial_state(problem, *part.student.init(REPORT_SEED)), REPORT_SEED).features
-    at = sorted({round(i * (steps - 1) / 10) for i in range(11)})
-    return at, [teacher(tf.cast(features[t], tf.float32)).numpy() for t in at]
+        student, splits.train, splits.dev, loss=teacher.per_example, objective=accuracy, optimizer=optimizer,
+        num_steps=config.training.num_steps, batch_size=config.training.batch_size,
+        refresh_every=config.features.refresh_every, dev_sample_size=config.features.dev_sample_size,
+        augment=splits.augment)
+    features = rollout(problem, teacher)(initial_state(problem, *student.init(REPORT_SEED)), REPORT_SEED).features
+    return [teacher(tf.cast(features[t], tf.float32)).numpy() for t in at]
