@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 	  --config.compare.teacher=$(RUN)/teacher/teacher
 
 test: $(VENV)/.installed
-	"$(VENV)/bin/python" -m pytest tests
+	"$(VENV)/bin/python" -m pytest --numprocesses=2 --dist=worksteal tests
 
 lint: $(VENV)/.installed
 	"$(VENV)/bin/python" -m ruff check .
