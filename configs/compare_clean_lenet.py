@@ -3,8 +3,8 @@
 50,000 digits for training, 10,000 for dev, the 10,000 test digits. Quoted from the paper (Table 1): cross entropy 0.98
 %, smooth 0.94 %, large-margin 0.88 %, taught 0.77 %. Cut to what 2 cores can do: 3 epochs, 3,000 steps of 50, where the
 paper's students are trained to the end; `--config.training.num_steps=20000` is the full run. The teachers see runs of
-the full length. Not measured yet: a student takes 44 seconds on a core; with some 110 of them, large margin's 95 and 5
-teachers about five hours, the full run a day and a half.
+the full length. A student takes 44 seconds on a core, a teacher 20 minutes: with some 110 students, large margin's 95
+and 5 teachers about four and a half hours on one core, the full run a day and a half.
 
     python -m trainers.compare --config configs/compare_clean_lenet.py --workdir runs/clean_lenet
 """
