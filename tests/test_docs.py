@@ -99,7 +99,7 @@ def test_goals_on_full_mnist_are_held():
             entropy, taught = group.named["cross_entropy"], group.named["taught"]
             gain = entropy["test_error_mean"] - taught["test_error_mean"]
             error = sum(row["test_error_std"] ** 2 / 5 for row in (entropy, taught)) ** 0.5
-            assert 0 < gain and (gain > 2 * error) == (group.key[2] == "mlp")
+            assert gain > 0 and (gain > 2 * error) == (group.key[2] == "mlp")
 
 
 def test_the_readmes_python_example_runs():
