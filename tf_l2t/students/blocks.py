@@ -14,8 +14,7 @@ import keras
 import tensorflow as tf
 
 BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
-# Weights of a built model; "None" are sizes that data give.
-Tensor = Any
+Tensor = Any  # a symbolic one, of Keras
 
 
 def he_normal() -> keras.initializers.Initializer:
