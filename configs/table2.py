@@ -68,7 +68,7 @@ def get_config(cell: str = "resnet8-cifar10") -> ml_collections.ConfigDict:
         config.teacher.loss, outer.objective = "paper", "relaxed_accuracy"
         outer.learning_rate, outer.decay = 1e-4, "constant"
         outer.damping = outer.penalty = outer.clip_norm = 0.0
-    config.compare.setting = f"table2_{data}"
+    config.compare.setting = f"table2_{data}" + "_paper" * cell.endswith("-paper")
     config.compare.num_teachers = 1
     config.compare.rows = ("cross_entropy", "smooth", "large_margin", "label_smoothing", "untaught", "taught")
     config.compare.learning_rates = (0.01, 0.03, 0.1)

@@ -132,6 +132,16 @@ def test_students(name, teacher_run, tmp_path):
     assert list((tmp_path / "run" / "tensorboard").rglob("events*"))
 
 
+def test_draw_coefficients(teacher_run, tmp_path):
+    teacher = f"--config.compare.teacher={teacher_run[0] / 'teacher'}"
+    done = run("draw_coefficients", tmp_path / "run", *SMALL, teacher, "--config.compare.epochs=(0.05,0.1)")
+    assert done.returncode == 0, done.stderr
+    for name in ("coefficients.png", "pairs.png"):
+        assert tf.io.decode_png((tmp_path / "run" / "figures" / name).read_bytes()).numpy().std() > 0
+    late = run("draw_coefficients", tmp_path / "late", *SMALL, teacher, "--config.compare.epochs=(20,40)")
+    assert late.returncode == 2 and "lie within the run" in late.stderr and not (tmp_path / "late").exists()
+
+
 BAD = {
     "unknown field": (["--config.training.lr=1"], "configs/base.py"),
     "wrong type": (["--config.training.num_steps=many"], "num_steps=many"),
@@ -227,6 +237,8 @@ def test_table_2():
             assert config.student.name in tf_l2t.students.STUDENTS and str(taught) in config.quoted
             # 40 and 60 of 80 epochs of 45,000 images
             assert training.decay == "drops:0.5,0.75" and training.num_steps == 80 * 45_000 // 128
+    cells = [table2.get_config(cell + suffix) for cell in table2.QUOTED for suffix in ("", "-paper")]
+    assert len({(config.compare.setting, config.student.name) for config in cells}) == 16  # their figures
     config = table2.get_config("resnet8-cifar10-paper")
     assert (config.teacher.loss, config.teacher_training.learning_rate) == ("paper", 1e-4)
 

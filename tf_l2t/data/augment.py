@@ -50,4 +50,3 @@ def flip_and_crop(padding: int = 4, mode: str = "reflect", fill: float | Sequenc
         return tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
 
     return augment
-

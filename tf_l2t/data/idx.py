@@ -59,7 +59,7 @@ def _one_file(folder: str | pathlib.Path, part: str, what: str) -> np.ndarray:
     names = " or ".join(f"{name}-{what}-idx{3 if what == 'images' else 1}-ubyte(.gz)" for name in IDX_PARTS[part])
     if not found:
         raise ValueError(f"{folder} has no file {names}.")
-    if len(found) > 1 and len({path.name.removesuffix(".gz") for path in found}) > 1:
+    if len({path.name.removesuffix(".gz") for path in found}) > 1:
         raise ValueError(f"{folder} must have one file {names}; it has {[path.name for path in found]}.")
     return read_idx(found[0])
 

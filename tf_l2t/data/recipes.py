@@ -26,7 +26,7 @@ class Recipe(NamedTuple):
 
 
 def _pixel_means(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """L2T-DLF, section 4.2: the mean of every pixel is subtracted."""
+    """L2T-DLF, appendix B.2: the mean of every pixel is subtracted."""
     return x.mean(axis=0, dtype=np.float64).astype(np.float32), np.ones(x.shape[-1], np.float32)
 
 
