@@ -1,6 +1,7 @@
-"""How long the first gradient takes: preflight, tracing and compiling, by student and HVP mode.
+"""What the first gradient takes: preflight, tracing and compiling, and memory, by student and HVP mode.
 
     python -m benchmarks.first_call
+    python -m benchmarks.first_call --students densenet_bc_100_12 --modes forward_over_reverse
 
 Every figure is of a process of its own. Rows go to docs/measured/first_call.json.
 """
@@ -9,38 +10,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 import sys
 import time
 from typing import Any
 
+from benchmarks.memory import Peak, resident
+
 ROOT = pathlib.Path(__file__).parent.parent
 MODES = ("forward_over_reverse", "reverse_over_reverse", "saved_residuals")
-STUDENTS = ("mlp", "lenet", "resnet32")
+STUDENTS = ("mlp", "lenet", "resnet32", "densenet_bc_100_12", "wrn_40_10", "densenet_bc_190_40")
 BATCH, STEPS = 8, 4
 KEY = ("student", "hvp")
-
-
-def resnet32() -> Any:
-    """The CIFAR ResNet of 32 layers: 3 stages of 5 blocks, 16/32/64 filters, 466,906 trained parameters."""
-    import keras
-
-    layers = keras.layers
-
-    def convolved(x, filters, size, stride):
-        x = layers.Conv2D(filters, size, stride, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
-        return layers.BatchNormalization()(x)
-
-    inputs = layers.Input((32, 32, 3))
-    x = layers.ReLU()(convolved(inputs, 16, 3, 1))
-    for filters in (16, 32, 64):
-        for block in range(5):
-            stride = 2 if filters > 16 and block == 0 else 1
-            y = convolved(layers.ReLU()(convolved(x, filters, 3, stride)), filters, 3, 1)
-            x = convolved(x, filters, 1, stride) if stride == 2 else x
-            x = layers.ReLU()(layers.add([x, y]))
-    return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)), name="resnet32")
 
 
 def measure(name: str, hvp: str) -> dict[str, Any]:
@@ -58,7 +41,7 @@ def measure(name: str, hvp: str) -> dict[str, Any]:
     from tf_l2t.teachers import AttentionTeacher
     from tf_l2t.training.problem import classification_problem
 
-    student_fn: Any = {**KNOWN, "resnet32": resnet32}[name]
+    student_fn = KNOWN[name]
     student = FunctionalStudent(student_fn)
     shape = student_fn().input_shape[1:]
     rng = np.random.default_rng(0)
@@ -73,34 +56,39 @@ def measure(name: str, hvp: str) -> dict[str, Any]:
     run = hypergradient(problem, teacher, hvp=hvp, schedule="store_all")
     state = initial_state(problem, *student.init(0))
     seconds = []
-    for seed in range(3):
-        start = time.perf_counter()
-        tf.nest.map_structure(lambda t: t.numpy(), run(state, seed).gradient)
-        seconds.append(time.perf_counter() - start)
+    before = resident(os.getpid())
+    with Peak(os.getpid()) as memory:
+        for seed in range(3):
+            start = time.perf_counter()
+            tf.nest.map_structure(lambda t: t.numpy(), run(state, seed).gradient)
+            seconds.append(time.perf_counter() - start)
     assert run.choice is not None
-    return {"student": name, "batch": BATCH, "steps": STEPS, "hvp": hvp, "jit": run.choice.jit,
+    weights = sum(int(tf.size(p)) for p in state.params)
+    return {"student": name, "weights": weights, "batch": BATCH, "steps": STEPS, "hvp": hvp, "jit": run.choice.jit,
             "preflight_s": round(preflight, 2), "compile_s": round(seconds[0] - min(seconds[1:]), 2),
-            "seconds": round(min(seconds[1:]), 3), "command": "python -m benchmarks.first_call"}
+            "seconds": round(min(seconds[1:]), 3), "peak_mb": round((memory.peak - before) / 1e6),
+            "predicted_mb": round(run.choice.peak_bytes / 1e6), "command": "python -m benchmarks.first_call"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.first_call", description="Time to the first gradient.")
     parser.add_argument("--one", nargs=2, metavar=("STUDENT", "MODE"), help="print one row as JSON, record nothing")
+    parser.add_argument("--students", nargs="+", default=STUDENTS, metavar="NAME", help="of tf_l2t.students.STUDENTS")
+    parser.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
     parser.add_argument("--output", default=str(ROOT / "docs" / "measured" / "first_call.json"))
     chosen = parser.parse_args()
     if chosen.one:
         print(json.dumps(measure(*chosen.one)))
         return
-    rows = []
-    for name in STUDENTS:
-        for hvp in MODES:
-            command = [sys.executable, "-m", "benchmarks.first_call", "--one", name, hvp]
-            result = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-            rows.append(json.loads(result.stdout.splitlines()[-1]))
-            print(rows[-1], flush=True)
     from tf_l2t.training.measured import record
 
-    record(chosen.output, rows, key=KEY)
+    for name in chosen.students:
+        for hvp in chosen.modes:
+            command = [sys.executable, "-m", "benchmarks.first_call", "--one", name, hvp]
+            result = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+            row = json.loads(result.stdout.splitlines()[-1])
+            record(chosen.output, [row], key=KEY)
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

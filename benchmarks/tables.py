@@ -109,9 +109,11 @@ def fit_table(rows: Rows) -> str:
 
 def first_call_table(rows: Rows) -> str:
     """Seconds until the first gradient."""
-    lines = ["| student | mode | XLA | preflight, s | trace and compile, s |", "|---|---|---|---|---|"]
-    lines += [f"| {row['student']} | {row['hvp']} | {'yes' if row['jit'] else 'no'} | "
-              f"{_number(row['preflight_s'], 1)} | {_number(row['compile_s'], 1)} |" for row in rows]
+    lines = ["| student | weights | mode | XLA | preflight, s | trace and compile, s | later calls, s | peak, MB | "
+             "predicted, MB |", "|---|---|---|---|---|---|---|---|---|"]
+    lines += [f"| {row['student']} | {row['weights']:,} | {row['hvp']} | {'yes' if row['jit'] else 'no'} | "
+              f"{_number(row['preflight_s'], 1)} | {_number(row['compile_s'], 1)} | {_number(row['seconds'], 2)} | "
+              f"{row['peak_mb']:,} | {row['predicted_mb']:,} |" for row in rows]
     return "\n".join([*lines, "", "    python -m benchmarks.first_call"])
 
 

@@ -35,6 +35,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.compare.setting = "resnet8_mnist"
     config.compare.num_teachers = 1
     config.compare.rows = ("cross_entropy", "label_smoothing", "untaught", "taught")
-    config.compare.learning_rates = (0.03, 0.1, 0.2)
+    config.compare.learning_rates = (0.1, 0.2, 0.5)
     config.compare.evaluate_every = 250
     return config

@@ -55,6 +55,7 @@ def check_fit_row(row):
 
 def check_first_call_row(row):
     assert row["hvp"] in HVP_MODES and row["preflight_s"] > 0 and row["compile_s"] > 0
+    assert row["weights"] > 0 and row["peak_mb"] > 0 and row["predicted_mb"] > 0
 
 
 CHECKS = {"engine": check_engine_row, "fit": check_fit_row, "first_call": check_first_call_row}

@@ -98,7 +98,7 @@ def changed(config: ml_collections.ConfigDict, changes: Iterable[tuple[str, Any]
 
 
 def quick(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The config, or with config.quick its small variant.
+    """The config, or with config.quick its small variant, which needs no data beside the embedded digits.
 
     Raises:
       ValueError: if it has none.
@@ -107,7 +107,7 @@ def quick(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         return config
     if not config.quick_changes:
         raise ValueError("this config has no quick variant; those of configs/table2.py have.")
-    return changed(config, config.quick_changes)
+    return changed(config, (*config.quick_changes, *(() if config.data.path else config.quick_data)))
 
 
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -1,14 +1,13 @@
 """CIFAR's original files and prepared data sets, written here in the original formats, read back as the same arrays."""
 
-import io
 import pickle
-import tarfile
 import warnings
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.data import original
 from tf_l2t import data
 from tf_l2t.data.tfds_images import read_tfds
 
@@ -30,36 +29,16 @@ def _parts(name):
 
 
 def _files(name, version):
-    """File name -> content, as the authors' pages describe them: planes of red, green and blue, rows first."""
-    pieces, test = _parts(name)
-    names = [f"data_batch_{i}" for i in range(1, 6)] if name == "cifar10" else ["train"]
-    files = {}
-    for file, (x, y) in zip([*names, "test_batch" if name == "cifar10" else "test"], [*pieces, test], strict=True):
-        flat = np.stack([np.concatenate([image[..., c].ravel() for c in range(3)]) for image in x])
-        if version == "python":
-            labels = {b"labels": y.tolist()} if name == "cifar10" else \
-                {b"coarse_labels": (y // 5).tolist(), b"fine_labels": y.tolist()}
-            files[file] = pickle.dumps({b"data": flat, **labels}, protocol=2)
-        else:
-            before = [y] if name == "cifar10" else [y // 5, y]
-            files[f"{file}.bin"] = np.column_stack([*before, flat]).astype(np.uint8).tobytes()
-    return files
+    return original.files(name, version, *_parts(name))
 
 
 def _write(folder, name, version, archived):
-    inner = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}[name]
-    files = _files(name, version)
-    if not archived:
-        (folder / inner).mkdir()
-        for file, content in files.items():
-            (folder / inner / file).write_bytes(content)
-        return folder
-    with tarfile.open(folder / f"{name}.tar.gz", "w:gz") as archive:
-        for file, content in files.items():
-            info = tarfile.TarInfo(f"{inner}/{file}")
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return folder / f"{name}.tar.gz"
+    if archived:
+        return original.archive(folder, name, _files(name, version))
+    (folder / original.FOLDERS[name]).mkdir()
+    for file, content in _files(name, version).items():
+        (folder / original.FOLDERS[name] / file).write_bytes(content)
+    return folder
 
 
 def _write_tfds(folder, name, file_format):

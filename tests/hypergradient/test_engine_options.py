@@ -264,7 +264,7 @@ def test_auto_takes_the_fastest_mode_that_fits():
 
     def chosen(kept, budget=None, plan=None):
         rule_of_mode = fake_rules(kept).__getitem__
-        return choose(tuple(kept), rule_of_mode, plan or "store_all", 100, budget, False, state, (), 0)[1]
+        return choose(tuple(kept), rule_of_mode, plan or "store_all", 100, budget, False, state, (), 0, 0)[1]
 
     small = {"saved_residuals": 4000, "forward_over_reverse": 4000}
     assert chosen(small).hvp == "saved_residuals"
@@ -295,6 +295,22 @@ def test_live_bytes_of_a_chain_and_of_a_sum():
     assert memory.live_bytes(total.get_concrete_function(spec).graph) == 4 * 4000
 
 
+def test_ops_are_counted_in_functions_too_and_cost_memory():
+    @tf.function(autograph=False)
+    def inner(x):
+        return tf.sin(tf.cos(x))
+
+    @tf.function(autograph=False)
+    def outer(x):
+        return tf.exp(inner(x))
+
+    # x, the call, exp, the result's Identity; of the function sin and cos and its own Identity.
+    assert memory.num_ops(outer.get_concrete_function(tf.TensorSpec([3])).graph) == 4 + 3
+    assert memory.overhead(0, False) == memory.overhead(memory.FEW_OPS, False) == memory.OVERHEAD
+    assert memory.overhead(memory.FEW_OPS + 10, True) \
+        == memory.OVERHEAD + 10 * memory.OP_OVERHEAD + memory.XLA_OVERHEAD
+
+
 def test_segments_cost_their_overhead_and_stay_within_the_budget():
     params = (tf.zeros([1000]),)
     problem = Problem(None, None, None, sgd(0.1), StatusFeatures(lambda: (), None, None), 100)
@@ -302,7 +318,7 @@ def test_segments_cost_their_overhead_and_stay_within_the_budget():
     rule_of_mode = fake_rules({"saved_residuals": 1_000_000}).__getitem__
 
     def chosen(budget):
-        return choose(("saved_residuals",), rule_of_mode, "every_k", 100, budget, False, state, (), 0)[1]
+        return choose(("saved_residuals",), rule_of_mode, "every_k", 100, budget, False, state, (), 0, 0)[1]
 
     whole = chosen(10**9)
     assert whole.plan == store_all(100) == chosen(whole.peak_bytes).plan

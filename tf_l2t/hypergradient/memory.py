@@ -17,6 +17,9 @@ ADJOINT_WORK = {"saved_residuals": 1.5, "forward_over_reverse": 2.3, "reverse_ov
 # Graphs, compiled code and buffers of TensorFlow's own, beyond the process's size before the first call; with XLA; and
 # where the sweep has more than one segment. Measured: docs/benchmarks.md, "Memory against T".
 OVERHEAD, XLA_OVERHEAD, SEGMENTS_OVERHEAD = 36_000_000, 200_000_000, 40_000_000
+# The first of these is of a step of 220 ops, the MLP's; of every further op, tracing and running its derivatives, from
+# ResNets of 8 to 32 layers: docs/benchmarks.md, "The first call".
+FEW_OPS, OP_OVERHEAD = 220, 210_000
 # A step's own temporaries in the sweep, over those of the same step in training; of the MLP at batch 20, LeNet at 500.
 WORKING = {"saved_residuals": 4.3, "reverse_over_reverse": 4.3, "forward_over_reverse": 3.6}
 AMPLE = 1_000_000_000
@@ -49,7 +52,8 @@ class Choice(NamedTuple):
 
 
 def choose(modes: Sequence[str], rule_of: Callable[[str], Rule], schedule: str | int | Plan, num_steps: int,
-           budget: int | None, jit: bool, state: StudentState, batch: Any, live: int) -> tuple[Rule, Choice]:
+           budget: int | None, jit: bool, state: StudentState, batch: Any, live: int,
+           ops: int) -> tuple[Rule, Choice]:
     """The rule and the plan of least work.
 
     Args:
@@ -60,7 +64,7 @@ def choose(modes: Sequence[str], rule_of: Callable[[str], Rule], schedule: str |
       budget: bytes, or None.
       jit: whether the steps are compiled by XLA, which has a segment's batches made beforehand.
       state, batch: of the student, for their sizes.
-      live: `live_bytes` of a step of the student.
+      live, ops: `live_bytes` and `num_ops` of a step of the student.
 
     Raises:
       ValueError: if the budget is too small for any plan; says what would do.
@@ -75,7 +79,7 @@ def choose(modes: Sequence[str], rule_of: Callable[[str], Rule], schedule: str |
                 raise
             continue
         snapshot_bytes, step_bytes = num_bytes(snapshot(state)), num_bytes(rule.kept) + stacked
-        fixed = OVERHEAD + XLA_OVERHEAD * jit + int(WORKING[mode] * live)
+        fixed = overhead(ops, jit) + int(WORKING[mode] * live)
         plan: Plan | None = plan_for(schedule, num_steps, snapshot_bytes, step_bytes)
         whole = store_all(num_steps)
         if budget is not None and fixed + plan_bytes(whole, snapshot_bytes, step_bytes) <= budget:
@@ -96,6 +100,17 @@ def choose(modes: Sequence[str], rule_of: Callable[[str], Rule], schedule: str |
         least = min(choice.peak_bytes for _, choice in found)
         found = [(rule, choice) for rule, choice in found if choice.peak_bytes <= max(2 * least, AMPLE)]
     return min(found, key=lambda pair: ADJOINT_WORK[pair[1].hvp] + pair[1].extra_work)
+
+
+def overhead(ops: int, jit: bool) -> int:
+    """Bytes of the graphs that come of a step of so many ops, and of what runs them."""
+    return OVERHEAD + OP_OVERHEAD * max(0, ops - FEW_OPS) + XLA_OVERHEAD * jit
+
+
+def num_ops(graph: tf.Graph) -> int:
+    """The ops of a graph and of the functions that it calls."""
+    described = graph.as_graph_def()
+    return len(described.node) + sum(len(function.node_def) for function in described.library.function)
 
 
 def num_bytes(tensors: Sequence[Any]) -> int:

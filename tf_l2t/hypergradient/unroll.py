@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_l2t.hypergradient.compiling import compile_once, suits_xla, trace_step
 from tf_l2t.hypergradient.graphs import separate
-from tf_l2t.hypergradient.memory import Choice, choose, live_bytes
+from tf_l2t.hypergradient.memory import Choice, choose, live_bytes, num_ops
 from tf_l2t.hypergradient.rules import HVP_MODES, Rule, UnavailableModeError, rule_of, trace_backward
 from tf_l2t.hypergradient.schedules import Plan, parse_bytes, plan_for
 from tf_l2t.hypergradient.state import Problem, StudentState, Tensors
@@ -221,7 +221,7 @@ class HypergradientFunction:
         def chosen() -> tuple[Rule, Choice]:
             rule, choice = choose(
                 self._modes, lambda mode: rule_of(mode, problem, self._teacher.apply, theta, state, batch, features),
-                self._schedule, self._swept, self._budget, jit, state, batch, live_bytes(step.graph))
+                self._schedule, self._swept, self._budget, jit, state, batch, live_bytes(step.graph), num_ops(step.graph))
             if choice.hvp == "forward_over_reverse":
                 trace_backward(rule, theta, state, batch, features)
             return rule, choice
