@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 import tf_l2t
+from tf_l2t.data import ArrayPair, Splits
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMALL = ["--config.training.num_steps=12", "--config.data.dev_size=60", "--config.data.test_size=200",
@@ -233,14 +234,32 @@ def test_table_2():
         for suffix in ("", "-paper"):
             config = table2.get_config(cell + suffix)
             training, outer = config.training, config.teacher_training
-            assert (training.batch_size, training.learning_rate, training.momentum, outer.steps) == (128, 0.1, 0.9, 100)
+            assert (training.momentum, outer.steps) == (0.9, 100)
+            assert training.batch_size == (16 if "densenet" in cell else 128)
+            assert training.learning_rate == pytest.approx(0.1 * training.batch_size / 128)
             assert config.student.name in tf_l2t.students.STUDENTS and str(taught) in config.quoted
             # 40 and 60 of 80 epochs of 45,000 images
-            assert training.decay == "drops:0.5,0.75" and training.num_steps == 80 * 45_000 // 128
+            assert training.decay == "drops:0.5,0.75" and training.num_steps == 80 * 45_000 // training.batch_size
     cells = [table2.get_config(cell + suffix) for cell in table2.QUOTED for suffix in ("", "-paper")]
     assert len({(config.compare.setting, config.student.name) for config in cells}) == 16  # their figures
     config = table2.get_config("resnet8-cifar10-paper")
     assert (config.teacher.loss, config.teacher_training.learning_rate) == ("paper", 1e-4)
+
+
+@pytest.mark.parametrize("cell", ["resnet32-cifar100", "wrn_40_10-cifar10", "densenet_bc_190_40-cifar10"])
+def test_the_largest_cells_of_table_2_can_be_planned(cell):
+    """Within their budgets, at their own batch and horizon; from graphs alone, no step is run."""
+    from configs import table2
+    from trainers import train_teacher
+
+    config = table2.get_config(cell)
+    classes = int(config.data.name.removeprefix("cifar"))
+    images = ArrayPair(np.zeros((2_000, 32, 32, 3), np.float32), np.arange(2_000, dtype=np.int32) % classes)
+    splits = Splits(images, images, images, classes, config.data.name, {})
+    stages, train = train_teacher.make_stages(config, splits, train_teacher.make_teacher(config, splits))
+    choice = stages[-1].plan(train, splits.dev)
+    assert choice.peak_bytes < 1e9 * float(config.teacher_training.memory_budget.removesuffix("GB"))
+    assert choice.plan.num_segments * choice.plan.segment_length >= 80 * 45_000 // config.training.batch_size // 5
 
 
 def test_a_dry_run_writes_nothing(tmp_path):

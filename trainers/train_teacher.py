@@ -4,7 +4,7 @@
 
 Writes manifest.json, history.json, tensorboard/, figures/ and the SavedModel teacher/ to the work directory. With
 --dry_run it writes nothing and needs no directory: it prints what the run would be and, from a few steps timed on this
-machine, how long it would take.
+machine (--timed_steps), how long it would take.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from trainers import command
 
 VERBOSE = flags.DEFINE_integer("verbose", 1, "1 for a progress bar, 0 for silence.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan, with predicted memory and time, and stop.")
+TIMED_STEPS = flags.DEFINE_integer("timed_steps", 8, "Steps that a dry run times; 0 for none: memory alone.")
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
@@ -109,6 +110,8 @@ def dry_run(config: ml_collections.ConfigDict) -> Callable[[], None]:
     teacher = make_teacher(config, splits)
     stages, train = make_stages(config, splits, teacher)
     outer = config.teacher_training
+    if TIMED_STEPS.value < 2 and TIMED_STEPS.value != 0:
+        raise ValueError(f"--timed_steps must be 0 or at least 2; received {TIMED_STEPS.value}.")
 
     def work() -> None:
         parts = ", ".join(f"{part.size:,} {name}" for name, part in
@@ -121,7 +124,9 @@ def dry_run(config: ml_collections.ConfigDict) -> Callable[[], None]:
         if config.quoted:
             print(f"quoted: {config.quoted}")
         for trainer, (_, steps) in zip(stages, (*outer.curriculum, (0, outer.steps)), strict=True):
-            print(f"{steps} teacher steps:\n{trainer.forecast(train, splits.dev, steps, **frequency(config))}")
+            print(f"{steps} teacher steps:")
+            print(trainer.forecast(train, splits.dev, steps, **frequency(config), timed_steps=TIMED_STEPS.value)
+                  if TIMED_STEPS.value else f"engine: {trainer.plan(train, splits.dev)}")
 
     return work
 

@@ -133,8 +133,10 @@ def test_fit_is_measured_for_both_losses():
     assert min(cross_entropy["ms_per_step"], taught["ms_per_step"]) > 0
 
 
-def test_the_first_call_of_a_resnet_32_is_of_32_layers():
-    model = first_call.resnet32()
-    assert sum(layer.__class__.__name__ in ("Conv2D", "Dense") for layer in model.layers) == 32 + 2  # two shortcuts
-    # 472,756 with 100 classes in the public implementation of the distillation benchmarks; here there are 10.
-    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == 472_756 - 90 * 65
+def test_first_call_row_and_table():
+    row = first_call.measure("lenet", "forward_over_reverse")
+    assert row["weights"] == 431_080 and not row["jit"]
+    assert 0 < row["seconds"] < row["compile_s"] and 30 < row["predicted_mb"] < 2 * row["peak_mb"] + 100
+    table = tables.first_call_table([row | {"preflight_s": 2.04, "compile_s": 1.06, "seconds": 0.13, "peak_mb": 1_093,
+                                            "predicted_mb": 80}])
+    assert "| lenet | 431,080 | forward_over_reverse | no | 2.0 | 1.1 | 0.13 | 1,093 | 80 |" in table

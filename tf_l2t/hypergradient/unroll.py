@@ -221,7 +221,8 @@ class HypergradientFunction:
         def chosen() -> tuple[Rule, Choice]:
             rule, choice = choose(
                 self._modes, lambda mode: rule_of(mode, problem, self._teacher.apply, theta, state, batch, features),
-                self._schedule, self._swept, self._budget, jit, state, batch, live_bytes(step.graph), num_ops(step.graph))
+                self._schedule, self._swept, self._budget, jit, state, batch, live_bytes(step.graph),
+                num_ops(step.graph))
             if choice.hvp == "forward_over_reverse":
                 trace_backward(rule, theta, state, batch, features)
             return rule, choice

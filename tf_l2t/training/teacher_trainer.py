@@ -282,6 +282,15 @@ class TeacherTrainer:
             self._preflight = preflight(self._student_fn)
         return self._preflight
 
+    def plan(self, train: Any, dev: Any) -> Choice:
+        """How `fit` would compute a teacher's gradient, and the memory that it is predicted to take; no step is run.
+
+        Raises:
+          ValueError: for data that does not fit, or a memory budget that is too small.
+        """
+        problem, state = self._first_student(train, dev)
+        return hypergradient(problem, self.teacher, **self._engine).predict(state)
+
     def forecast(self, train: Any, dev: Any, teacher_steps: int, *, validation_freq: int = 5,
                  validation_rollouts: int = 2, timed_steps: int = 8) -> Forecast:
         """What `fit` with these arguments will take: memory, and the time predicted from a few steps on this machine.
@@ -296,12 +305,10 @@ class TeacherTrainer:
           ValueError: as `fit`, or for fewer than 2 timed steps.
         """
         self.check_steps(teacher_steps, validation_freq, validation_rollouts)
-        train, dev = self.check_data(train, dev)
-        problem = classification_problem(self._student, train, dev, objective=self._objective, **self._options)
+        problem, state = self._first_student(train, dev)
         validations = 1 + -(-teacher_steps // validation_freq) if validation_freq else 0
-        return forecast(problem, self.teacher, self._new_student(problem, self._seed), self._engine,
-                        teacher_steps=teacher_steps, rollouts=self._rollouts, validations=validations,
-                        validation_rollouts=validation_rollouts,
+        return forecast(problem, self.teacher, state, self._engine, teacher_steps=teacher_steps,
+                        rollouts=self._rollouts, validations=validations, validation_rollouts=validation_rollouts,
                         refresh_every=self._options["refresh_every"], timed_steps=timed_steps)
 
     def check(self, train: Any, dev: Any, num_steps: int | None = None, **kwargs: Any) -> CheckReport:
@@ -334,6 +341,11 @@ class TeacherTrainer:
     def _seeds(self, step: int) -> range:
         first = self._seed + step * self._rollouts
         return range(first, first + self._rollouts)
+
+    def _first_student(self, train: Any, dev: Any) -> tuple[Problem, StudentState]:
+        train, dev = self.check_data(train, dev)
+        problem = classification_problem(self._student, train, dev, objective=self._objective, **self._options)
+        return problem, self._new_student(problem, self._seed)
 
     def _new_student(self, problem: Problem, seed: int) -> StudentState:
         return initial_state(problem, *self._student.init(seed))
