@@ -85,7 +85,7 @@ def get_config() -> ml_collections.ConfigDict:
     compare.pairs = ((4, 9), (3, 5), (0, 1), (6, 7))  # classes, names or numbers, whose coefficients the report draws
     compare.epochs = ()  # of a student's run at which it draws them, such as (20, 40, 60); () for curves
 
-    config.quoted = ""  # figures of a paper, for the plan that a dry run prints
+    config.quoted = ""  # figures of a paper, which dry runs and reports repeat
     config.quick = False  # run the whole pipeline in minutes: with quick_changes
     config.quick_changes = ()  # (field, value), such as (("training.num_steps", 30),)
     config.quick_data = ()  # further ones, for data that is always at hand; unless data.path is given

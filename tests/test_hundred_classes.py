@@ -1,5 +1,6 @@
 """Teachers of 100 classes, as CIFAR-100 needs them: Φ of 100 × 100, and 100 precisions in the state."""
 
+import json
 import subprocess
 import sys
 
@@ -22,8 +23,6 @@ from tf_l2t.training import classification_problem
 
 CLASSES = 100
 CELL = "configs/table2.py:resnet8-cifar100"
-# The quick variant, silent.
-SHORT = ["--config.quick", "--verbose=0"]
 
 
 def _images(count, seed):
@@ -64,16 +63,32 @@ def archive(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def teacher_dir(archive, tmp_path_factory):
-    """Of the quick variant on the data set's own images, first on short runs, then on longer ones, swept in part."""
-    workdir = tmp_path_factory.mktemp("runs") / "teacher"
-    done = run("train_teacher", workdir, *SHORT, f"--config.data.path={archive}",
+def table(archive, tmp_path_factory):
+    """The quick variant, on the data set's own images; its teacher first sees short runs, then longer ones, in part."""
+    workdir = tmp_path_factory.mktemp("runs") / "table"
+    done = run("compare", workdir, "--config.quick", "--verbose=0", f"--config.data.path={archive}",
                "--config.teacher_training.curriculum=((15, 1),)", config=CELL)
     assert done.returncode == 0, done.stderr
-    return workdir / "teacher"
+    return workdir, done
 
 
-def test_a_teacher_is_trained_exported_and_read(teacher_dir):
+@pytest.fixture(scope="module")
+def teacher_dir(table):
+    return table[0] / "dev500" / "teachers" / "0" / "teacher"
+
+
+def test_the_quick_variant_makes_a_table(table):
+    workdir, done = table
+    results = json.loads((workdir / "results.json").read_text())["500"]
+    assert [row["row"] for row in results] == ["cross_entropy", "smooth", "taught"]
+    assert all(0 < 100 * accuracy < 100 for row in results for accuracy in row["test_accuracy"])
+    manifest = json.loads((workdir / "manifest.json").read_text())
+    assert manifest["config"]["data"]["recipe"] == "l2t_dlf" and manifest["data"]["500"]["source"] == "cifar100"
+    for text in (done.stdout, *((workdir / name).read_text() for name in ("table.md", "report.html"))):
+        assert "Quoted, not measured here: Table 2 of the paper, error in %: cross entropy 39.79" in text
+
+
+def test_its_teacher_is_exported_and_read(teacher_dir):
     teacher = tf_l2t.load_teacher(teacher_dir)
     state = np.full((1, CLASSES + 3), 0.2, np.float32)
     start = AttentionTeacher(CLASSES, CLASSES + 3, loss="soft")

@@ -43,6 +43,8 @@ def write_reports(path: pathlib.Path, config: ml_collections.ConfigDict, parts: 
     for part in parts:
         title = f"Dev set of {part.dev_size}"
         table, said = markdown_table(part.results), verdicts(part.results)
+        if config.quoted:
+            said.append(f"Quoted, not measured here: {config.quoted}.")
         tables.append(f"## {title}\n\n{table}\n\n" + "\n".join(f"- {sentence}" for sentence in said))
         print("", table, "", *said, sep="\n")
         sections.append(Section(title, table, said, draw(part, path / "figures" / f"dev{part.dev_size}")))
