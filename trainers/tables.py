@@ -14,7 +14,7 @@ from tf_l2t.training.measured import ablation_table, error_table, fill_tables, r
 
 ROOT = pathlib.Path(__file__).parent.parent
 SETTINGS = ("clean", "shifted40", "uniform40", "longtail100", "demo_shifted40", "transfer_5T", "transfer_width",
-            "transfer_lenet", "transfer_lenet_slow")
+            "transfer_lenet", "transfer_lenet_slow", "resnet8_mnist")
 TABLES: dict[str, Any] = {
     **ENGINE_TABLES, "mnist summary": summary_table, "mnist ratios": ratio_table, "ablation": ablation_table,
     **{f"mnist {name}": functools.partial(error_table, setting=name) for name in SETTINGS}}
