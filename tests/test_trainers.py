@@ -163,6 +163,9 @@ BAD = {
     "mode": (["--config.teacher_training.hvp=x"], "forward_over_reverse"),
     "steps": (["--config.teacher_training.steps=0"], "number of steps must be at least 1"),
     "batch": (["--config.training.batch_size=9999"], "3500 train examples"),
+    "memory": (["--config.teacher_training.memory_budget=20MB"], "needs at least"),
+    "memory in a dry run": (["--config.teacher_training.memory_budget=20MB", "--dry_run"], "needs at least"),
+    "timed steps": (["--dry_run", "--timed_steps=1"], "must be 0 or at least 2; received 1"),
 }
 
 

@@ -37,7 +37,8 @@ TIMED_STEPS = flags.DEFINE_integer("timed_steps", 8, "Steps that a dry run times
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
     if DRY_RUN.value:
-        return dry_run(config)
+        dry_run(config)
+        return lambda: None
     check_workdir(workdir)
     splits = command.load_splits(config)
     fit = teacher_training(config, splits)
@@ -60,6 +61,9 @@ def teacher_training(config: ml_collections.ConfigDict, splits: Splits, number: 
     outer = config.teacher_training
     teacher = make_teacher(config, splits, number)
     stages, train = make_stages(config, splits, teacher, number)
+    if outer.memory_budget:
+        for trainer in stages:
+            trainer.plan(train, splits.dev)  # a budget that is too small is told now
     num_steps = stages[-1].num_steps
 
     def fit(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
@@ -104,31 +108,31 @@ def make_stages(config: ml_collections.ConfigDict, splits: Splits, teacher: Teac
     return stages, train
 
 
-def dry_run(config: ml_collections.ConfigDict) -> Callable[[], None]:
-    """The plan of the training, printed in the place of it."""
+def dry_run(config: ml_collections.ConfigDict) -> None:
+    """Prints the plan of the training.
+
+    Raises:
+      ValueError: for what the training would refuse.
+    """
+    if TIMED_STEPS.value < 2 and TIMED_STEPS.value != 0:
+        raise ValueError(f"--timed_steps must be 0 or at least 2; received {TIMED_STEPS.value}.")
     splits = command.load_splits(config)
     teacher = make_teacher(config, splits)
     stages, train = make_stages(config, splits, teacher)
-    outer = config.teacher_training
-    if TIMED_STEPS.value < 2 and TIMED_STEPS.value != 0:
-        raise ValueError(f"--timed_steps must be 0 or at least 2; received {TIMED_STEPS.value}.")
-
-    def work() -> None:
-        parts = ", ".join(f"{part.size:,} {name}" for name, part in
-                          (("train", train), ("dev", splits.dev), ("test", splits.test)))
-        training, weights = config.training, sum(int(tf.size(v)) for v in teacher.theta)
-        print(f"data: {splits.name}, {parts}, {splits.num_classes} classes")
-        print(f"student: {command.student_label(config)}, batches of {training.batch_size}, rate "
-              f"{training.learning_rate:g} ({training.decay})")
-        print(f"teacher: {config.teacher.name}, {config.teacher.loss} form, {weights:,} weights")
-        if config.quoted:
-            print(f"quoted: {config.quoted}")
-        for trainer, (_, steps) in zip(stages, (*outer.curriculum, (0, outer.steps)), strict=True):
-            print(f"{steps} teacher steps:")
-            print(trainer.forecast(train, splits.dev, steps, **frequency(config), timed_steps=TIMED_STEPS.value)
-                  if TIMED_STEPS.value else f"engine: {trainer.plan(train, splits.dev)}")
-
-    return work
+    training, outer = config.training, config.teacher_training
+    parts = ", ".join(f"{part.size:,} {name}" for name, part in
+                      (("train", train), ("dev", splits.dev), ("test", splits.test)))
+    print(f"data: {splits.name}, {parts}, {splits.num_classes} classes")
+    print(f"student: {command.student_label(config)}, batches of {training.batch_size}, rate "
+          f"{training.learning_rate:g} ({training.decay})")
+    print(f"teacher: {config.teacher.name}, {config.teacher.loss} form, "
+          f"{sum(int(tf.size(v)) for v in teacher.theta):,} weights")
+    if config.quoted:
+        print(f"quoted: {config.quoted}")
+    for trainer, (_, steps) in zip(stages, (*outer.curriculum, (0, outer.steps)), strict=True):
+        print(f"{steps} teacher steps:", flush=True)
+        print(trainer.forecast(train, splits.dev, steps, **frequency(config), timed_steps=TIMED_STEPS.value)
+              if TIMED_STEPS.value else f"engine: {trainer.plan(train, splits.dev)}")
 
 
 def frequency(config: ml_collections.ConfigDict) -> dict[str, Any]:
