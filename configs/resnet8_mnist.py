@@ -2,8 +2,8 @@
 
 No figure of the paper is for this. 50,000 digits for training, 10,000 for dev, the 10,000 test digits; runs of 1,000
 steps of 50, one epoch, with rate drops; crops of mirrored digits, no flips. The teacher sees runs of 300 steps, and its
-students run for 1,000. Twelve minutes for the teacher and a minute and a half for a student, of which there are 36, on a
-core. The measured figures stand in docs/results.md.
+students run for 1,000. On a core, twelve minutes for the teacher and a minute and a half for each of 36 students. The
+measured figures stand in docs/results.md.
 
     python -m trainers.compare --config configs/resnet8_mnist.py --workdir runs/resnet8_mnist --config.data.path=PATH
 """

@@ -1,6 +1,7 @@
 """The check of a student's layers: stock layers pass it, layers that are wrong in any of the known ways do not."""
 
 import contextlib
+import sys
 import warnings
 
 import keras
@@ -11,8 +12,8 @@ from keras import layers
 
 import tf_l2t
 from tests import tiny
-from tf_l2t.students import LayerReport, PreflightReport, choose_hvp, mlp
-from tf_l2t.students.examine import has_fused_kernel
+from tf_l2t.students import LayerReport, PreflightReport, choose_hvp, mlp, preflight
+from tf_l2t.students.examine import Findings, has_fused_kernel
 
 BOTH = ("forward_over_reverse", "reverse_over_reverse")
 STOCK_MOMENTS = tf.nn.moments  # as `from tensorflow.nn import moments` would keep it
@@ -320,3 +321,29 @@ def test_fit_refuses_a_student_that_no_teacher_can_be_trained_through():
     with pytest.raises(ValueError, match=r"bad.*SeedGenerator"):
         made.fit(tiny.arrays(24), tiny.arrays(12, 1), 1, validation_freq=0, verbose=0)
     made.fit(tiny.arrays(24), tiny.arrays(12, 1), 1, validation_freq=0, verbose=0, preflight=False)
+
+
+@pytest.mark.parametrize(("parts", "distinct"), [
+    # On data; from several channels to several, twice; to one.
+    (lambda: [layers.Conv2D(f, 3, padding="same") for f in (2, 5, 7, 1)], 3),
+    (lambda: [layers.Conv2D(4, 3), layers.Conv2D(6, 3), layers.Conv2D(6, 3, strides=2)], 3),  # of other sizes
+    (lambda: [layers.Conv2D(4, 3, padding="same", groups=g) for g in (1, 2, 4)], 3),
+    (lambda: [layers.Flatten(), layers.Dense(4), layers.Dense(6), layers.Dense(6, activation="tanh"),
+              layers.Dense(3)], 4),
+    (lambda: [layers.Conv2D(2, 1), layers.GroupNormalization(1), layers.Conv2D(4, 1), layers.GroupNormalization(1)], 4),
+])
+def test_layers_that_differ_in_width_alone_are_checked_once(parts, distinct, monkeypatch):
+    checked = []
+    module = sys.modules["tf_l2t.students.preflight"]
+    monkeypatch.setattr(module, "_known", {})
+    monkeypatch.setattr(module, "examine", lambda call, modes, **_: checked.append(call) or Findings(("ok",) * 2, True))
+
+    def build():
+        x = inputs = keras.Input((12, 12, 2))
+        for layer in parts():
+            x = layer(x)
+        return keras.Model(inputs, x)
+
+    report = preflight(build)
+    assert report.passed and len(report.rows) == len(parts()) + 1
+    assert len(checked) == distinct + 1  # and the whole

@@ -15,6 +15,10 @@ from tf_l2t.students.functional import building
 WHOLE = "whole model"
 # Findings about stock Keras layers and models made of them alone hold for as long as the process lives.
 _known: dict[Any, Findings] = {}
+# Layers of Keras whose derivatives do not depend on how many channels there are, as long as there are several.
+_OF_ANY_WIDTH = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.BatchNormalization,
+                 keras.layers.Activation, keras.layers.ReLU, keras.layers.Add, keras.layers.Concatenate,
+                 keras.layers.AveragePooling2D, keras.layers.GlobalAveragePooling2D)
 
 
 class LayerReport(NamedTuple):
@@ -96,7 +100,8 @@ def preflight(student: keras.Model | Callable[[], keras.Model]) -> PreflightRepo
     A teacher's gradient needs second derivatives of the student. Some layers have none in one way of computing them;
     some have wrong ones, on which both ways agree. Each distinct layer is checked once, as the student calls it in
     training, but in float64 and on three random examples: the engine's own Hessian-vector products against central
-    differences of the gradient, the gradient against differences of the value, and one call against its repetition.
+    differences of the gradient, the gradient against differences of the value, and one call against its repetition. Of
+    the usual layers of Keras those that differ in their number of channels alone are not distinct.
     Derivatives with respect to data are not needed and not asked for.
 
     Args:
@@ -254,16 +259,35 @@ def _key(call: Call, modes: tuple[str, ...]) -> tuple[Any, bool]:
     parts = call.operation._flatten_layers()
     names = {part.name: f"#{index}" for index, part in enumerate(parts)}
     try:
-        config = json.dumps(_anonymous(keras.saving.serialize_keras_object(call.operation), names), default=repr)
+        described = _anonymous(keras.saving.serialize_keras_object(call.operation), names)
+        config = json.dumps(described, default=repr)
     except Exception:
         return id(call.operation), False
-    tensors = keras.tree.map_structure(lambda leaf: (leaf.shape, leaf.dtype, id(leaf) in call.data)
-                                       if isinstance(leaf, keras.KerasTensor) else leaf, (call.args, call.kwargs))
     kinds = tuple(type(part) for part in parts)
     dtypes = tuple(str(v.dtype) for v in call.operation.variables)
     stock = all(kind.__module__.startswith("keras.") for kind in kinds) and '"class_name": "function"' not in config \
         and "__lambda__" not in config
+    any_width = stock and kinds[0] in _OF_ANY_WIDTH and described["config"].get("groups", 1) == 1
+    if any_width:
+        config = json.dumps(_narrow(described), default=repr)
+    tensors = keras.tree.map_structure(
+        lambda leaf: (_few(leaf.shape) if any_width else leaf.shape, leaf.dtype, id(leaf) in call.data)
+        if isinstance(leaf, keras.KerasTensor) else leaf, (call.args, call.kwargs))
     return (config, kinds, dtypes, repr(tensors), modes), stock
+
+
+def _narrow(described: dict[str, Any]) -> dict[str, Any]:
+    """The description of a layer with two channels, in and out, in the place of any larger number."""
+    config, built = dict(described["config"]), dict(described.get("build_config") or {})
+    config.update({name: min(2, config[name]) for name in ("filters", "units") if name in config})
+    if "input_shape" in built:
+        shape = built["input_shape"]
+        built["input_shape"] = [_few(s) for s in shape] if isinstance(shape[0], list | tuple) else _few(shape)
+    return described | {"config": config, "build_config": built}
+
+
+def _few(shape: Any) -> tuple[int | None, ...]:
+    return (*shape[:-1], shape[-1] and min(2, shape[-1]))
 
 
 def _anonymous(config: Any, names: dict[str, str]) -> Any:
