@@ -108,12 +108,15 @@ def fit_table(rows: Rows) -> str:
 
 
 def first_call_table(rows: Rows) -> str:
-    """Seconds until the first gradient."""
-    lines = ["| student | weights | mode | XLA | preflight, s | trace and compile, s | later calls, s | peak, MB | "
-             "predicted, MB |", "|---|---|---|---|---|---|---|---|---|"]
-    lines += [f"| {row['student']} | {row['weights']:,} | {row['hvp']} | {'yes' if row['jit'] else 'no'} | "
-              f"{_number(row['preflight_s'], 1)} | {_number(row['compile_s'], 1)} | {_number(row['seconds'], 2)} | "
-              f"{row['peak_mb']:,} | {row['predicted_mb']:,} |" for row in rows]
+    """Seconds until the first gradient, and memory; the smallest student first."""
+    titles = ("student", "weights", "batch", "mode", "XLA", "preflight, s", "trace and compile, s", "later calls, s",
+              "peak, MB", "predicted, MB")
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for row in sorted(rows, key=lambda row: row["weights"]):
+        seconds = (_number(row["preflight_s"], 1), _number(row["compile_s"], 1), _number(row["seconds"], 2))
+        cells = (row["student"], f"{row['weights']:,}", row["batch"], row["hvp"], "yes" if row["jit"] else "no", *seconds,
+                 f"{row['peak_mb']:,}", f"{row['predicted_mb']:,}")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join([*lines, "", "    python -m benchmarks.first_call"])
 
 

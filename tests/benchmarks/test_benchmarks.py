@@ -139,4 +139,4 @@ def test_first_call_row_and_table():
     assert 0 < row["seconds"] < row["compile_s"] and 30 < row["predicted_mb"] < 2 * row["peak_mb"] + 100
     table = tables.first_call_table([row | {"preflight_s": 2.04, "compile_s": 1.06, "seconds": 0.13, "peak_mb": 1_093,
                                             "predicted_mb": 80}])
-    assert "| lenet | 431,080 | forward_over_reverse | no | 2.0 | 1.1 | 0.13 | 1,093 | 80 |" in table
+    assert "| lenet | 431,080 | 8 | forward_over_reverse | no | 2.0 | 1.1 | 0.13 | 1,093 | 80 |" in table
