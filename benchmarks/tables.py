@@ -114,8 +114,8 @@ def first_call_table(rows: Rows) -> str:
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for row in sorted(rows, key=lambda row: row["weights"]):
         seconds = (_number(row["preflight_s"], 1), _number(row["compile_s"], 1), _number(row["seconds"], 2))
-        cells = (row["student"], f"{row['weights']:,}", row["batch"], row["hvp"], "yes" if row["jit"] else "no", *seconds,
-                 f"{row['peak_mb']:,}", f"{row['predicted_mb']:,}")
+        cells = (row["student"], f"{row['weights']:,}", row["batch"], row["hvp"], "yes" if row["jit"] else "no",
+                 *seconds, f"{row['peak_mb']:,}", f"{row['predicted_mb']:,}")
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join([*lines, "", "    python -m benchmarks.first_call"])
 
