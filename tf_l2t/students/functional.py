@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -83,6 +84,13 @@ class FunctionalStudent:
             list(params), list(non_trainable), x, training=training, return_losses=True)
         penalty = tf.add_n(losses) if losses else tf.zeros((), logits.dtype)
         return logits, tuple(non_trainable), penalty
+
+    @property
+    def numbers_per_example(self) -> int:
+        """How many numbers the outputs of all layers have together; an unknown length counts as 1."""
+        layers = [layer for layer in self.model._flatten_layers(include_self=False) if layer._inbound_nodes]
+        outputs = keras.tree.flatten([layer.output for layer in layers])
+        return sum(math.prod(size or 1 for size in output.shape) for output in outputs)
 
     def accuracy(self, params: Tensors, non_trainable: Tensors, x: Any, y: Any, chunk: int = 2000) -> float:
         """The exact accuracy on (x, y), computed in chunks that bound the memory."""

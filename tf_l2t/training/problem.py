@@ -12,6 +12,10 @@ from tf_l2t.features import classification_features, dev_sample
 from tf_l2t.hypergradient import InnerOptimizer, Problem, StepOutput
 from tf_l2t.objectives import accuracy
 from tf_l2t.students import FunctionalStudent
+from tf_l2t.training.parts import in_parts
+
+# Dev examples are looked at in parts whose layers' outputs are so large together, or which are as large as a batch.
+PART_BYTES = 250_000_000
 
 PerExampleLoss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 Objective = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -45,8 +49,10 @@ def classification_problem(student: FunctionalStudent, train: ArrayPair, dev: Ar
     x_dev, y_dev = tf.cast(dev.x, dtype), tf.convert_to_tensor(dev.y)
     x_sample, y_sample = dev_sample(dev.x, dev.y, dev_sample_size)
 
-    def logits_fn(params, non_trainable, x):
+    def whole(params, non_trainable, x):
         return tf.cast(student.apply(params, non_trainable, x, training=False)[0], dtype)
+
+    logits_fn = in_parts(whole, max(batch_size, PART_BYTES // (student.numbers_per_example * tf.as_dtype(dtype).size)))
 
     def loss_fn(params, non_trainable, batch, coefficients):
         x, y = batch
