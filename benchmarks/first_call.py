@@ -24,7 +24,7 @@ MODES = ("forward_over_reverse", "reverse_over_reverse", "saved_residuals")
 STUDENTS = ("mlp", "lenet", "resnet32", "densenet_bc_100_12", "wrn_40_10", "densenet_bc_190_40")
 LARGE = STUDENTS[3:]  # measured in the first mode alone, unless others are asked for
 BATCH, STEPS = 8, 4
-SMALL_BATCH = {"densenet_bc_190_40": 2}  # 8 need more than 24 GB
+SMALL_BATCH = {"densenet_bc_190_40": 2}  # 8 ran out of 24 GB, with M of all 64 images at once
 KEY = ("student", "hvp")
 
 
