@@ -9,7 +9,7 @@ Error rates quoted from the paper (Table 2) are in QUOTED; `trainers.train_teach
 From appendix B.2: batches of 128, momentum 0.9, rate 0.1, divided by 10 after 40 and 60 epochs, flips and crops of
 mirrored images, the mean of every pixel subtracted; 100 teacher steps. Not in the paper: the length of a run (here 80
 epochs), the split (45,000 / 5,000), weight decay (here none), how far back a sweep goes (here the last fifth of a run).
-DenseNet has batches of 16 and the rate 0.0125, in proportion: a sweep is then predicted to fit 40 GB. The taught loss is
+DenseNet has batches of 16 and the rate 0.0125, in proportion: a sweep is predicted to fit 40 GB. The taught loss is
 in the soft form, which does better on true labels than the paper's (docs/teaching.md); with "-paper" behind the cell's
 name it is the paper's, with relaxed accuracy and Adam(1e-4, epsilon 1e-8) as there.
 
@@ -36,7 +36,7 @@ SHALLOW = {"resnet": ("resnet", (("depth", 8), ("widths", (4, 4, 8, 16)))),
 QUICK_DATA = (("data.name", "mnist_5k"), ("data.like_cifar", True), ("data.recipe", "digits"), ("data.train_size", 0),
               ("compare.pairs", ((4, 9), (3, 5))))
 EPOCHS, TRAIN_SIZE, BATCH_SIZE = 80, 45_000, 128
-# Batch and memory where 128 and 8 GB are not enough; by prediction DenseNet-BC-190-40 needs 165 GB for batches of 128.
+# Batch and memory where 128 and 8 GB are not enough: with 128 DenseNet-BC-190-40 is predicted to need 165 GB.
 ROOM = {"wrn_40_10": (128, "28GB"), "densenet_bc_190_40": (16, "32GB")}
 # Figure 4 of the paper: otter and baby with classes like them and unlike them; of those the paper's text names dolphin
 # and boy, the others are ours.
