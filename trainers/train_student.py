@@ -1,9 +1,11 @@
-"""Trains one new student by an exported teacher, through Keras `fit`.
+"""Trains one new student: an image student by an exported teacher, a translation student by any loss.
 
     python -m trainers.train_student --config configs/demo.py --workdir runs/student \\
         --config.compare.teacher=runs/teacher/teacher
+    python -m trainers.train_student --config configs/translation_lstm1.py --config.data.path=DIR --workdir runs/lstm1
 
-Writes manifest.json, results.json, tensorboard/ and the trained network student.keras to the work directory.
+Writes manifest.json, results.json, tensorboard/ and the trained network student.keras to the work directory; of a
+translation student what `trainers.translator_fit` says, and the same command goes on with a run that was stopped.
 """
 
 from __future__ import annotations
@@ -16,10 +18,14 @@ import tf_l2t
 from tf_l2t.training import TaughtStudent, TaughtStudentSummaries
 from tf_l2t.training.comparison import check_same_split
 from trainers import command
-from trainers.fit import prepare_fit
+from trainers.fit import VERBOSE, prepare_fit
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
+    if config.get("task") == "translation":
+        from trainers.translator_fit import prepare_translator  # its packages take a second to import
+
+        return prepare_translator(config, workdir, VERBOSE.value)
     if not config.compare.teacher:
         raise ValueError("set config.compare.teacher to the directory of an exported teacher.")
     teacher = tf_l2t.load_teacher(config.compare.teacher)

@@ -69,7 +69,7 @@ def compile_once(problem: Problem, apply: Apply, jit: str | bool, make: Make) ->
             function = make(by_xla, theta, state, step)
             return tf.function(function, autograph=False).get_concrete_function(*arguments)
 
-        by_xla = suits_xla(step) if jit == "auto" else bool(jit)
+        by_xla = suits_xla(problem, step) if jit == "auto" else bool(jit)
         function = trace(by_xla)
         try:
             result = function(*arguments)
@@ -93,15 +93,17 @@ def trace_step(problem: Problem, apply: Apply, theta: Tensors, state: StudentSta
         with exact_moments():
             features, _ = problem.features.features_fn(state)
         coefficients = apply(theta, features)
-        _, output = inner_step(problem, state, batch, coefficients)
+        _, output = inner_step(problem._replace(narrow_fn=None), state, batch, coefficients)
         return {"batch": batch, "features": features, "coefficients": coefficients, "loss": output.loss,
                 "metrics": output.metrics}
 
     return tf.function(step, autograph=False).get_concrete_function(theta, state, seed)
 
 
-def suits_xla(step: Any) -> bool:
-    """Whether XLA is worth while: not for convolutions on a CPU."""
+def suits_xla(problem: Problem, step: Any) -> bool:
+    """Whether XLA is worth while: not for convolutions on a CPU, nor where shapes change from step to step."""
+    if problem.narrow_fn is not None:
+        return False
     if tf.config.list_logical_devices("GPU"):
         return True
     graph = step.graph.as_graph_def()

@@ -159,7 +159,7 @@ def _cut(by_mode: Callable[..., Any], problem: Problem, apply: Apply, inputs: An
         raise TypeError("the stacked results of a loop would have to be kept")
     unshaped = [residual.name for residual in residuals if not residual.shape.is_fully_defined()]
     if unshaped:
-        raise TypeError(f"of {unshaped} the shapes are not known beforehand")
+        raise TypeError(f"of {len(unshaped)} results, such as {unshaped[0]!r}, the shapes are not known beforehand")
     run_forward = whole.prune([*theta_in, *state_in, *rest_in], [*results, *residuals])
     run_backward = whole.prune([*theta_in, *rest_in, *residuals, *cotangents_in], list(gradients))
 

@@ -70,6 +70,9 @@ class Problem(NamedTuple):
       optimizer: the student's `InnerOptimizer`.
       features: the student's `StatusFeatures`.
       num_steps: T, the number of updates of a run.
+      narrow_fn: batch -> the batch without padding that it does not need, which `loss_fn` then gets: batches are kept
+        in one shape, and computed on in another at every step. None where there is nothing to take off. Memory is
+        predicted for batches as they are kept.
     """
 
     loss_fn: Callable[[Tensors, Tensors, Any, tf.Tensor], StepOutput]
@@ -78,6 +81,11 @@ class Problem(NamedTuple):
     optimizer: InnerOptimizer
     features: StatusFeatures
     num_steps: int
+    narrow_fn: Callable[[Any], Any] | None = None
+
+    def loss(self, params: Tensors, non_trainable: Tensors, batch: Any, coefficients: tf.Tensor) -> StepOutput:
+        """`loss_fn` of the narrowed batch."""
+        return self.loss_fn(params, non_trainable, self.narrow_fn(batch) if self.narrow_fn else batch, coefficients)
 
 
 def initial_state(problem: Problem, params: Tensors, non_trainable: Tensors = ()) -> StudentState:

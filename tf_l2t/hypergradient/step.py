@@ -53,7 +53,7 @@ def loss_and_gradient(problem: Problem, params: Tensors, non_trainable: Tensors,
     """L_Φ(ω_t; batch) and ∂L/∂ω_t."""
     with exact_moments(), tf.GradientTape() as tape:
         tape.watch(params)
-        output = problem.loss_fn(params, non_trainable, batch, coefficients)
+        output = problem.loss(params, non_trainable, batch, coefficients)
         gradient = tape.gradient(output.loss, params, unconnected_gradients=_ZERO)
     return output, tuple(_dense(gradient))
 
@@ -152,7 +152,7 @@ def _forward_over_reverse(problem, state, batch, coefficients, v, adjoint_floats
     with exact_moments(), forward_accumulator([*params, *nothing], [*v, *adjoint_floats]) as accumulator:
         with tf.GradientTape() as tape:
             tape.watch(primals)
-            output = problem.loss_fn(params, merge(floats), batch, coefficients)
+            output = problem.loss(params, merge(floats), batch, coefficients)
             new_floats, _ = split_floats(output.non_trainable)
         gradient = _dense(tape.gradient([output.loss, *new_floats], primals, unconnected_gradients=_ZERO,
                                         output_gradients=[tf.ones_like(output.loss), *nothing]))
@@ -168,7 +168,7 @@ def _reverse_over_reverse(problem, state, batch, coefficients, v, adjoint_floats
         outer.watch(primals)
         with tf.GradientTape() as tape:
             tape.watch(params)
-            output = problem.loss_fn(params, merge(floats), batch, coefficients)
+            output = problem.loss(params, merge(floats), batch, coefficients)
         gradient = _dense(tape.gradient(output.loss, params, unconnected_gradients=_ZERO))
         target = _dot(gradient, v)
         if floats:

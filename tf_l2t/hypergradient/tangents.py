@@ -149,7 +149,8 @@ def _transposed_twice(op_name: str, attributes: Any, inputs: Any, outputs: Any, 
         gradients = tape.gradient(targets, sources, cotangents, unconnected_gradients=_ZERO)
     moved = transposing.gradient(gradients, cotangents, output_gradients=tangents)
     for place, tangent in zip(places, moved, strict=True):
-        results[place] = tangent
+        # What a gather is the transpose of comes as the slices that were gathered.
+        results[place] = tf.convert_to_tensor(tangent) if isinstance(tangent, tf.IndexedSlices) else tangent
     return results
 
 

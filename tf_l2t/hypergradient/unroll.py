@@ -210,7 +210,7 @@ class HypergradientFunction:
         """
         theta = tuple(tf.convert_to_tensor(v) for v in theta or self._teacher.trainable_variables)
         step = trace_step(self._problem, self._teacher.apply, theta, state, tf.zeros((), tf.int64))
-        self._make(suits_xla(step) if self._jit == "auto" else bool(self._jit), theta, state, step)
+        self._make(suits_xla(self._problem, step) if self._jit == "auto" else bool(self._jit), theta, state, step)
         assert self.choice is not None
         return self.choice
 

@@ -129,12 +129,31 @@ def _target_and_rows(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tens
     return target, tf.linalg.matmul(target, coefficients)
 
 
+def _paper_of_target(log_prob: tf.Tensor, coefficient: tf.Tensor) -> tf.Tensor:
+    return -tf.sigmoid(coefficient * log_prob)
+
+
+def _stable_of_target(log_prob: tf.Tensor, coefficient: tf.Tensor) -> tf.Tensor:
+    return -(4 / STABLE_START) * tf.sigmoid(coefficient * log_prob)
+
+
+def _mixture_of_target(log_prob: tf.Tensor, coefficient: tf.Tensor) -> tf.Tensor:
+    trusted = tf.exp(-tf.square(MIXTURE_SCALE * coefficient))
+    return -trusted * log_prob - (1 - trusted) * tf.math.expm1(log_prob)
+
+
+def _soft_of_target(log_prob: tf.Tensor, coefficient: tf.Tensor) -> tf.Tensor:
+    return -(coefficient / SOFT_START) * log_prob
+
+
 class TaughtForm(NamedTuple):
     """A parametric loss, where its coefficients start, and what those off the diagonal cost.
 
     Attributes:
       name: under which configs and exported teachers know it.
       per_example: (labels, logits, coefficients) -> [batch]; with `prior`, (labels, logits, coefficients, π).
+      of_target: (log p_y, Φ_yy) -> loss, of any shape: the same of a Φ that is diagonal, where nothing but the label's
+        own probability and coefficient counts; for vocabularies.
       start: the diagonal of Φ_0, the coefficients with which teachers start.
       spread: what Φ_0 has off the diagonal.
       prior: whether the loss takes class frequencies, [classes], or None where they count as equal.
@@ -143,6 +162,7 @@ class TaughtForm(NamedTuple):
 
     name: str
     per_example: Callable[..., tf.Tensor]
+    of_target: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     start: float
     spread: float = 0.0
     prior: bool = False
@@ -170,10 +190,11 @@ class TaughtForm(NamedTuple):
 
 
 TAUGHT_FORMS = {form.name: form for form in (
-    TaughtForm("paper", paper_loss, start=1.0),
-    TaughtForm("stable", stable_loss, start=STABLE_START),
-    TaughtForm("mixture", mixture_loss, start=MIXTURE_START, spread=MIXTURE_SPREAD),
-    TaughtForm("soft", soft_loss, start=SOFT_START, spread=SOFT_SPREAD, prior=True, penalty=penalties.differences),
+    TaughtForm("paper", paper_loss, _paper_of_target, start=1.0),
+    TaughtForm("stable", stable_loss, _stable_of_target, start=STABLE_START),
+    TaughtForm("mixture", mixture_loss, _mixture_of_target, start=MIXTURE_START, spread=MIXTURE_SPREAD),
+    TaughtForm("soft", soft_loss, _soft_of_target, start=SOFT_START, spread=SOFT_SPREAD, prior=True,
+               penalty=penalties.differences),
 )}
 
 

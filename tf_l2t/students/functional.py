@@ -29,31 +29,29 @@ def building(seed: int, dtype: str | None) -> Iterator[None]:
         keras.config.set_dtype_policy(policy)
 
 
-class FunctionalStudent:
-    """A Functional or Sequential Keras classifier as pure functions.
+class FunctionalModel:
+    """A Keras model as pure functions of its weights.
 
     Args:
-      student_fn: builds and returns a new `keras.Model` with logits [batch, classes] as its output. It is called
-        for every new initialisation, with Keras's default seeds drawn from the seed asked for; a layer or
-        initializer with a seed of its own keeps it.
+      student_fn: builds and returns a new `keras.Model`. It is called for every new initialisation, with Keras's
+        default seeds drawn from the seed asked for; a layer or initializer with a seed of its own keeps it.
       dtype: a dtype policy to build the students under, such as "float64" or "mixed_bfloat16"; None for the current
         one.
 
     Attributes:
+      model: one such model.
       dtype: of the weights, in which losses and measures are computed too: "float32" or "float64".
 
     Raises:
-      ValueError: if `student_fn` does not return a built model with one output of logits, or one whose precision no
-        teacher can be trained in.
+      ValueError: if `student_fn` returns a model without weights, or one whose precision no teacher can be trained in.
     """
 
     def __init__(self, student_fn: Callable[[], keras.Model], dtype: str | None = None):
         self._student_fn = student_fn
         self._dtype = dtype
         self.model = self.new_model(0)
-        self.num_classes = check_classifier(self.model)
+        check_built(self.model)
         self.dtype = check_precision(self.model)
-        self._count_correct = tf.function(self._count, autograph=False, reduce_retracing=True)
         self._template = [(w.shape, w.dtype) for w in self.model.trainable_variables]
 
     def new_model(self, seed: int) -> keras.Model:
@@ -77,13 +75,33 @@ class FunctionalStudent:
         return (tuple(tf.convert_to_tensor(w.value) for w in model.trainable_variables),
                 tuple(tf.convert_to_tensor(w.value) for w in model.non_trainable_variables))
 
-    def apply(self, params: Tensors, non_trainable: Tensors, x: tf.Tensor,
+    def apply(self, params: Tensors, non_trainable: Tensors, x: Any,
               training: bool) -> tuple[tf.Tensor, Tensors, tf.Tensor]:
-        """Logits, the non-trainable weights afterwards, and the sum of the model's regularisation losses."""
+        """The model's output, the non-trainable weights afterwards, and the sum of the model's regularisation losses."""
         logits, non_trainable, losses = self.model.stateless_call(
             list(params), list(non_trainable), x, training=training, return_losses=True)
         penalty = tf.add_n(losses) if losses else tf.zeros((), logits.dtype)
         return logits, tuple(non_trainable), penalty
+
+
+class FunctionalStudent(FunctionalModel):
+    """A Functional or Sequential Keras classifier as pure functions.
+
+    Args:
+      student_fn: as for `FunctionalModel`; the model's output is logits [batch, classes].
+      dtype: as for `FunctionalModel`.
+
+    Attributes:
+      num_classes: C.
+
+    Raises:
+      ValueError: as `FunctionalModel`, or if `student_fn` does not return a model with one output of logits.
+    """
+
+    def __init__(self, student_fn: Callable[[], keras.Model], dtype: str | None = None):
+        super().__init__(student_fn, dtype)
+        self.num_classes = check_classifier(self.model)
+        self._count_correct = tf.function(self._count, autograph=False, reduce_retracing=True)
 
     @property
     def numbers_per_example(self) -> int:
@@ -103,6 +121,15 @@ class FunctionalStudent:
         return tf.reduce_sum(tf.cast(tf.argmax(logits, -1, output_type=y.dtype) == y, tf.int32))
 
 
+def check_built(model: keras.Model) -> None:
+    """Raises ValueError unless `model` is a Keras model that has its weights."""
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"a student must be a keras.Model; received {type(model).__name__}.")
+    if not model.built:
+        raise ValueError(f"the student {model.name!r} has no weights yet: give its first layer a keras.Input, "
+                         "or call it once on data.")
+
+
 def check_classifier(model: keras.Model) -> int:
     """The number of classes of a student.
 
@@ -110,11 +137,7 @@ def check_classifier(model: keras.Model) -> int:
       ValueError: unless `model` is a built Functional or Sequential Keras model with one output of logits,
         [batch, classes].
     """
-    if not isinstance(model, keras.Model):
-        raise ValueError(f"a student must be a keras.Model; received {type(model).__name__}.")
-    if not model.built:
-        raise ValueError(f"the student {model.name!r} has no weights yet: give its first layer a keras.Input, "
-                         "or call it once on data.")
+    check_built(model)
     shape = getattr(model, "output_shape", None)
     if shape is None:
         raise ValueError(f"the student {model.name!r} must be a Functional or Sequential model; wrap a subclassed one: "

@@ -1,0 +1,50 @@
+"""Every field of a translation config, with its default. Experiments start from here and change what is theirs."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.task = "translation"
+    config.seed = 0  # of the student and its batches
+
+    config.data = data = ml_collections.ConfigDict()
+    data.name = "parallel"  # a folder of train.de, valid.de, …; "tsv"; "iwslt14"; "libreoffice_help" (embedded); "tfds:NAME"
+    data.path = ""
+    data.source = "de"
+    data.target = "en"
+    data.variant = "fairseq"  # of "iwslt14": or "short", the L2T-DLF paper's sizes
+    data.dev_size = 500  # of "tsv" and "libreoffice_help"
+    data.test_size = 500
+    data.split_seed = 0
+    data.lower = False  # subwords make lower case of all text
+    data.vocabulary = 25_000  # joint subwords, trained on the train side
+    data.max_length = 50  # of train pairs in subwords; longer ones are left out
+
+    config.student = student = ml_collections.ConfigDict()
+    student.name = "lstm1"  # "lstm2", "transformer": see tf_l2t.students.TRANSLATORS
+    student.options = ()  # (name, value) of further arguments, such as (("dropout", 0.2),)
+
+    config.training = training = ml_collections.ConfigDict()
+    training.start = ""  # a directory that train_student wrote, to start from its student; "" for a new one
+    training.loss = "mle"
+    training.optimizer = "sgd"  # or "adam"
+    training.learning_rate = 0.1
+    training.decay = "constant"  # as in base.py
+    training.momentum = 0.0
+    training.clip_norm = 0.0  # of the whole gradient; 0 for no limit
+    training.batch_size = 32
+    training.num_steps = 20_000
+    training.evaluate_every = 2000
+    training.dev_sample_size = 500  # dev pairs that are translated at every look; 0 for all
+
+    config.decoding = decoding = ml_collections.ConfigDict()  # of the test set, beside greedy decoding
+    decoding.beam_size = 5
+    decoding.length_penalty = 1.0
+    decoding.longest = 200  # subwords of a source line; longer ones are cut
+    decoding.batch_size = 64
+
+    config.quick = False
+    config.quick_changes = ()
+    config.quick_data = ()
+    return config.lock()

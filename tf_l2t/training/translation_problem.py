@@ -1,0 +1,125 @@
+"""From a translation student, encoded text and a taught loss to the engine's `Problem`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tf_l2t.hypergradient import InnerOptimizer, Problem, StepOutput
+from tf_l2t.hypergradient.state import Tensors
+from tf_l2t.students import FunctionalTranslator, previous_tokens
+from tf_l2t.training.parts import in_parts
+from tf_l2t.translation.batches import BucketedBatches, EncodedText, TokenPair, bucketed_batches
+from tf_l2t.translation.decoding import greedy
+from tf_l2t.translation.expected_bleu import expected_ngram_statistics, relaxed_corpus_bleu
+from tf_l2t.translation.features import translation_features
+from tf_l2t.translation.subwords import BOS, PAD
+from tf_l2t.translation.token_losses import token_log_probs
+
+PART = 64  # dev pairs whose logits are in memory at a time
+
+# Of the statistics of all dev pairs, [pairs, 13]: see `dev_statistics`.
+OBJECTIVES: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "expected_bleu": lambda statistics: relaxed_corpus_bleu(statistics[:, :-2]),
+    "log_expected_bleu": lambda statistics: relaxed_corpus_bleu(statistics[:, :-2], log=True),
+    "log_likelihood": lambda statistics: (tf.reduce_sum(statistics[:, -2]) / tf.reduce_sum(statistics[:, -1])),
+}
+
+
+def taught_sentence_loss(of_target: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], labels: tf.Tensor, logits: tf.Tensor,
+                         coefficients: tf.Tensor) -> tf.Tensor:
+    """Σ_r l(log p_r(y_r), Φ_{y_r}), [batch], of a diagonal Φ.
+
+    With the paper's form, −Σ_r σ(Φ_{y_r} log p_r(y_r)) (L2T-DLF, section 4.2).
+
+    Args:
+      of_target: `TaughtForm.of_target`.
+      labels: [batch, T], padded with 0, which counts nothing.
+      logits: [batch, T, V].
+      coefficients: Φ, [V].
+    """
+    rows = tf.broadcast_to(coefficients, [tf.shape(labels)[0], tf.shape(logits)[-1]])
+    own = tf.gather(rows, labels, batch_dims=1)  # a row for every sentence, so that the gradient is dense
+    losses = of_target(token_log_probs(labels, logits), own)
+    return tf.reduce_sum(tf.where(tf.equal(labels, PAD), tf.zeros_like(losses), losses), axis=-1)
+
+
+def translation_problem(student: FunctionalTranslator, train: EncodedText, dev: EncodedText, *,
+                        of_target: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], objective: str,
+                        optimizer: InnerOptimizer, num_steps: int, batch_size: int, refresh_every: int = 20,
+                        sample_size: int = 100) -> Problem:
+    """A translation student's training run as the engine takes it.
+
+    Args:
+      student: the network.
+      train, dev: pairs as ids; M is measured on all of `dev`, by teacher forcing.
+      of_target: `TaughtForm.of_target`; the mini-batch loss is the mean over its sentences of `taught_sentence_loss`,
+        plus the student's regularisers.
+      objective: a name in `OBJECTIVES`.
+      optimizer: the student's.
+      num_steps: T.
+      batch_size: sentences.
+      refresh_every: k, the number of steps for which s_t is held.
+      sample_size: how many of the train and of the dev pairs s_t looks at, the first ones.
+
+    Raises:
+      ValueError: for an unknown objective, or a size that does not fit the data.
+    """
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective must be one of {sorted(OBJECTIVES)}; received {objective!r}.")
+    if min(num_steps, sample_size) < 1:
+        raise ValueError(f"num_steps and sample_size must be at least 1; received {num_steps!r}, {sample_size!r}.")
+    dtype = student.dtype
+    measure = OBJECTIVES[objective]
+    width = dev.source.shape[1]
+    pairs = tf.concat([dev.source, dev.target], axis=1)
+    statistics_fn = in_parts(lambda params, non_trainable, x: dev_statistics(
+        student, params, non_trainable, TokenPair(x[:, :width], x[:, width:])), PART)
+
+    def loss_fn(params, non_trainable, batch, coefficients):
+        source, target = batch
+        logits, non_trainable, penalty = student.apply(params, non_trainable, (source, previous_tokens(target, BOS)),
+                                                       training=True)
+        losses = taught_sentence_loss(of_target, target, tf.cast(logits, dtype), tf.cast(coefficients, dtype))
+        return StepOutput(tf.reduce_mean(losses) + tf.cast(penalty, dtype), non_trainable, {})
+
+    def decode(params, non_trainable, source):
+        return student.using(params, non_trainable, greedy, source, source.shape[1] + 10)
+
+    first = [TokenPair(tf.constant(part.source[:sample_size]), tf.constant(part.target[:sample_size]))
+             for part in (train, dev)]
+    return Problem(
+        loss_fn=loss_fn,
+        batch_fn=_widest(bucketed_batches(train, batch_size)),
+        narrow_fn=None if student.model.unroll else _narrowed,
+        objective_fn=lambda params, non_trainable: measure(statistics_fn(params, non_trainable, pairs)),
+        optimizer=optimizer,
+        features=translation_features(decode, *first, num_steps, refresh_every, dtype),
+        num_steps=num_steps)
+
+
+def _widest(batch_fn: BucketedBatches) -> Callable[[tf.Tensor, tf.Tensor], TokenPair]:
+    """Batches padded to one shape: the engine keeps them by the segment."""
+    width = batch_fn.shapes[-1][1]
+
+    def batch(seed: tf.Tensor, step: tf.Tensor) -> TokenPair:
+        padded = [tf.pad(ids, [[0, 0], [0, width - tf.shape(ids)[1]]]) for ids in batch_fn(seed, step)]
+        return TokenPair(*(tf.ensure_shape(ids, [batch_fn.batch_size, width]) for ids in padded))
+
+    return batch
+
+
+def _narrowed(pair: TokenPair) -> TokenPair:
+    """Up to the longest sentence of either side."""
+    return TokenPair(*(ids[:, :tf.reduce_max(tf.math.count_nonzero(ids, axis=1))] for ids in pair))
+
+
+def dev_statistics(student: FunctionalTranslator, params: Tensors, non_trainable: Tensors, pair: TokenPair) -> tf.Tensor:
+    """What M is made of: `expected_ngram_statistics`, log p(y | x) and |y| of every pair, [pairs, 13]."""
+    inputs = (pair.source, previous_tokens(pair.target, BOS))
+    logits = student.apply(params, non_trainable, inputs, training=False)[0]
+    real = tf.not_equal(pair.target, PAD)
+    expected = expected_ngram_statistics(logits, pair.target, real)
+    likelihood = tf.reduce_sum(token_log_probs(pair.target, logits), axis=-1, keepdims=True)
+    return tf.concat([expected, likelihood, tf.reduce_sum(tf.cast(real, logits.dtype), -1, keepdims=True)], axis=-1)

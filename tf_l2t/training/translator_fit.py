@@ -1,0 +1,118 @@
+"""Trains a translation student through Keras `fit`, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_l2t.students.translator import previous_tokens
+from tf_l2t.training.workdir import write_json
+from tf_l2t.translation.subwords import BOS, PAD
+
+NEWEST, HISTORY = "newest.keras", "history.json"
+
+BatchFn = Callable[[Any, Any], Any]
+
+
+def translation_dataset(batch_fn: BatchFn, seed: int, first: int, stop: int) -> tf.data.Dataset:
+    """The batches of the steps first … stop − 1 for Keras `fit`: ((source, previous tokens), target)."""
+    seed = tf.constant(seed, tf.int64)
+
+    def pair(step: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.Tensor]:
+        source, target = batch_fn(seed, step)
+        return (source, previous_tokens(target, BOS)), target
+
+    return tf.data.Dataset.range(first, stop).map(pair, num_parallel_calls=1).prefetch(tf.data.AUTOTUNE)
+
+
+def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_steps: int, evaluate_every: int,
+                   evaluate: Callable[[keras.Model], dict[str, float]], best: Callable[[keras.Model], None],
+                   path: str | os.PathLike[str], verbose: int = 1) -> tuple[keras.Model, list[dict[str, float]]]:
+    """Fits a compiled model for `num_steps` steps, looks at it every so often, and keeps it so that a run can go on.
+
+    Batches are a function of seed and step, and weights, optimizer and random states are in the file: a run that was
+    stopped and goes on ends with the same weights, on the same machine, as one that was not.
+
+    Args:
+      model: compiled; its inputs are (source, previous tokens), its labels the target.
+      batch_fn: (seed, step) -> (source, target), such as `bucketed_batches`.
+      seed: of the batches.
+      num_steps: of the whole run.
+      evaluate_every: steps between two looks.
+      evaluate: what a look finds; `bleu` is there, and says which model is the best.
+      best: keeps the model: called whenever it is better than ever before.
+      path: a directory for newest.keras and history.json. If a run has left them there, this one goes on.
+      verbose: 1 for a line at every look.
+
+    Returns:
+      The model after the last step — another object than `model` if a run went on — and one record of every look:
+      step, loss (the mean since the last look), tokens_per_second, and what `evaluate` found.
+
+    Raises:
+      ValueError: for a number below 1, or a run that is longer than num_steps.
+    """
+    if num_steps < 1 or evaluate_every < 1:
+        raise ValueError("num_steps and evaluate_every must be at least 1; received "
+                         f"{num_steps!r}, {evaluate_every!r}.")
+    folder = pathlib.Path(path)
+    history: list[dict[str, float]] = []
+    if (folder / NEWEST).is_file():
+        model = keras.models.load_model(folder / NEWEST)
+        history = json.loads((folder / HISTORY).read_text())
+    done = int(model.optimizer.iterations)
+    if done > num_steps:
+        raise ValueError(f"the run in {str(path)!r} has {done} steps already; num_steps={num_steps} is fewer.")
+    history = [record for record in history if record["step"] <= done]
+    if done and (not history or history[-1]["step"] < done):  # it was stopped between two files
+        history.append(_look(model, evaluate, best, history, {"step": done}))
+        write_json(folder / HISTORY, history)
+    for first in range(done, num_steps, evaluate_every):
+        stop = min(first + evaluate_every, num_steps)
+        tokens = _CountTokens(batch_fn)
+        started = time.perf_counter()
+        fitted = model.fit(translation_dataset(tokens, seed, first, stop), verbose=0, shuffle=False)
+        seconds = time.perf_counter() - started
+        record = {"step": stop, **{name: float(values[-1]) for name, values in fitted.history.items()},
+                  "tokens_per_second": round(tokens.total() / seconds)}
+        partial = folder / f"partial-{NEWEST}"
+        model.save(partial)
+        partial.replace(folder / NEWEST)
+        history.append(_look(model, evaluate, best, history, record))
+        write_json(folder / HISTORY, history)
+        if verbose:
+            print(", ".join(f"{name} {value:,.4g}" for name, value in history[-1].items()), flush=True)
+    return model, history
+
+
+def _look(model: keras.Model, evaluate: Callable[[keras.Model], dict[str, float]],
+          best: Callable[[keras.Model], None], history: list[dict[str, float]], record: dict[str, float]
+          ) -> dict[str, float]:
+    started = time.perf_counter()
+    record = {**record, **evaluate(model), "evaluation_seconds": round(time.perf_counter() - started, 1)}
+    if record["bleu"] > max((known["bleu"] for known in history), default=-np.inf):
+        best(model)
+    return record
+
+
+class _CountTokens:
+    """A batch function that counts the target's tokens as they pass."""
+
+    def __init__(self, batch_fn: BatchFn):
+        self._batch_fn = batch_fn
+        self._total = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    def __call__(self, seed: Any, step: Any) -> Any:
+        source, target = self._batch_fn(seed, step)
+        self._total.assign_add(tf.math.count_nonzero(target != PAD))
+        return source, target
+
+    def total(self) -> int:
+        return int(self._total)

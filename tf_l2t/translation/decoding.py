@@ -1,0 +1,182 @@
+"""Translations of a `Translator`: greedy, by beam search, or drawn at random. All compile, for any batch and length."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tf_l2t.students.translator import Translator
+from tf_l2t.translation.subwords import BOS, EOS, PAD
+
+NEVER = -1e9  # a log probability that no hypothesis has
+
+
+class Beams(NamedTuple):
+    """The hypotheses of a beam search, best first.
+
+    Attributes:
+      tokens: int32 [batch, beam_size, max_length]; end in the end token unless cut off, then padding.
+      scores: log p(y | x) / |y|^α, [batch, beam_size], by which they are in order; at most NEVER / |y|^α where there
+        are fewer hypotheses than beam_size.
+      log_probs: log p(y | x), [batch, beam_size].
+    """
+
+    tokens: tf.Tensor
+    scores: tf.Tensor
+    log_probs: tf.Tensor
+
+
+def greedy(model: Translator, source: tf.Tensor, max_length: Any) -> tf.Tensor:
+    """The likeliest token at every position, int32 [batch, max_length]: up to the end token, then padding.
+
+    Args:
+      model: the student.
+      source: int [batch, S].
+      max_length: of the translation, its end token included.
+    """
+    def choose(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        return tf.argmax(_allowed(logits), axis=-1, output_type=tf.int32)
+
+    return _by_one(model, model.encode(source), max_length, choose)
+
+
+def sample(model: Translator, source: tf.Tensor, max_length: Any, num_samples: int, seed: tf.Tensor,
+           temperature: float = 1.0) -> tf.Tensor:
+    """Translations drawn from p(y | x)^(1 / temperature), token by token, int32 [batch, num_samples, max_length].
+
+    Args:
+      seed: two integers; the same ones draw the same translations.
+
+    Raises:
+      ValueError: for fewer than one sample or a temperature that is not above 0.
+    """
+    if num_samples < 1 or not temperature > 0:
+        raise ValueError("num_samples must be at least 1 and temperature above 0; received "
+                         f"{num_samples!r}, {temperature!r}.")
+
+    def choose(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        key = tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int32), position)
+        drawn = tf.random.stateless_categorical(_allowed(logits) / temperature, 1, key, dtype=tf.int32)
+        return drawn[:, 0]
+
+    memory = _repeated(model.encode(source), num_samples)
+    tokens = _by_one(model, memory, max_length, choose)
+    return tf.reshape(tokens, tf.stack([-1, num_samples, tf.shape(tokens)[1]]))
+
+
+def beam_search(model: Translator, source: tf.Tensor, max_length: Any, beam_size: int = 5, length_penalty: float = 1.0
+                ) -> Beams:
+    """The best hypotheses found by keeping `beam_size` prefixes at every length.
+
+    Hypotheses are ordered by log p(y | x) / |y|^α, where |y| counts the end token. A finished one leaves the beam, and
+    its place is taken by the next prefix. The search of a batch ends at `max_length`, or when in no sentence a prefix
+    can still pass the worst of beam_size finished hypotheses. What is unfinished at the end competes as it is.
+
+    Args:
+      model: the student.
+      source: int [batch, S].
+      max_length: of the translation, its end token included.
+      beam_size: K; 1 is greedy decoding, but for ends that come later and score better.
+      length_penalty: α; 0 compares plain log probabilities, 1 those per token.
+
+    Raises:
+      ValueError: for a beam of less than 1, or a negative penalty.
+
+    Source: length normalisation as in Wu et al., "Google's neural machine translation system", 2016, section 7, of the
+    simple form |y|^α.
+    """
+    size, vocabulary = beam_size, model.vocabulary_size
+    if size < 1:
+        raise ValueError(f"beam_size must be at least 1; received {size!r}.")
+    if not length_penalty >= 0:
+        raise ValueError(f"length_penalty must be at least 0; received {length_penalty!r}.")
+    memory = _repeated(model.encode(source), size)
+    batch = tf.shape(source)[0]
+    max_length = tf.convert_to_tensor(max_length, tf.int32)
+    state = model.start(memory, max_length)
+    dtype = tf.nest.flatten(memory)[0].dtype
+    first = tf.one_hot(tf.zeros([batch], tf.int32), size, on_value=0.0, off_value=NEVER, dtype=dtype)  # one empty prefix
+    none = tf.zeros(tf.stack([batch, size, max_length]), tf.int32) + PAD
+    worst = tf.fill(tf.stack([batch, size]), tf.constant(NEVER, dtype))
+
+    def normalised(log_probs: tf.Tensor, length: Any) -> tf.Tensor:
+        return log_probs / tf.cast(length, dtype) ** length_penalty
+
+    def can_improve(t: tf.Tensor, live: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+        # Log probabilities only fall, and the longest hypothesis divides by most.
+        bound = normalised(tf.reduce_max(live, axis=1), max_length)
+        return (t < max_length) & tf.reduce_any(bound > tf.reduce_min(scores, axis=1))
+
+    def body(t: tf.Tensor, live: tf.Tensor, prefixes: tf.Tensor, state: Any, done: Beams) -> Any:
+        last = tf.reshape(tf.where(t == 0, BOS, prefixes[:, :, tf.maximum(t - 1, 0)]), [-1])
+        logits, state = model.step(memory, state, last, t)
+        log_probs = tf.reshape(_allowed(tf.nn.log_softmax(logits)), [batch, size, vocabulary]) + live[..., tf.newaxis]
+        # 2 K candidates hold K that go on, whichever of them end here: a prefix can end in one way only.
+        best, index = tf.math.top_k(tf.reshape(log_probs, [batch, size * vocabulary]), 2 * size)
+        beam, token = index // vocabulary, index % vocabulary
+        extended = _with_token(tf.gather(prefixes, beam, batch_dims=1), t, token)
+        ends = token == EOS
+        ended = tf.where(ends, best, NEVER)
+        merged = Beams(tf.concat([done.tokens, extended], axis=1),
+                       tf.concat([done.scores, normalised(ended, t + 1)], axis=1),
+                       tf.concat([done.log_probs, ended], axis=1))
+        live, kept = tf.math.top_k(tf.where(ends, NEVER, best), size)
+        rows = tf.reshape(tf.range(batch)[:, tf.newaxis] * size + tf.gather(beam, kept, batch_dims=1), [-1])
+        state = tf.nest.map_structure(lambda x: tf.gather(x, rows), state)
+        return t + 1, live, tf.gather(extended, kept, batch_dims=1), state, _best(merged, size)
+
+    t, live, prefixes, _, done = tf.while_loop(
+        lambda t, live, prefixes, state, done: can_improve(t, live, done.scores), body,
+        (tf.constant(0), first, none, state, Beams(none, worst, worst)),
+        shape_invariants=(tf.TensorShape([]), *_any_batch((first, none, state, Beams(none, worst, worst)))),
+        maximum_iterations=max_length)
+    unfinished = tf.where(t == max_length, live, NEVER)
+    return _best(Beams(tf.concat([done.tokens, prefixes], axis=1),
+                       tf.concat([done.scores, normalised(unfinished, max_length)], axis=1),
+                       tf.concat([done.log_probs, unfinished], axis=1)), size)
+
+
+def _best(beams: Beams, size: int) -> Beams:
+    scores, kept = tf.math.top_k(beams.scores, size)
+    return Beams(tf.gather(beams.tokens, kept, batch_dims=1), scores, tf.gather(beams.log_probs, kept, batch_dims=1))
+
+
+def _by_one(model: Translator, memory: Any, max_length: Any, choose: Any) -> tf.Tensor:
+    """Tokens [rows, max_length], each `choose`n by (logits [rows, V], position), until every row has ended."""
+    rows = tf.shape(tf.nest.flatten(memory)[0])[0]
+    max_length = tf.convert_to_tensor(max_length, tf.int32)
+    tokens = tf.zeros(tf.stack([rows, max_length]), tf.int32) + PAD
+    state = model.start(memory, max_length)
+    ended = tf.zeros(rows[tf.newaxis], tf.bool)
+    last = tf.fill(rows[tf.newaxis], BOS)
+
+    def body(t: tf.Tensor, last: tf.Tensor, ended: tf.Tensor, tokens: tf.Tensor, state: Any) -> Any:
+        logits, state = model.step(memory, state, last, t)
+        chosen = tf.where(ended, PAD, choose(logits, t))
+        return t + 1, chosen, ended | (chosen == EOS), _with_token(tokens, t, chosen), state
+
+    start = (last, ended, tokens, state)
+    return tf.while_loop(lambda t, last, ended, tokens, state: (t < max_length) & ~tf.reduce_all(ended), body,
+                         (tf.constant(0), *start), maximum_iterations=max_length,
+                         shape_invariants=(tf.TensorShape([]), *_any_batch(start)))[3]
+
+
+def _allowed(logits: tf.Tensor) -> tf.Tensor:
+    """Padding and the start token stand in no translation."""
+    banned = tf.one_hot([PAD, BOS], tf.shape(logits)[-1], on_value=NEVER, off_value=0.0, dtype=logits.dtype)
+    return logits + tf.reduce_sum(banned, axis=0)
+
+
+def _with_token(tokens: tf.Tensor, t: tf.Tensor, token: tf.Tensor) -> tf.Tensor:
+    """`tokens` [..., max_length] with `token` [...] at position t."""
+    return tf.where(tf.range(tf.shape(tokens)[-1]) == t, token[..., tf.newaxis], tokens)
+
+
+def _repeated(nest: Any, times: int) -> Any:
+    return tf.nest.map_structure(lambda x: tf.repeat(x, times, axis=0), nest)
+
+
+def _any_batch(nest: Any) -> Any:
+    """Shape invariants: the ranks, and the sizes that are certain."""
+    return tf.nest.map_structure(lambda x: tf.TensorShape([None, *x.shape[1:]]), nest)

@@ -1,0 +1,110 @@
+"""Translation data sets that tensorflow-datasets has prepared on local disk, and its folders of text files."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tf_l2t.translation.text import ParallelText, TextSplits
+
+FOLDER = "translate_folder"
+_DEV_NAMES = ("validation", "valid", "dev")
+
+
+def read_translation_tfds(name: str, data_dir: str | None = None, pair: tuple[str, str] = ("de", "en")) -> TextSplits:
+    """The sentence pairs of a translation data set, in the order that it is stored in. Nothing is downloaded.
+
+    Args:
+      name: "ted_multi_translate", any other data set whose examples are `Translation` or
+        `TranslationVariableLanguages`, or "translate_folder": the folder `data_dir` of files LANGUAGE.SPLIT.txt
+        (`tfds.folder_dataset.TranslateFolder`).
+      data_dir: where it was prepared; None for the default of tensorflow-datasets.
+      pair: source and target language. Examples that lack one of the two are left out; `about` counts them.
+
+    Raises:
+      ValueError: if it is not there (the message says which command prepares it), lacks a split or a language.
+    """
+    if len(pair) != 2 or pair[0] == pair[1]:
+        raise ValueError(f"pair must be two languages; received {pair!r}.")
+    splits = _folder_examples(data_dir) if name == FOLDER else _prepared_examples(name, data_dir)
+    dev = next((dev for dev in _DEV_NAMES if dev in splits), _DEV_NAMES[0])
+    missing = [split for split in ("train", dev, "test") if split not in splits]
+    if missing:
+        raise ValueError(f"{name} has the splits {sorted(splits)}, but not {missing}.")
+    parts, without = {}, 0
+    for part, split in (("train", "train"), ("dev", dev), ("test", "test")):
+        parts[part], lacking = _pairs(splits[split], pair, f"{name} ({split})")
+        without += lacking
+    about = {"source": name, "languages": list(pair), **{part: text.size for part, text in parts.items()},
+             "without_pair": without}
+    return TextSplits(parts["train"], parts["dev"], parts["test"], name, about)
+
+
+def _prepared_examples(name: str, data_dir: str | None) -> dict[str, Iterable[Mapping[str, Any]]]:
+    """The examples of every split."""
+    import tensorflow_datasets as tfds
+
+    try:
+        info = tfds.builder(name, data_dir=data_dir).info
+        names = list(info.splits)
+        if not names:
+            raise FileNotFoundError(f"{info.full_name} has no splits: its builder is here, and its data is not")
+        if info.file_format is tfds.core.FileFormat.ARRAY_RECORD:
+            parts = [tfds.data_source(name, split=split, data_dir=data_dir, download=False) for split in names]
+        else:
+            # Several shards would otherwise be read in turns.
+            order = tfds.ReadConfig(interleave_cycle_length=1)
+            parts = [tfds.as_numpy(tfds.load(name, split=split, data_dir=data_dir, download=False, read_config=order))
+                     for split in names]
+    except (AssertionError, FileNotFoundError, tfds.core.DatasetNotFoundError) as error:
+        where = f" in {data_dir!r}" if data_dir else ""
+        option = f" --data_dir={data_dir}" if data_dir else ""
+        raise ValueError(f"tensorflow-datasets has no prepared {name}{where}. Prepare it with `tfds build {name}"
+                         f"{option}`, or give the path of parallel files.") from error
+    return dict(zip(names, parts, strict=True))
+
+
+def _folder_examples(data_dir: str | None) -> dict[str, Iterable[Mapping[str, Any]]]:
+    import tensorflow_datasets as tfds
+
+    if data_dir is None or not pathlib.Path(data_dir).is_dir():
+        raise ValueError(f"{FOLDER} needs data_dir to be a folder of files LANGUAGE.SPLIT.txt, such as de.train.txt; "
+                         f"received {data_dir!r}.")
+    try:
+        builder = tfds.folder_dataset.TranslateFolder(data_dir)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{data_dir!r} must hold nothing but files LANGUAGE.SPLIT.txt, of equally many lines in every "
+                         f"language of a split: {error}") from error
+    return {split: tfds.as_numpy(builder.as_dataset(split=split)) for split in builder.info.splits}
+
+
+def _pairs(examples: Iterable[Mapping[str, Any]], pair: tuple[str, str], where: str) -> tuple[ParallelText, int]:
+    """The pairs, and how many examples lack one of the two languages."""
+    source, target, without, languages = [], [], 0, set()
+    for example in examples:
+        sentences = _sentences(example)
+        languages |= set(sentences)
+        both = [sentences.get(language, "") for language in pair]
+        if all(sentence.strip() for sentence in both):
+            source.append(both[0])
+            target.append(both[1])
+        else:
+            without += 1
+    if not source:
+        raise ValueError(f"{where} has no pair of {pair}; its languages are {sorted(languages)}.")
+    return ParallelText(tuple(source), tuple(target), where), without
+
+
+def _sentences(example: Mapping[str, Any]) -> dict[str, str]:
+    """Language to sentence, of either of the two features that tensorflow-datasets has for translations."""
+    example = example.get("translations", example.get("translation", example))
+    if set(example) == {"language", "translation"}:
+        languages, texts = ([_text(value) for value in example[key]] for key in ("language", "translation"))
+        # A language may come twice; the first is taken.
+        return dict(reversed(list(zip(languages, texts, strict=True))))
+    return {language: _text(value) for language, value in example.items() if isinstance(value, bytes | str)}
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

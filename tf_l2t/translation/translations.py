@@ -1,0 +1,135 @@
+"""From lines of text to lines of text: a student, its subwords and how to decode, as one thing on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_l2t.students.translator import Translator
+from tf_l2t.translation.batches import EncodedText, encode_pairs, eval_batches
+from tf_l2t.translation.decoding import beam_search, greedy
+from tf_l2t.translation.subwords import Subwords
+from tf_l2t.translation.text import ParallelText
+
+STUDENT, SUBWORDS, DECODING = "student.keras", "subwords.model", "decoding.json"
+
+
+class Decoding(NamedTuple):
+    """How lines are translated.
+
+    Attributes:
+      beam_size: 1 for greedy decoding.
+      length_penalty: of `beam_search`.
+      longest: subwords of a source line, its end included; longer lines are cut.
+      batch_size: lines at a time.
+    """
+
+    beam_size: int = 5
+    length_penalty: float = 1.0
+    longest: int = 200
+    batch_size: int = 64
+
+    def max_length(self, source_width: int) -> int:
+        """Of a translation, for sources padded to so many subwords."""
+        return source_width + source_width // 2 + 10
+
+
+class Translations:
+    """Translates lines: `Translations(model, subwords)(["Guten Morgen."])`.
+
+    Lines are sorted by length and decoded in batches of few widths, each compiled once; a line without any word is
+    translated as one.
+
+    Args:
+      model: the student; its weights are read anew at every call.
+      subwords: its vocabulary.
+      decoding: how.
+
+    Raises:
+      ValueError: if the vocabulary is not of the model's size, or a number is out of range.
+    """
+
+    def __init__(self, model: Translator, subwords: Subwords, decoding: Decoding = Decoding()):  # noqa: B008
+        if model.vocabulary_size != subwords.size:
+            raise ValueError(f"the student has a vocabulary of {model.vocabulary_size}, the subwords are "
+                             f"{subwords.size}; they must be those that it was trained with.")
+        if min(decoding.beam_size, decoding.batch_size) < 1 or decoding.longest < 2 or not decoding.length_penalty >= 0:
+            raise ValueError("beam_size and batch_size must be at least 1, longest at least 2 and length_penalty at "
+                             f"least 0; received {decoding}.")
+        self.model, self.subwords, self.decoding = model, subwords, decoding
+        self._compiled: dict[int, Any] = {}  # by the source's width
+
+    def _decode(self, source: tf.Tensor) -> tf.Tensor:
+        width = int(source.shape[1])
+        if width not in self._compiled:
+            self._compiled[width] = tf.function(self._decoded, autograph=False)
+        return self._compiled[width](source)
+
+    def _decoded(self, source: tf.Tensor) -> tf.Tensor:
+        how, length = self.decoding, self.decoding.max_length(int(source.shape[1]))
+        if how.beam_size == 1:
+            return greedy(self.model, source, length)
+        return beam_search(self.model, source, length, how.beam_size, how.length_penalty).tokens[:, 0]
+
+    def __call__(self, lines: Sequence[str]) -> list[str]:
+        if isinstance(lines, str):
+            raise ValueError("lines must be several lines of text; received one string. Pass a list of lines.")
+        if not lines:
+            return []
+        text = ParallelText(tuple(lines), tuple(lines), "lines to translate")
+        encoded = encode_pairs(self.subwords, text, self.decoding.longest, too_long="truncate")
+        return [self.subwords.decode(ids) for ids in self.tokens(encoded)]
+
+    def tokens(self, encoded: EncodedText) -> list[np.ndarray]:
+        """The translations' ids, in the order of the pairs, of which the targets are not looked at."""
+        found: list[Any] = [None] * encoded.size
+        for batch in eval_batches(encoded, self.decoding.batch_size):
+            decoded = self._decode(batch.tokens.source).numpy()
+            for row, index in enumerate(batch.indices):
+                found[index] = decoded[row]
+        return found
+
+    def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
+        """Writes student, subwords and decoding into the directory `path`, each file whole or not at all."""
+        folder = pathlib.Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f"partial-{STUDENT}"
+        self.model.save(partial)
+        partial.replace(folder / STUDENT)
+        self.subwords.save(folder / SUBWORDS)
+        (folder / DECODING).write_text(json.dumps(self.decoding._asdict()) + "\n")
+        return folder
+
+
+def load_translations(path: str | os.PathLike[str], **decoding: Any) -> Translations:
+    """What `Translations.save` wrote, ready to translate.
+
+    Args:
+      path: the directory.
+      **decoding: fields of `Decoding` that are to differ from those saved.
+
+    Raises:
+      ValueError: if a file is missing or damaged, or a field unknown.
+    """
+    import tf_l2t.students  # noqa: F401  # registers the students that the file names
+
+    folder = pathlib.Path(path)
+    missing = [name for name in (STUDENT, SUBWORDS, DECODING) if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"{str(path)!r} is no saved translator: it has no {', '.join(missing)}. Give the directory that "
+                         "trainers.train_student wrote.")
+    try:
+        how = Decoding(**{**json.loads((folder / DECODING).read_text()), **decoding})
+        model = keras.models.load_model(folder / STUDENT, compile=False)
+    except (TypeError, ValueError, OSError, KeyError) as error:
+        raise ValueError(f"the translator in {str(path)!r} cannot be loaded: {error}") from error
+    if not isinstance(model, Translator):
+        raise ValueError(f"{folder / STUDENT} holds a {type(model).__name__}, which is no translation student.")
+    return Translations(model, Subwords.load(folder / SUBWORDS), how)

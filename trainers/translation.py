@@ -1,0 +1,147 @@
+"""From a translation config to text, subwords, students and their training."""
+
+from __future__ import annotations
+
+import functools
+import json
+import pathlib
+import types
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from tf_l2t.training.rates import learning_rate
+from tf_l2t.translation import (
+    Decoding,
+    Subwords,
+    TextSplits,
+    Translations,
+    embedded_help,
+    fingerprint,
+    iwslt14,
+    load_translations,
+    read_splits,
+    read_translation_tfds,
+    read_tsv,
+    split_text,
+)
+from trainers import command
+
+
+def load_text(config: ml_collections.ConfigDict) -> TextSplits:
+    """The text of config.data; configs of the same data get the same.
+
+    Raises:
+      ValueError: for an unknown name, or as the readers.
+    """
+    return _load_text(json.dumps(command.plain(config.data)))
+
+
+@functools.lru_cache(maxsize=2)
+def _load_text(described: str) -> TextSplits:
+    data = types.SimpleNamespace(**json.loads(described))
+    kind, _, name = data.name.partition(":")
+    if kind in ("parallel", "tsv", "iwslt14") and not data.path:
+        raise ValueError(f"config.data.name={data.name!r} needs a path: set --config.data.path.")
+    if kind == "parallel":
+        return read_splits(data.path, data.source, data.target)
+    if kind == "iwslt14":
+        return iwslt14(data.path, data.variant, data.source, data.target)
+    if kind == "tfds" and name:
+        return read_translation_tfds(name, data.path or None, (data.source, data.target))
+    if kind in ("tsv", "libreoffice_help"):
+        pool = read_tsv(data.path) if kind == "tsv" else embedded_help()
+        return split_text(pool, data.dev_size, data.test_size, data.split_seed)
+    raise ValueError("config.data.name must be 'parallel', 'tsv', 'iwslt14', 'libreoffice_help' or 'tfds:NAME'; received "
+                     f"{data.name!r}.")
+
+
+def train_subwords(config: ml_collections.ConfigDict, text: TextSplits) -> Subwords:
+    """The joint subwords of the train side; no other text is looked at."""
+    return Subwords.train((*text.train.source, *text.train.target), config.data.vocabulary, config.data.lower)
+
+
+def describe(text: TextSplits) -> dict[str, Any]:
+    return {**text.about, "fingerprint": fingerprint(text)}
+
+
+def student_fn(config: ml_collections.ConfigDict, vocabulary_size: int) -> Callable[[], Any]:
+    """Builds config.student.
+
+    Raises:
+      ValueError: for an unknown student, or options that it does not take.
+    """
+    from tf_l2t.students import TRANSLATORS
+
+    if config.student.name not in TRANSLATORS:
+        raise ValueError(f"config.student.name must be one of {sorted(TRANSLATORS)}; received {config.student.name!r}.")
+    build, options = TRANSLATORS[config.student.name], dict(config.student.options)
+    try:
+        build(5, **options)
+    except TypeError as error:
+        raise ValueError(f"config.student.options of {config.student.name!r}: {error}") from error
+    return lambda: build(vocabulary_size, **options)
+
+
+def student_optimizer(config: ml_collections.ConfigDict) -> Any:
+    """The Keras optimizer of config.training.
+
+    Raises:
+      ValueError: for an unknown name, or momentum for Adam.
+    """
+    import keras
+
+    training = config.training
+    rate = learning_rate(training.learning_rate, training.decay, training.num_steps)
+    options = {"global_clipnorm": training.clip_norm} if training.clip_norm else {}
+    if training.optimizer == "sgd":
+        return keras.optimizers.SGD(rate, momentum=training.momentum, **options)
+    if training.optimizer != "adam" or training.momentum:
+        raise ValueError("config.training.optimizer must be 'sgd' or 'adam', the latter with momentum=0; received "
+                         f"{training.optimizer!r}, {training.momentum!r}.")
+    return keras.optimizers.Adam(rate, **options)
+
+
+def decoding(config: ml_collections.ConfigDict) -> Decoding:
+    return Decoding(**command.plain(config.decoding))
+
+
+class Scores:
+    """BLEU of a student's translations of a text, with sacrebleu.
+
+    Args:
+      text: with the references.
+      translations: how to translate.
+    """
+
+    def __init__(self, text: Any, translations: Translations):
+        self._text, self._translations = text, translations
+
+    def __call__(self) -> tuple[Any, list[str]]:
+        """(score and signature, the translations)."""
+        from tf_l2t.translation import report_bleu
+
+        found = self._translations(self._text.source)
+        return report_bleu(found, self._text.target), found
+
+
+def start_of(config: ml_collections.ConfigDict) -> Translations | None:
+    """The translator from which config.training starts, if it starts from one."""
+    return load_translations(config.training.start) if config.training.start else None
+
+
+def sample(text: Any, size: int, seed: int = 0) -> Any:
+    """`size` pairs drawn by `seed`, all for 0 or more than there are."""
+    if not 0 < size < text.size:
+        return text
+    return text.take(np.sort(np.random.default_rng(seed).permutation(text.size)[:size]))
+
+
+def write_examples(path: pathlib.Path, text: Any, found: list[str], count: int = 20, seed: int = 0) -> pathlib.Path:
+    """Random sources with reference and translation, as text to read."""
+    chosen = np.random.default_rng(seed).permutation(text.size)[:count]
+    path.write_text("\n".join(f"source       {text.source[i]}\nreference    {text.target[i]}\ntranslation  {found[i]}\n"
+                              for i in chosen), encoding="utf-8")
+    return path

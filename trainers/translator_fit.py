@@ -1,0 +1,60 @@
+"""The part of train_student that trains a translation student."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+
+from tf_l2t.students import FunctionalTranslator
+from tf_l2t.training.translator_fit import fit_translator
+from tf_l2t.training.workdir import check_resumable, resume_workdir, write_json
+from tf_l2t.translation import TokenLoss, Translations, bucketed_batches, encode_pairs, load_translations
+from trainers import command, translation
+
+
+def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose: int) -> Callable[[], None]:
+    """The work that trains config.student, translates the test set, and saves the translator.
+
+    Writes manifest.json, history.json, newest.keras (to go on from), best/ and last/ (translators, by dev BLEU and after
+    the last step), results.json and examples.txt.
+    """
+    text = translation.load_text(config)
+    start = translation.start_of(config)
+    subwords = start.subwords if start else translation.train_subwords(config, text)
+    build = translation.student_fn(config, subwords.size)
+    train = encode_pairs(subwords, text.train, config.data.max_length, too_long="drop")
+    batches = bucketed_batches(train, config.training.batch_size)
+    model = start.model if start else FunctionalTranslator(build).new_model(config.seed)
+    model.compile(optimizer=translation.student_optimizer(config), loss=TokenLoss(config.training.loss))
+    how = translation.decoding(config)
+    about = {**translation.describe(text), "train_pairs_used": train.size, "train_pairs_too_long": train.dropped}
+    check_resumable(workdir, command.plain(config), about)
+    path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
+    dev = translation.sample(text.dev, config.training.dev_sample_size)
+    looking: dict[int, Any] = {}  # what is compiled for a model is kept for its next look
+
+    def evaluate(model: Any) -> dict[str, float]:
+        if id(model) not in looking:
+            looking[id(model)] = translation.Scores(dev, Translations(model, subwords, how._replace(beam_size=1)))
+        return {"bleu": looking[id(model)]()[0].score}
+
+    def work() -> None:
+        trained, history = fit_translator(
+            model, batches, seed=config.seed, num_steps=config.training.num_steps,
+            evaluate_every=config.training.evaluate_every, evaluate=evaluate,
+            best=lambda model: Translations(model, subwords, how).save(path / "best"), path=path, verbose=verbose)
+        Translations(trained, subwords, how).save(path / "last")
+        results: dict[str, Any] = {"tokens_per_second": history[-1].get("tokens_per_second")}
+        for which in ("last", "best"):
+            for name, beam_size in (("greedy", 1), (f"beam{how.beam_size}", how.beam_size)):
+                translator = load_translations(path / which, beam_size=beam_size)
+                bleu, found = translation.Scores(text.test, translator)()
+                results |= {f"{which}_{name}": bleu.score, f"{which}_{name}_signature": bleu.signature}
+                print(f"test BLEU of the {which} weights, {name}: {bleu.score:.2f}", flush=True)
+        examples = translation.write_examples(path / "examples.txt", text.test, found)
+        write_json(path / "results.json", results)
+        print(f"translator: {path / 'best'}\nexamples: {examples}")
+
+    return work
