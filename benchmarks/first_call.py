@@ -23,8 +23,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 MODES = ("forward_over_reverse", "reverse_over_reverse", "saved_residuals")
 STUDENTS = ("mlp", "lenet", "resnet32", "densenet_bc_100_12", "wrn_40_10", "densenet_bc_190_40")
 LARGE = STUDENTS[3:]  # measured in the first mode alone, unless others are asked for
-BATCH, STEPS = 8, 4
-SMALL_BATCH = {"densenet_bc_190_40": 2}  # 8 ran out of 24 GB, with M of all 64 images at once
+BATCH, DEV, STEPS = 8, 64, 4
+SMALL = {"densenet_bc_190_40": 2}  # a batch of so many, and as many dev images: with 64 of them it ran out of 24 GB
 KEY = ("student", "hvp")
 
 
@@ -43,14 +43,14 @@ def measure(name: str, hvp: str) -> dict[str, Any]:
     from tf_l2t.teachers import AttentionTeacher
     from tf_l2t.training.problem import classification_problem
 
-    student_fn, batch = KNOWN[name], SMALL_BATCH.get(name, BATCH)
+    student_fn, batch, dev = KNOWN[name], SMALL.get(name, BATCH), SMALL.get(name, DEV)
     student = FunctionalStudent(student_fn)
     shape = student_fn().input_shape[1:]
     rng = np.random.default_rng(0)
-    x, y = rng.uniform(size=(64, *shape)).astype(np.float32), np.arange(64) % 10
+    x, y = rng.uniform(size=(DEV, *shape)).astype(np.float32), np.arange(DEV) % 10
     teacher = AttentionTeacher(10, 13)
     problem = classification_problem(
-        student, ArrayPair(x, y), ArrayPair(x, y), loss=taught_form(teacher.loss).per_example,
+        student, ArrayPair(x, y), ArrayPair(x[:dev], y[:dev]), loss=taught_form(teacher.loss).per_example,
         objective=relaxed_accuracy, optimizer=sgd(0.01, momentum=0.9), num_steps=STEPS, batch_size=batch)
     run = hypergradient(problem, teacher, hvp=hvp, schedule="store_all")
     state = initial_state(problem, *student.init(0))
@@ -66,7 +66,7 @@ def measure(name: str, hvp: str) -> dict[str, Any]:
     preflight = time.perf_counter() - start
     assert run.choice is not None
     weights = sum(int(tf.size(p)) for p in state.params)
-    return {"student": name, "weights": weights, "batch": batch, "steps": STEPS, "hvp": hvp, "jit": run.choice.jit,
+    return {"student": name, "weights": weights, "batch": batch, "dev": dev, "steps": STEPS, "hvp": hvp, "jit": run.choice.jit,
             "preflight_s": round(preflight, 2), "compile_s": round(seconds[0] - min(seconds[1:]), 2),
             "seconds": round(min(seconds[1:]), 3), "peak_mb": round((memory.peak - before) / 1e6),
             "predicted_mb": round(run.choice.peak_bytes / 1e6), "command": "python -m benchmarks.first_call"}

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import keras
 
-from tf_l2t.students.densenet import densenet_bc, densenet_bc_100_12, densenet_bc_190_40
 from tf_l2t.students.attention_lstm import AttentionLSTM, lstm1, lstm2
+from tf_l2t.students.densenet import densenet_bc, densenet_bc_100_12, densenet_bc_190_40
 from tf_l2t.students.functional import FunctionalModel, FunctionalStudent, check_classifier
 from tf_l2t.students.functional_translator import FunctionalTranslator
 from tf_l2t.students.mnist import lenet, mlp
@@ -33,9 +33,46 @@ STUDENTS: dict[str, Callable[..., keras.Model]] = {
 # (vocabulary_size, **options) -> a new model.
 TRANSLATORS: dict[str, Callable[..., Translator]] = {"lstm1": lstm1, "lstm2": lstm2, "transformer": transformer}
 
-__all__ = ["STUDENTS", "TRANSLATORS", "AttentionLSTM", "FunctionalModel", "FunctionalStudent", "FunctionalTranslator",
-           "LayerReport", "PreflightReport", "Transformer", "Translator", "check_classifier", "choose_hvp",
-           "densenet_bc", "densenet_bc_100_12", "densenet_bc_190_40", "lenet", "lstm1", "lstm2", "mlp", "mobilenet_v2",
-           "preflight", "previous_tokens", "resnet", "resnet20", "resnet32", "resnet32x4", "resnet50", "resnet8",
-           "shufflenet_v1", "shufflenet_v2", "tapped", "taps", "transformer", "vgg", "vgg13", "vgg8", "wide_resnet",
-           "wrn_16_2", "wrn_40_1", "wrn_40_10", "wrn_40_2"]
+__all__ = [
+    "STUDENTS",
+    "TRANSLATORS",
+    "AttentionLSTM",
+    "FunctionalModel",
+    "FunctionalStudent",
+    "FunctionalTranslator",
+    "LayerReport",
+    "PreflightReport",
+    "Transformer",
+    "Translator",
+    "check_classifier",
+    "choose_hvp",
+    "densenet_bc",
+    "densenet_bc_100_12",
+    "densenet_bc_190_40",
+    "lenet",
+    "lstm1",
+    "lstm2",
+    "mlp",
+    "mobilenet_v2",
+    "preflight",
+    "previous_tokens",
+    "resnet",
+    "resnet8",
+    "resnet20",
+    "resnet32",
+    "resnet32x4",
+    "resnet50",
+    "shufflenet_v1",
+    "shufflenet_v2",
+    "tapped",
+    "taps",
+    "transformer",
+    "vgg",
+    "vgg8",
+    "vgg13",
+    "wide_resnet",
+    "wrn_16_2",
+    "wrn_40_1",
+    "wrn_40_2",
+    "wrn_40_10",
+]

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from tf_l2t.students.functional import FunctionalModel, Tensors
 from tf_l2t.students.translator import Translator
