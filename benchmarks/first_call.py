@@ -66,10 +66,11 @@ def measure(name: str, hvp: str) -> dict[str, Any]:
     preflight = time.perf_counter() - start
     assert run.choice is not None
     weights = sum(int(tf.size(p)) for p in state.params)
-    return {"student": name, "weights": weights, "batch": batch, "dev": dev, "steps": STEPS, "hvp": hvp, "jit": run.choice.jit,
-            "preflight_s": round(preflight, 2), "compile_s": round(seconds[0] - min(seconds[1:]), 2),
-            "seconds": round(min(seconds[1:]), 3), "peak_mb": round((memory.peak - before) / 1e6),
-            "predicted_mb": round(run.choice.peak_bytes / 1e6), "command": "python -m benchmarks.first_call"}
+    return {"student": name, "weights": weights, "batch": batch, "dev": dev, "steps": STEPS, "hvp": hvp,
+            "jit": run.choice.jit, "preflight_s": round(preflight, 2),
+            "compile_s": round(seconds[0] - min(seconds[1:]), 2), "seconds": round(min(seconds[1:]), 3),
+            "peak_mb": round((memory.peak - before) / 1e6), "predicted_mb": round(run.choice.peak_bytes / 1e6),
+            "command": "python -m benchmarks.first_call"}
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0  # of the student and its batches
 
     config.data = data = ml_collections.ConfigDict()
-    data.name = "parallel"  # a folder of train.de, valid.de, …; "tsv"; "iwslt14"; "libreoffice_help" (embedded); "tfds:NAME"
+    data.name = "parallel"  # a folder of train.de, valid.de, …; "tsv", "iwslt14", "libreoffice_help", "tfds:NAME"
     data.path = ""
     data.source = "de"
     data.target = "en"

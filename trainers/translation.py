@@ -54,8 +54,8 @@ def _load_text(described: str) -> TextSplits:
     if kind in ("tsv", "libreoffice_help"):
         pool = read_tsv(data.path) if kind == "tsv" else embedded_help()
         return split_text(pool, data.dev_size, data.test_size, data.split_seed)
-    raise ValueError("config.data.name must be 'parallel', 'tsv', 'iwslt14', 'libreoffice_help' or 'tfds:NAME'; received "
-                     f"{data.name!r}.")
+    raise ValueError("config.data.name must be 'parallel', 'tsv', 'iwslt14', 'libreoffice_help' or 'tfds:NAME'; "
+                     f"received {data.name!r}.")
 
 
 def train_subwords(config: ml_collections.ConfigDict, text: TextSplits) -> Subwords:

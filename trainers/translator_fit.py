@@ -17,8 +17,8 @@ from trainers import command, translation
 def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose: int) -> Callable[[], None]:
     """The work that trains config.student, translates the test set, and saves the translator.
 
-    Writes manifest.json, history.json, newest.keras (to go on from), best/ and last/ (translators, by dev BLEU and after
-    the last step), results.json and examples.txt.
+    Writes manifest.json, history.json, newest.keras (to go on from), best/ and last/ (translators, by dev BLEU and
+    after the last step), results.json and examples.txt.
     """
     text = translation.load_text(config)
     start = translation.start_of(config)

@@ -48,7 +48,10 @@ CASES = [
     ("label_smoothing", {"smoothing": 0.4}, smoothed(0.4)),
     ("label_smoothing", {"smoothing": 0}, lambda log_p, y: -log_p[y]),
     ("taught", {"coefficients": PHI}, lambda log_p, y: -sigmoid(PHI[y] * log_p[y])),
-    ("taught", {"coefficients": PHI, "start": 0.1}, lambda log_p, y: -40 * sigmoid(PHI[y] * log_p[y])),
+    ("taught", {"coefficients": PHI, "form": "stable"}, lambda log_p, y: -40 * sigmoid(PHI[y] * log_p[y])),
+    ("taught", {"coefficients": PHI / 8, "form": "mixture"}, lambda log_p, y: -np.exp(-PHI[y] ** 2) * log_p[y]
+     + (1 - np.exp(-PHI[y] ** 2)) * (1 - np.exp(log_p[y]))),
+    ("taught", {"coefficients": PHI, "form": "soft"}, lambda log_p, y: -10 * PHI[y] * log_p[y]),
 ]
 CASE = pytest.mark.parametrize(("name", "options", "token_loss"), CASES)
 
@@ -126,14 +129,14 @@ def test_first_and_second_derivatives_against_differences(name, options, token_l
         np.testing.assert_allclose(product(logits), expected, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("start", [None, 0.1])
-def test_mixed_derivatives_of_the_taught_loss(start):
+@pytest.mark.parametrize("form", ["paper", "stable", "mixture", "soft"])
+def test_mixed_derivatives_of_the_taught_loss(form):
     """∂/∂Φ of the gradient along a direction: what a teacher learns from. In reverse, and, densely, in forward mode."""
     logits, phi = tf.constant(LOGITS), tf.constant(PHI)
     direction = tf.constant(RNG.standard_normal(LOGITS.shape))
 
     def along(phi):
-        return tf.reduce_sum(gradient(lambda z: taught_token_loss(LABELS, z, phi, start), logits) * direction)
+        return tf.reduce_sum(gradient(lambda z: taught_token_loss(LABELS, z, phi, form), logits) * direction)
 
     h = 1e-6
     steps = h * tf.eye(V, dtype=tf.float64)
@@ -147,25 +150,25 @@ def test_mixed_derivatives_of_the_taught_loss(start):
     with tf.autodiff.ForwardAccumulator(logits, direction) as accumulator:
         with tf.GradientTape() as tape:
             tape.watch(phi)
-            value = tf.reduce_sum(taught_token_loss(LABELS, logits, phi, start))
+            value = tf.reduce_sum(taught_token_loss(LABELS, logits, phi, form))
         by_phi = tape.gradient(value, phi)
     np.testing.assert_allclose(accumulator.jvp(by_phi), expected, rtol=1e-7, atol=1e-8)
 
 
 def test_the_taught_loss_starts_as_maximum_likelihood():
     """At p near 1 its slope is the same, at p = 1 / 25,000 0.78 of it; that of the paper's form at Φ = 1 is 4e-5."""
-    def slope(log_p, phi, start):
+    def slope(log_p, phi, form):
         logits = tf.constant([[[np.log(-np.expm1(log_p)), log_p]]], tf.float64)
         labels = tf.constant([[1]])
         taught, plain = (gradient(loss, logits)[0, 0, 1] for loss in (
-            lambda z: taught_token_loss(labels, z, tf.constant([phi] * 2, tf.float64), start),
+            lambda z: taught_token_loss(labels, z, tf.constant([phi] * 2, tf.float64), form),
             lambda z: token_nll(labels, z)))
         return float(taught / plain)
 
-    assert slope(-1e-4, 0.1, 0.1) == pytest.approx(1, abs=1e-9)
-    assert slope(-np.log(25_000), 0.1, 0.1) == pytest.approx(0.78, abs=5e-3)
-    assert slope(-np.log(25_000), 1.0, None) == pytest.approx(4e-5, rel=1e-3)
-    assert slope(-np.log(25_000), 0.1, None) == pytest.approx(0.0195, rel=1e-2)
+    assert slope(-1e-4, 0.1, "stable") == pytest.approx(1, abs=1e-9)
+    assert slope(-np.log(25_000), 0.1, "stable") == pytest.approx(0.78, abs=5e-3)
+    assert slope(-np.log(25_000), 1.0, "paper") == pytest.approx(4e-5, rel=1e-3)
+    assert slope(-np.log(25_000), 0.1, "paper") == pytest.approx(0.0195, rel=1e-2)
 
 
 def test_extreme_logits_keep_their_digits():
@@ -223,7 +226,7 @@ def test_only_padding_costs_nothing():
     ({"loss": "label_smoothing", "smoothing": 1.0}, "smoothing must be"),
     ({"loss": "taught", "coefficients": [[1.0, 2.0]]}, "finite"),
     ({"loss": "taught", "coefficients": [1.0, np.nan]}, "finite"),
-    ({"loss": "taught", "coefficients": [1.0, 2.0], "start": 0.0}, "start must be"),
+    ({"loss": "taught", "coefficients": [1.0, 2.0], "form": "hinge"}, "hinge"),
 ])
 def test_bad_arguments(arguments, match):
     with pytest.raises(ValueError, match=match):

@@ -134,7 +134,7 @@ class AttentionLSTM(Translator):
         outputs = tf.transpose(outputs[::-1] if backward else outputs, [1, 0, 2])
         return outputs, h, c
 
-    def decode(self, memory: Memory, previous: Any, training: bool = False) -> Any:
+    def last_hidden(self, memory: Memory, previous: Any, training: bool = False) -> Any:
         embedded = self._drop(tf.gather(self.target_embedding.value, previous), self.num_layers, training)
         first = self.decoder[0]
         # What does not depend on the state is computed for all steps at once.
@@ -149,7 +149,7 @@ class AttentionLSTM(Translator):
             return state, state.fed
 
         _, fed = self._loop(step, state, tf.transpose(inputs, [1, 0, 2]))
-        return self._logits(self._drop(tf.transpose(fed, [1, 0, 2]), -1, training))
+        return self._drop(tf.transpose(fed, [1, 0, 2]), -1, training)
 
     def start(self, memory: Memory, max_length: int = 0) -> DecoderState:
         return DecoderState(memory.hidden, memory.cell, tf.zeros_like(memory.hidden[:, 0]))
@@ -159,12 +159,13 @@ class AttentionLSTM(Translator):
         z = projected(tf.gather(self.target_embedding.value, tokens), first["kernel"].value[:self.units],
                       first["bias"].value)
         state = self._advance(memory, state, z)
-        return self._logits(state.fed), state
+        return self.logits(state.fed), state
 
     def _advance(self, memory: Memory, state: DecoderState, z: Any, masks: Sequence[Any] = ()) -> DecoderState:
         """One step of the decoder from the first layer's z, which the fed vector is still to be added to; `masks` of
         what the other layers read."""
-        hidden, cell = [], []
+        hidden: list[Any] = []
+        cell: list[Any] = []
         for i, layer in enumerate(self.decoder):
             if i == 0:
                 z += tf.matmul(state.fed, layer["kernel"].value[self.units:])
@@ -181,8 +182,8 @@ class AttentionLSTM(Translator):
         fed = tf.tanh(tf.matmul(tf.concat([context, hidden[-1]], -1), self.combine_kernel.value))
         return DecoderState(tf.stack(hidden, 1), tf.stack(cell, 1), fed)
 
-    def _logits(self, fed: Any) -> Any:
-        return projected(fed, self.logits_kernel.value, self.logits_bias.value)
+    def logits(self, hidden: Any) -> Any:
+        return projected(hidden, self.logits_kernel.value, self.logits_bias.value)
 
     def _loop(self, step: Any, state: Any, inputs: Any) -> tuple[Any, Any]:
         """(last state, outputs [T, …]) of `step`: (state, inputs_t) -> (state, output), over inputs [T, …]."""
@@ -204,7 +205,8 @@ class AttentionLSTM(Translator):
             state, output = step(state, tf.nest.map_structure(lambda a: a.read(t), arrays))
             return t + 1, state, written.write(t, output)
 
-        _, state, written = tf.while_loop(lambda t, *_: t < length, body, (0, state, written), maximum_iterations=length)
+        _, state, written = tf.while_loop(lambda t, *_: t < length, body, (0, state, written),
+                                          maximum_iterations=length)
         return state, written.stack()
 
     def get_config(self) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class FunctionalModel:
 
     def apply(self, params: Tensors, non_trainable: Tensors, x: Any,
               training: bool) -> tuple[tf.Tensor, Tensors, tf.Tensor]:
-        """The model's output, the non-trainable weights afterwards, and the sum of the model's regularisation losses."""
+        """The model's output, the non-trainable weights afterwards, and the sum of its regularisation losses."""
         logits, non_trainable, losses = self.model.stateless_call(
             list(params), list(non_trainable), x, training=training, return_losses=True)
         penalty = tf.add_n(losses) if losses else tf.zeros((), logits.dtype)

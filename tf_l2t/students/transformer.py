@@ -71,9 +71,11 @@ class Transformer(Translator):
             layer.build(sequence)
         for layer in self.decoder:
             layer.build(sequence, sequence)
-        normal = keras.initializers.RandomNormal(stddev=width ** -0.5)
         names = ("embedding",) if tied else ("source_embedding", "target_embedding", "logits_kernel")
-        self.tables = [self.add_weight(name=name, shape=(vocabulary_size, width), initializer=normal) for name in names]
+        # An initializer each: one of them draws the same numbers every time.
+        self.tables = [self.add_weight(name=name, shape=(vocabulary_size, width),
+                                       initializer=keras.initializers.RandomNormal(stddev=width ** -0.5))
+                       for name in names]
         self.logits_bias = self.add_weight(name="logits_bias", shape=(vocabulary_size,), initializer="zeros")
         self.norms = [keras.layers.LayerNormalization(epsilon=1e-5) for _ in range(2)] if normalize_first else []
         for norm in self.norms:
@@ -92,11 +94,11 @@ class Transformer(Translator):
             x = layer(x, padding_mask=mask, training=training)
         return Memory(self.norms[0](x) if self.norms else x, mask)
 
-    def decode(self, memory: Memory, previous: Any, training: bool = False) -> Any:
+    def last_hidden(self, memory: Memory, previous: Any, training: bool = False) -> Any:
         x = self._embedded(previous, self.tables[min(1, len(self.tables) - 1)], 0, training, self.dropouts[1])
         for layer in self.decoder:  # padding of `previous` comes last: no token before it sees it
             x = layer(x, memory.values, encoder_padding_mask=memory.mask, training=training)
-        return self._logits(x)
+        return self._normed(x)
 
     def start(self, memory: Memory, max_length: int) -> Caches:
         batch, length = tf.unstack(tf.shape(memory.mask))
@@ -117,14 +119,17 @@ class Transformer(Translator):
                            self.dropouts[1])
         own = []
         for i, layer in enumerate(self.decoder):
-            x, cache, _ = layer(x, memory.values, encoder_padding_mask=memory.mask, self_attention_cache=state.own[:, i],
-                                self_attention_cache_update_index=position, cross_attention_cache=state.cross[:, i])
+            x, cache, _ = layer(
+                x, memory.values, encoder_padding_mask=memory.mask, self_attention_cache=state.own[:, i],
+                self_attention_cache_update_index=position, cross_attention_cache=state.cross[:, i])
             own.append(cache)
-        return self._logits(x)[:, 0], state._replace(own=tf.stack(own, axis=1))
+        return self.logits(self._normed(x))[:, 0], state._replace(own=tf.stack(own, axis=1))
 
-    def _logits(self, x: Any) -> Any:
-        x = self.norms[1](x) if self.norms else x
-        return projected(x, tf.transpose(self.tables[-1].value), self.logits_bias.value)
+    def _normed(self, x: Any) -> Any:
+        return self.norms[1](x) if self.norms else x
+
+    def logits(self, hidden: Any) -> Any:
+        return projected(hidden, tf.transpose(self.tables[-1].value), self.logits_bias.value)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "vocabulary_size": self.vocabulary_size, "num_layers": self.num_layers,

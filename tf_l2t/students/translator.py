@@ -21,7 +21,8 @@ class Translator(keras.Model):
     Memory and state are nests of tensors whose first axis is the batch, so that a decoder may pick rows of them.
 
     A subclass creates all weights in `__init__`, so that a new model, a loaded one and a copy of its weights as plain
-    tensors (`FunctionalTranslator`) are alike from the start; it defines `encode`, `decode`, `start` and `step`.
+    tensors (`FunctionalTranslator`) are alike from the start; it defines `encode`, `last_hidden`, `logits`, `start` and
+    `step`.
 
     Args:
       vocabulary_size: V, of source and target, which share one vocabulary.
@@ -51,6 +52,14 @@ class Translator(keras.Model):
 
     def decode(self, memory: Any, previous: Any, training: bool = False) -> Any:
         """Logits [batch, T, V] of the tokens that follow every prefix of `previous` [batch, T]."""
+        return self.logits(self.last_hidden(memory, previous, training))
+
+    def last_hidden(self, memory: Any, previous: Any, training: bool = False) -> Any:
+        """The vectors [batch, T, units] that `logits` projects: for losses that do not need the logits of all."""
+        raise NotImplementedError
+
+    def logits(self, hidden: Any) -> Any:
+        """Logits [..., V] of last hidden vectors [..., units]."""
         raise NotImplementedError
 
     def start(self, memory: Any, max_length: int) -> Any:

@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_l2t.data import ArrayPair, check_dev, check_pair
 from tf_l2t.data.augment import Augment
 from tf_l2t.hypergradient import (
     CheckReport,
@@ -26,15 +25,13 @@ from tf_l2t.hypergradient import (
     hypergradient,
     initial_state,
 )
-from tf_l2t.objectives import OBJECTIVES, accuracy
-from tf_l2t.students import FunctionalStudent, PreflightReport, choose_hvp, preflight
+from tf_l2t.students import PreflightReport, choose_hvp
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.callbacks import TeacherProgress
 from tf_l2t.training.forecast import Forecast, forecast
 from tf_l2t.training.optimizers import inner_optimizer
-from tf_l2t.training.problem import classification_problem
-from tf_l2t.training.taught_student import check_fits
-from tf_l2t.training.validation import Validation, measure, weights_of
+from tf_l2t.training.tasks import Classification, Task
+from tf_l2t.training.validation import Validation, weights_of
 
 # Seeds 0 … 999,999 are students that train a teacher; from here on, students that validate it. Those of
 # `comparison` lie higher still, so that no table reports a student that a teacher has seen.
@@ -56,14 +53,15 @@ class TeacherTrainer:
         history = trainer.fit(train, dev, teacher_steps=60)
 
     Args:
-      student_fn: builds a new, randomly initialised Keras classifier with logits as output.
+      student_fn: builds a new, randomly initialised Keras classifier with logits as output; or the `Task` of other
+        students, such as a `Translation`.
       teacher: trained in place.
       num_steps: T, the updates of one student run.
       batch_size: of the student's mini-batches.
       student_optimizer: a `keras.optimizers.SGD`, `Adam`, `AdamW` or `RMSprop`, with any schedule, weight decay and
         clipping, or an `InnerOptimizer`.
       refresh_every: k: s_t is measured every k student steps and held in between.
-      dev_sample_size: how many dev examples s_t looks at; M always looks at all.
+      dev_sample_size: how many dev examples s_t looks at; M always looks at all. For classifiers, as is augment.
       augment: as for `tf_l2t.data.array_batches`.
       seed: rollout r of teacher step i starts student seed · 100,000 + i · rollouts + r.
 
@@ -71,24 +69,20 @@ class TeacherTrainer:
       ValueError: if the student and the teacher do not fit, or a number is out of range.
     """
 
-    def __init__(self, student_fn: Callable[[], keras.Model], teacher: Teacher, *, num_steps: int,
+    def __init__(self, student_fn: Callable[[], keras.Model] | Task, teacher: Teacher, *, num_steps: int,
                  batch_size: int, student_optimizer: InnerOptimizer | keras.optimizers.Optimizer,
                  refresh_every: int = 20, dev_sample_size: int | None = 500, augment: Augment | None = None,
                  seed: int = 0):
         for name, value in (("num_steps", num_steps), ("batch_size", batch_size), ("refresh_every", refresh_every)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1; received {value!r}.")
-        if dev_sample_size is not None and dev_sample_size < 1:
-            raise ValueError(f"dev_sample_size must be at least 1, or None for all; received {dev_sample_size!r}.")
         self.teacher = teacher
         self.num_steps = num_steps
-        self._student_fn = student_fn
-        self._student = FunctionalStudent(student_fn)
-        check_fits(teacher, self._student.num_classes)
-        self._options: dict[str, Any] = {"loss": teacher.per_example,
-                         "optimizer": inner_optimizer(student_optimizer), "num_steps": num_steps,
-                         "batch_size": batch_size, "refresh_every": refresh_every,
-                         "dev_sample_size": dev_sample_size, "augment": augment}
+        self._task = student_fn if isinstance(student_fn, Task) else \
+            Classification(student_fn, dev_sample_size, augment)
+        self._task.check_teacher(teacher)
+        self._options: dict[str, Any] = {"optimizer": inner_optimizer(student_optimizer), "num_steps": num_steps,
+                                         "batch_size": batch_size, "refresh_every": refresh_every}
         if not 0 <= seed < VALIDATION_SEED // SEEDS_PER_TRAINING:
             raise ValueError(f"seed must be in 0 … {VALIDATION_SEED // SEEDS_PER_TRAINING - 1}; received {seed!r}.")
         self._seed = seed * SEEDS_PER_TRAINING
@@ -111,7 +105,7 @@ class TeacherTrainer:
         Args:
           optimizer: any Keras optimizer; the paper uses Adam(1e-4, epsilon=1e-8) for 60 steps on MNIST.
           objective: "log_likelihood", "calibrated_log_likelihood" (of students that need not be sure),
-            "relaxed_accuracy" (the paper's), or (labels, logits) -> scalar.
+            "relaxed_accuracy" (the paper's), or (labels, logits) -> scalar; of another task what its class names.
           penalty: λ ≥ 0. The teacher ascends M − λ_i r, where r is the mean of `Teacher.penalty`(Φ_t) over the run: few
             dev examples say little of most coefficients, and those are to go where they do no harm. In step i of n
             λ_i = λ i / n: coefficients have to be found before they can be told from others. The best weights
@@ -128,8 +122,7 @@ class TeacherTrainer:
         Raises:
           ValueError: for an unknown objective or a number out of range.
         """
-        if not callable(objective) and objective not in OBJECTIVES:
-            raise ValueError(f"objective must be one of {sorted(OBJECTIVES)} or a function; received {objective!r}.")
+        self._task.check_objective(objective)
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise ValueError(f"optimizer must be a Keras optimizer; received {type(optimizer).__name__}.")
         if rollouts < 1:
@@ -145,7 +138,7 @@ class TeacherTrainer:
         check_options(hvp, schedule, self.num_steps, memory_budget, truncate)
         self.optimizer = optimizer
         self.optimizer.build(self.teacher.theta)
-        self._objective = objective if callable(objective) else OBJECTIVES[objective]
+        self._objective = objective
         self._penalty = penalty
         self._penalty_gradient = tf.function(self._differentiate_penalty, reduce_retracing=True)
         self._clip_norm = clip_norm
@@ -176,11 +169,11 @@ class TeacherTrainer:
             used, with a warning.
 
         Returns:
-          A Keras `History`; per teacher step the means over rollouts of `objective` (M), `dev_accuracy`,
-          `gradient_norm` (‖dθ‖ before clipping), `penalty` (r, if λ > 0) and `adjoint_norm` (‖dω_0‖); `adjoint_growth`,
-          the largest factor by which ‖dω_t‖ grew on its way back in any rollout; `dropped` (steps so far without a
-          finite gradient), `dropped_rollouts` (rollouts so far without one; the other rollouts of a step still count),
-          `seconds`; at validations `val_objective`, `val_accuracy` and `rollbacks` (so far).
+          A Keras `History`; per teacher step the means over rollouts of `objective` (M), `dev_accuracy` (`dev_bleu` of
+          translation), `gradient_norm` (‖dθ‖ before clipping), `penalty` (r, if λ > 0) and `adjoint_norm` (‖dω_0‖);
+          `adjoint_growth`, the largest factor by which ‖dω_t‖ grew on its way back in any rollout; `dropped` (steps so
+          far without a finite gradient), `dropped_rollouts` (rollouts so far without one; the other rollouts of a step
+          still count), `seconds`; at validations `val_objective`, `val_accuracy` (`val_bleu`) and `rollbacks` (so far).
 
         Raises:
           ValueError: for data that does not fit, a trainer that is not compiled, or a student that no teacher can be
@@ -189,14 +182,15 @@ class TeacherTrainer:
         """
         self.check_steps(teacher_steps, validation_freq, validation_rollouts)
         train, dev = self.check_data(train, dev)
-        held_out = dev if validation_data is None else check_dev(self._checked(validation_data, "validation_data"))
-        engine = self._engine | ({"hvp": choose_hvp(self.preflight(), self._engine["hvp"])} if preflight else {})
-        problem = classification_problem(self._student, train, dev, objective=self._objective, **self._options)
+        held_out = dev if validation_data is None else self._task.checked(validation_data, "validation_data", dev=True)
+        report = self.preflight() if preflight else None
+        engine = self._engine | ({"hvp": choose_hvp(report, self._engine["hvp"])} if report else {})
+        problem = self._task.problem(train, dev, self.teacher, self._objective, **self._options)
         gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients", "adjoint_norm"), **engine)
         first = VALIDATION_SEED + self._seed
-        validate = Validation(self.teacher, self._student, problem, self._objective, held_out,
+        validate = Validation(self.teacher, self._task, problem, self._objective, held_out,
                               range(first, first + validation_rollouts), engine["jit"])
-        dev_accuracy = measure(self._student, accuracy, dev)
+        _, measure = self._task.measures(problem, self._objective, dev)
 
         history = keras.callbacks.History()
         bar = [TeacherProgress(teacher_steps)] if verbose else []
@@ -222,7 +216,7 @@ class TeacherTrainer:
             if rollbacks:  # not by the rate: under a schedule it cannot be set, and a callback may set it
                 part = 0.5 ** rollbacks
                 self.set_weights([b + part * (a - b) for a, b in zip(self.get_weights(), before, strict=True)])
-            logs["dev_accuracy"] = float(np.mean([dev_accuracy(r.rollout.final_state) for r in results]))
+            logs[f"dev_{self._task.measure}"] = float(np.mean([measure(r.rollout.final_state) for r in results]))
             logs["adjoint_growth"] = self._watch_adjoints(step, results)
             dropped_rollouts += logs["dropped_rollouts"]
             dropped_in_a_row = 0 if applied else dropped_in_a_row + 1
@@ -268,18 +262,19 @@ class TeacherTrainer:
             raise ValueError(f"teacher_steps · rollouts must be at most {SEEDS_PER_TRAINING:,}; received "
                              f"{teacher_steps * self._rollouts:,}.")
 
-    def check_data(self, train: Any, dev: Any) -> tuple[ArrayPair, ArrayPair]:
+    def check_data(self, train: Any, dev: Any) -> tuple[Any, Any]:
         """`train` and `dev` as `fit` takes them; raises its ValueErrors about data."""
-        train, dev = self._checked(train, "train"), check_dev(self._checked(dev, "dev"))
+        train, dev = self._task.checked(train, "train"), self._task.checked(dev, "dev", dev=True)
         if self._options["batch_size"] > train.size:
             raise ValueError(f"batch_size must be at most the {train.size} train examples; received "
                              f"{self._options['batch_size']!r}.")
         return train, dev
 
-    def preflight(self) -> PreflightReport:
-        """`tf_l2t.preflight` of this trainer's students, made once: `print(trainer.preflight())`."""
+    def preflight(self) -> PreflightReport | None:
+        """`tf_l2t.preflight` of this trainer's students, made once: `print(trainer.preflight())`; None for students
+        that the library itself has checked."""
         if self._preflight is None:
-            self._preflight = preflight(self._student_fn)
+            self._preflight = self._task.preflight()
         return self._preflight
 
     def plan(self, train: Any, dev: Any) -> Choice:
@@ -321,22 +316,11 @@ class TeacherTrainer:
         """
         if self.optimizer is None:
             raise ValueError("call compile(optimizer=...) before check.")
-        student = FunctionalStudent(self._student_fn, dtype="float64")
-        options = self._options | {"num_steps": num_steps or self.num_steps}
-        problem = classification_problem(student, self._checked(train, "train"), self._checked(dev, "dev"),
-                                         objective=self._objective, **options)
-        return check_hypergradient(problem, self.teacher, initial_state(problem, *student.init(self._seed)),
-                                   self._seed, **kwargs)
-
-    def _checked(self, data: Any, what: str) -> ArrayPair:
-        if not isinstance(data, tuple | list) or len(data) != 2:
-            raise ValueError(f"{what} must be a pair (x, y) of arrays; received {type(data).__name__}.")
-        pair = check_pair(data[0], data[1], self._student.num_classes, what)
-        expected = tuple(self._student.model.input_shape[1:])
-        if any(want is not None and want != got for want, got in zip(expected, pair.x.shape[1:], strict=False)) \
-                or len(expected) != pair.x.ndim - 1:
-            raise ValueError(f"{what}: the student takes examples of shape {expected}; received {pair.x.shape[1:]}.")
-        return pair
+        task, options = self._task.in_float64(), self._options | {"num_steps": num_steps or self.num_steps}
+        problem = task.problem(task.checked(train, "train"), task.checked(dev, "dev"), self.teacher, self._objective,
+                               **options)
+        return check_hypergradient(problem, self.teacher, initial_state(problem, *task.init(self._seed)), self._seed,
+                                   **kwargs)
 
     def _seeds(self, step: int) -> range:
         first = self._seed + step * self._rollouts
@@ -344,11 +328,11 @@ class TeacherTrainer:
 
     def _first_student(self, train: Any, dev: Any) -> tuple[Problem, StudentState]:
         train, dev = self.check_data(train, dev)
-        problem = classification_problem(self._student, train, dev, objective=self._objective, **self._options)
+        problem = self._task.problem(train, dev, self.teacher, self._objective, **self._options)
         return problem, self._new_student(problem, self._seed)
 
     def _new_student(self, problem: Problem, seed: int) -> StudentState:
-        return initial_state(problem, *self._student.init(seed))
+        return initial_state(problem, *self._task.init(seed))
 
     def _apply(self, results: Sequence[Hypergradient], progress: float) -> tuple[bool, dict[str, float]]:
         """One step of the teacher's optimizer along the mean of the finite rollouts' clipped gradients."""

@@ -15,7 +15,7 @@ from tf_l2t.translation.decoding import greedy
 from tf_l2t.translation.expected_bleu import expected_ngram_statistics, relaxed_corpus_bleu
 from tf_l2t.translation.features import translation_features
 from tf_l2t.translation.subwords import BOS, PAD
-from tf_l2t.translation.token_losses import token_log_probs
+from tf_l2t.translation.token_losses import taught_token_loss, token_log_probs
 
 PART = 64  # dev pairs whose logits are in memory at a time
 
@@ -27,35 +27,16 @@ OBJECTIVES: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
 }
 
 
-def taught_sentence_loss(of_target: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], labels: tf.Tensor, logits: tf.Tensor,
-                         coefficients: tf.Tensor) -> tf.Tensor:
-    """Σ_r l(log p_r(y_r), Φ_{y_r}), [batch], of a diagonal Φ.
-
-    With the paper's form, −Σ_r σ(Φ_{y_r} log p_r(y_r)) (L2T-DLF, section 4.2).
-
-    Args:
-      of_target: `TaughtForm.of_target`.
-      labels: [batch, T], padded with 0, which counts nothing.
-      logits: [batch, T, V].
-      coefficients: Φ, [V].
-    """
-    rows = tf.broadcast_to(coefficients, [tf.shape(labels)[0], tf.shape(logits)[-1]])
-    own = tf.gather(rows, labels, batch_dims=1)  # a row for every sentence, so that the gradient is dense
-    losses = of_target(token_log_probs(labels, logits), own)
-    return tf.reduce_sum(tf.where(tf.equal(labels, PAD), tf.zeros_like(losses), losses), axis=-1)
-
-
 def translation_problem(student: FunctionalTranslator, train: EncodedText, dev: EncodedText, *,
-                        of_target: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], objective: str,
-                        optimizer: InnerOptimizer, num_steps: int, batch_size: int, refresh_every: int = 20,
-                        sample_size: int = 100) -> Problem:
+                        form: str, objective: str, optimizer: InnerOptimizer, num_steps: int, batch_size: int,
+                        refresh_every: int = 20, sample_size: int = 100) -> Problem:
     """A translation student's training run as the engine takes it.
 
     Args:
       student: the network.
       train, dev: pairs as ids; M is measured on all of `dev`, by teacher forcing.
-      of_target: `TaughtForm.of_target`; the mini-batch loss is the mean over its sentences of `taught_sentence_loss`,
-        plus the student's regularisers.
+      form: of the taught loss; that of a mini-batch is the mean over its sentences of `taught_token_loss`, plus the
+        student's regularisers.
       objective: a name in `OBJECTIVES`.
       optimizer: the student's.
       num_steps: T.
@@ -66,36 +47,29 @@ def translation_problem(student: FunctionalTranslator, train: EncodedText, dev: 
     Raises:
       ValueError: for an unknown objective, or a size that does not fit the data.
     """
-    if objective not in OBJECTIVES:
-        raise ValueError(f"objective must be one of {sorted(OBJECTIVES)}; received {objective!r}.")
     if min(num_steps, sample_size) < 1:
         raise ValueError(f"num_steps and sample_size must be at least 1; received {num_steps!r}, {sample_size!r}.")
     dtype = student.dtype
-    measure = OBJECTIVES[objective]
-    width = dev.source.shape[1]
-    pairs = tf.concat([dev.source, dev.target], axis=1)
-    statistics_fn = in_parts(lambda params, non_trainable, x: dev_statistics(
-        student, params, non_trainable, TokenPair(x[:, :width], x[:, width:])), PART)
 
     def loss_fn(params, non_trainable, batch, coefficients):
         source, target = batch
         logits, non_trainable, penalty = student.apply(params, non_trainable, (source, previous_tokens(target, BOS)),
                                                        training=True)
-        losses = taught_sentence_loss(of_target, target, tf.cast(logits, dtype), tf.cast(coefficients, dtype))
+        losses = taught_token_loss(target, tf.cast(logits, dtype), tf.cast(coefficients, dtype), form)
         return StepOutput(tf.reduce_mean(losses) + tf.cast(penalty, dtype), non_trainable, {})
 
     def decode(params, non_trainable, source):
         return student.using(params, non_trainable, greedy, source, source.shape[1] + 10)
 
-    first = [TokenPair(tf.constant(part.source[:sample_size]), tf.constant(part.target[:sample_size]))
-             for part in (train, dev)]
+    train_sample, dev_sample = (TokenPair(*(tf.constant(ids[:sample_size]) for ids in (part.source, part.target)))
+                                for part in (train, dev))
     return Problem(
         loss_fn=loss_fn,
         batch_fn=_widest(bucketed_batches(train, batch_size)),
         narrow_fn=None if student.model.unroll else _narrowed,
-        objective_fn=lambda params, non_trainable: measure(statistics_fn(params, non_trainable, pairs)),
+        objective_fn=objective_of(student, dev, objective),
         optimizer=optimizer,
-        features=translation_features(decode, *first, num_steps, refresh_every, dtype),
+        features=translation_features(decode, train_sample, dev_sample, num_steps, refresh_every, dtype),
         num_steps=num_steps)
 
 
@@ -115,7 +89,23 @@ def _narrowed(pair: TokenPair) -> TokenPair:
     return TokenPair(*(ids[:, :tf.reduce_max(tf.math.count_nonzero(ids, axis=1))] for ids in pair))
 
 
-def dev_statistics(student: FunctionalTranslator, params: Tensors, non_trainable: Tensors, pair: TokenPair) -> tf.Tensor:
+def objective_of(student: FunctionalTranslator, dev: EncodedText, objective: str) -> Callable[..., tf.Tensor]:
+    """M on all of `dev`, which is looked at in parts: (params, non_trainable) -> a scalar.
+
+    Raises:
+      ValueError: for an objective that is not in `OBJECTIVES`.
+    """
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective must be one of {sorted(OBJECTIVES)}; received {objective!r}.")
+    width = dev.source.shape[1]
+    pairs = tf.concat([dev.source, dev.target], axis=1)
+    statistics_fn = in_parts(lambda params, non_trainable, x: dev_statistics(
+        student, params, non_trainable, TokenPair(x[:, :width], x[:, width:])), PART)
+    return lambda params, non_trainable: OBJECTIVES[objective](statistics_fn(params, non_trainable, pairs))
+
+
+def dev_statistics(student: FunctionalTranslator, params: Tensors, non_trainable: Tensors, pair: TokenPair
+                   ) -> tf.Tensor:
     """What M is made of: `expected_ngram_statistics`, log p(y | x) and |y| of every pair, [pairs, 13]."""
     inputs = (pair.source, previous_tokens(pair.target, BOS))
     logits = student.apply(params, non_trainable, inputs, training=False)[0]

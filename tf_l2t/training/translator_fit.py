@@ -34,7 +34,7 @@ def translation_dataset(batch_fn: BatchFn, seed: int, first: int, stop: int) -> 
 
 
 def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_steps: int, evaluate_every: int,
-                   evaluate: Callable[[keras.Model], dict[str, float]], best: Callable[[keras.Model], None],
+                   evaluate: Callable[[keras.Model], dict[str, float]], best: Callable[[keras.Model], Any],
                    path: str | os.PathLike[str], verbose: int = 1) -> tuple[keras.Model, list[dict[str, float]]]:
     """Fits a compiled model for `num_steps` steps, looks at it every so often, and keeps it so that a run can go on.
 
@@ -93,7 +93,7 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
 
 
 def _look(model: keras.Model, evaluate: Callable[[keras.Model], dict[str, float]],
-          best: Callable[[keras.Model], None], history: list[dict[str, float]], record: dict[str, float]
+          best: Callable[[keras.Model], Any], history: list[dict[str, float]], record: dict[str, float]
           ) -> dict[str, float]:
     started = time.perf_counter()
     record = {**record, **evaluate(model), "evaluation_seconds": round(time.perf_counter() - started, 1)}

@@ -96,7 +96,8 @@ def beam_search(model: Translator, source: tf.Tensor, max_length: Any, beam_size
     max_length = tf.convert_to_tensor(max_length, tf.int32)
     state = model.start(memory, max_length)
     dtype = tf.nest.flatten(memory)[0].dtype
-    first = tf.one_hot(tf.zeros([batch], tf.int32), size, on_value=0.0, off_value=NEVER, dtype=dtype)  # one empty prefix
+    # Of the prefixes, all empty, one counts.
+    first = tf.one_hot(tf.zeros([batch], tf.int32), size, on_value=0.0, off_value=NEVER, dtype=dtype)
     none = tf.zeros(tf.stack([batch, size, max_length]), tf.int32) + PAD
     worst = tf.fill(tf.stack([batch, size]), tf.constant(NEVER, dtype))
 

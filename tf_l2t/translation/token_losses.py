@@ -17,9 +17,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_l2t.losses import taught_form
 from tf_l2t.translation.subwords import PAD
-
-TAUGHT_START = 0.1
 
 
 def chosen(values: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
@@ -76,28 +75,24 @@ def label_smoothed_nll(labels: tf.Tensor, logits: tf.Tensor, smoothing: float = 
     return tf.reduce_sum(_without_padding(labels, losses), axis=-1)
 
 
-def taught_token_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, start: float | None = None
-                      ) -> tf.Tensor:
-    """The loss that a teacher fills in, −Σ_r σ(Φ_{y_r} log p_r(y_r)), [batch]; times 4 / start if `start` is given.
+def taught_token_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Tensor, form: str = "paper") -> tf.Tensor:
+    """The loss that a teacher fills in, Σ_r l(log p_r(y_r), Φ_{y_r}), [batch]; in the paper's form −Σ_r σ(Φ log p).
 
-    Its derivative in log p is Φ σ', and σ saturates: with the paper's form at Φ = 1, a token of probability 1 / 25,000
-    teaches 4e-5 of what it does in maximum likelihood, and the student never learns it. At Φ = 0.1 the argument stays
-    in the linear part of σ, but σ' Φ is 1/40 at most and the student's rate would have to be 40 times larger. So, for
-    Φ = `start`, the factor 4 / start makes the derivative that of maximum likelihood at p near 1 (σ'(0) = 1/4), and
-    0.78 of it at p = 1 / 25,000 for a start of 0.1: a student begins as if trained by maximum likelihood, at its rate.
+    The derivative of the paper's form in log p is Φ σ', and σ saturates: at Φ = 1, a token of probability 1 / 25,000
+    teaches 4e-5 of what it does in maximum likelihood, and the student never learns it. The stable form starts at
+    Φ = 0.1, in the linear part of σ, and is multiplied by 4 / 0.1: its derivative is there that of maximum likelihood
+    at p near 1, and 0.78 of it at p = 1 / 25,000, so that a student begins as if trained by maximum likelihood.
 
     Args:
       coefficients: Φ, [V], the diagonal of the paper's matrix.
-      start: None for the paper's form; else the coefficient at which the loss is nearly maximum likelihood, such as
-        `TAUGHT_START`.
+      form: a name in `tf_l2t.losses.TAUGHT_FORMS`.
 
     Raises:
-      ValueError: for a start that is not positive, or coefficients of another shape.
+      ValueError: for an unknown form, or coefficients of another shape.
 
-    Source: L2T-DLF, section 4.2; the factor is that of `tf_l2t.losses.stable_loss`.
+    Source: L2T-DLF, section 4.2.
     """
-    if start is not None and not start > 0:
-        raise ValueError(f"start must be a number > 0, or None for the paper's form; received {start!r}.")
+    of_target = taught_form(form).of_target
     coefficients = tf.convert_to_tensor(coefficients, logits.dtype)
     size = logits.shape[-1]
     if coefficients.shape.rank != 1 or not coefficients.shape.is_compatible_with([size]):
@@ -105,8 +100,8 @@ def taught_token_loss(labels: tf.Tensor, logits: tf.Tensor, coefficients: tf.Ten
                          f"{tuple(coefficients.shape)}.")
     # With a batch dimension, for a dense gradient: see `chosen`.
     weights = tf.reshape(tf.gather(coefficients[None], tf.reshape(labels, [1, -1]), batch_dims=1), tf.shape(labels))
-    losses = -tf.sigmoid(weights * log_probs_at(logits, labels))
-    return (1.0 if start is None else 4 / start) * tf.reduce_sum(_without_padding(labels, losses), axis=-1)
+    losses = of_target(log_probs_at(logits, labels), weights)
+    return tf.reduce_sum(_without_padding(labels, losses), axis=-1)
 
 
 TOKEN_LOSSES: dict[str, Callable[..., tf.Tensor]] = {
@@ -131,7 +126,7 @@ class TokenLoss(keras.losses.Loss):
       per: "sentence": the mean over the batch of sums over tokens. "token": the sum over the batch's tokens, divided by
         their number, EOS counted and PAD not.
       reduction: of Keras; `per` means what it says for "sum_over_batch_size".
-      **options: of the loss: `smoothing`; `coefficients` [V] and `start`.
+      **options: of the loss: `smoothing`; `coefficients` [V] and `form`.
 
     Raises:
       ValueError: for an unknown loss or `per`, an option that the loss does not have, one that it needs and is not

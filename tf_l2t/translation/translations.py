@@ -123,8 +123,8 @@ def load_translations(path: str | os.PathLike[str], **decoding: Any) -> Translat
     folder = pathlib.Path(path)
     missing = [name for name in (STUDENT, SUBWORDS, DECODING) if not (folder / name).is_file()]
     if missing:
-        raise ValueError(f"{str(path)!r} is no saved translator: it has no {', '.join(missing)}. Give the directory that "
-                         "trainers.train_student wrote.")
+        raise ValueError(f"{str(path)!r} is no saved translator: it has no {', '.join(missing)}. Give the directory "
+                         "best/ or last/ that trainers.train_student wrote.")
     try:
         how = Decoding(**{**json.loads((folder / DECODING).read_text()), **decoding})
         model = keras.models.load_model(folder / STUDENT, compile=False)

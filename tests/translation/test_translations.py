@@ -1,0 +1,218 @@
+"""Lines to lines, and the directory that holds a translator."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_l2t.students import AttentionLSTM, FunctionalTranslator, Transformer
+from tf_l2t.translation.batches import encode_pairs, widths_for
+from tf_l2t.translation.bleu import report_bleu
+from tf_l2t.translation.decoding import beam_search, greedy
+from tf_l2t.translation.subwords import EOS, Subwords
+from tf_l2t.translation.text import ParallelText, embedded_help
+from tf_l2t.translation.translations import Decoding, Translations, load_translations
+
+SIZE = 300
+HELP = embedded_help()
+LINES = [*HELP.source[40:64], "Ja.", "Öffnen Sie die Datei und wählen Sie Extras - Optionen - Laden/Speichern. " * 3]
+
+
+@pytest.fixture(scope="module")
+def subwords():
+    return Subwords.train((*HELP.source[:300], *HELP.target[:300]), SIZE)
+
+
+def network(name="lstm", end=0.0):
+    """Random weights, large enough that translations differ from line to line."""
+    make = {"lstm": lambda: AttentionLSTM(SIZE, units=8), "transformer": lambda: Transformer(SIZE, 1, 8, 12, 2)}[name]
+    model = FunctionalTranslator(make).new_model(0)
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_variables:
+        weight.assign(weight.numpy() + 0.6 * rng.standard_normal(weight.shape))
+    model.logits_bias.assign(model.logits_bias.numpy() + end * (np.arange(SIZE) == EOS))
+    return model
+
+
+def one_by_one(model, subwords, lines, decoding):
+    """What the class is to give: every line alone, as wide as its width asks for, and no row of padding beside it."""
+    longest = max(min(len(subwords.encode(line)) + 1, decoding.longest) for line in lines)
+    found = []
+    for line in lines:
+        ids = [*subwords.encode(line)[:decoding.longest - 1], EOS]
+        width = next(w for w in widths_for(longest) if w >= len(ids))
+        source = tf.constant([ids + [0] * (width - len(ids))])
+        if decoding.beam_size == 1:
+            tokens = greedy(model, source, decoding.max_length(width))[0]
+        else:
+            tokens = beam_search(model, source, decoding.max_length(width), decoding.beam_size,
+                                 decoding.length_penalty).tokens[0, 0]
+        found.append(subwords.decode(tokens.numpy()))
+    return found
+
+
+@pytest.mark.parametrize(("name", "beam_size"), [("lstm", 1), ("lstm", 3), ("transformer", 1)])
+def test_lines_are_translated_in_their_order(name, beam_size, subwords):
+    """One line a batch, so that the width is the line's; then in batches, in which short lines may get more room."""
+    model = network(name, end=2.0)
+    decoding = Decoding(beam_size=beam_size, length_penalty=0.6, longest=60, batch_size=1)
+    translations = Translations(model, subwords, decoding)
+    found = translations(LINES)
+    assert found == one_by_one(model, subwords, LINES, decoding)
+    assert len(set(found)) > len(LINES) / 2
+    order = np.random.default_rng(3).permutation(len(LINES))
+    assert translations([LINES[i] for i in order]) == [found[i] for i in order]
+    assert translations(tuple(LINES[:3])) == found[:3]
+    batches = Translations(model, subwords, decoding._replace(batch_size=7))(LINES)
+    # Where both had room enough, that of the narrower: a translation that ended, at which length does not matter.
+    assert sum(a == b for a, b in zip(batches, found, strict=True)) >= len(LINES) - 4
+    assert all(a.startswith(b) or beam_size > 1 for a, b in zip(batches, found, strict=True))
+
+
+def test_a_training_step_between_two_calls_is_seen(subwords):
+    model = network()
+    translations = Translations(model, subwords, Decoding(beam_size=1))
+    first = translations(LINES)
+    for weight in model.trainable_variables:
+        weight.assign(-weight)
+    assert translations(LINES) != first
+    assert translations(LINES) == Translations(model, subwords, Decoding(beam_size=1))(LINES)
+
+
+def test_no_lines_empty_lines_and_unknown_characters(subwords):
+    translations = Translations(network(), subwords, Decoding(beam_size=2))
+    assert translations([]) == []
+    strange = ["", "   ", "漢字かな", "a\nb", "\u2028", "☃" * 300]
+    found = translations(strange)
+    assert len(found) == 6 and all(isinstance(line, str) and "\n" not in line for line in found)
+    assert found[0] == found[1]
+    assert translations(strange[2:3]) == found[2:3]
+    silent = Translations(network(end=100.0), subwords, Decoding(beam_size=2))
+    assert silent(LINES) == [""] * len(LINES)
+    assert report_bleu(silent(LINES), LINES).score == 0
+
+
+def test_a_line_that_is_too_long_is_cut(subwords):
+    model = network()
+    long = " ".join(HELP.source[100:140])
+    ids = subwords.encode(long)
+    assert len(ids) > 100
+    translations = Translations(model, subwords, Decoding(beam_size=1, longest=20))
+    kept = tf.constant([[*ids[:19], EOS]])
+    expected = subwords.decode(greedy(model, kept, Decoding().max_length(20)).numpy()[0])
+    assert translations([long]) == [expected]
+    assert translations([long + " noch mehr"]) == [expected]
+    assert Translations(model, subwords, Decoding(beam_size=1, longest=60))([long]) != [expected]
+
+
+def test_traces_are_few(subwords):
+    """One a width, whatever the number of lines and calls."""
+    model, traced = network(), []
+    encode = model.encode
+
+    def counted(source, training=False):
+        traced.append(tuple(source.shape))
+        return encode(source, training)
+
+    model.encode = counted
+    translations = Translations(model, subwords, Decoding(beam_size=1, batch_size=4, longest=50))
+    lines = list(HELP.source[:60])
+    for count in (60, 59, 30, 60):
+        translations(lines[:count])
+    assert len(traced) == len(set(traced)) <= 6
+    assert {rows for rows, _ in traced} == {4}
+
+
+def test_the_ids_of_pairs_do_not_depend_on_their_targets(subwords):
+    translations = Translations(network(end=2.0), subwords, Decoding(beam_size=1, batch_size=5))
+    text = ParallelText(tuple(LINES), tuple(reversed(LINES)), "pairs")
+    ids = translations.tokens(encode_pairs(subwords, text, 200, too_long="truncate"))
+    assert [subwords.decode(row) for row in ids] == translations(LINES)
+
+
+LOAD = """
+import json, sys
+from tf_l2t.translation.translations import load_translations
+print(json.dumps(load_translations(sys.argv[1])(json.load(open(sys.argv[2])))))
+"""
+
+
+def test_a_saved_translator_gives_the_same_lines_in_another_process(subwords, tmp_path):
+    translations = Translations(network("transformer", end=2.0), subwords, Decoding(3, 0.7, 40, 8))
+    found = translations(LINES)
+    assert translations.save(tmp_path / "deep" / "saved") == tmp_path / "deep" / "saved"
+    assert sorted(p.name for p in (tmp_path / "deep" / "saved").iterdir()) == [
+        "decoding.json", "student.keras", "subwords.model"]
+    (tmp_path / "lines.json").write_text(json.dumps(LINES))
+    done = subprocess.run([sys.executable, "-c", LOAD, str(tmp_path / "deep" / "saved"), str(tmp_path / "lines.json")],
+                          check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == found
+
+
+@pytest.fixture
+def saved(subwords, tmp_path):
+    return Translations(network(), subwords, Decoding(3, 0.7, 40, 8)).save(tmp_path / "saved")
+
+
+def test_loading_may_decode_in_another_way(saved, subwords):
+    assert load_translations(saved).decoding == Decoding(3, 0.7, 40, 8)
+    other = load_translations(saved, beam_size=1, longest=30)
+    assert other.decoding == Decoding(1, 0.7, 30, 8)
+    assert other(LINES) == Translations(network(), subwords, Decoding(1, 0.7, 30, 8))(LINES)
+    assert other(LINES) != load_translations(saved)(LINES)
+    assert json.loads((saved / "decoding.json").read_text())["beam_size"] == 3  # the saved one stays
+    with pytest.raises(ValueError, match="beam_size"):
+        load_translations(saved, beam_size=0)
+    with pytest.raises(ValueError, match="beams"):
+        load_translations(saved, beams=2)
+
+
+@pytest.mark.parametrize("name", ["student.keras", "subwords.model", "decoding.json"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "other", "flipped"])
+def test_a_damaged_directory_is_named(name, damage, saved):
+    content = (saved / name).read_bytes()
+    if damage == "missing":
+        (saved / name).unlink()
+    elif damage == "flipped":
+        if name != "student.keras":
+            return  # neither other file has a checksum
+        where = len(content) // 2
+        (saved / name).write_bytes(content[:where] + bytes([content[where] ^ 255]) + content[where + 1:])
+    else:
+        (saved / name).write_bytes({"empty": b"", "cut": content[:len(content) // 2], "other": b"[1, 2]"}[damage])
+    with pytest.raises(ValueError, match="saved") as caught:
+        load_translations(saved)
+    assert name in str(caught.value)
+
+
+def test_no_directory_and_what_is_no_translator(saved, tmp_path):
+    with pytest.raises(ValueError, match="nowhere.*student.keras, subwords.model, decoding.json"):
+        load_translations(tmp_path / "nowhere")
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]).save(saved / "student.keras")
+    with pytest.raises(ValueError, match="Sequential, which is no translation student"):
+        load_translations(saved)
+
+
+def test_subwords_of_another_size_do_not_fit(saved, subwords):
+    Subwords.train((*HELP.source[:300], *HELP.target[:300]), SIZE + 1).save(saved / "subwords.model")
+    with pytest.raises(ValueError, match="300.*301"):
+        load_translations(saved)
+    with pytest.raises(ValueError, match="5.*300"):
+        Translations(AttentionLSTM(5, units=2), subwords)
+
+
+@pytest.mark.parametrize("decoding", [
+    {"beam_size": 0}, {"batch_size": 0}, {"longest": 1}, {"length_penalty": -1.0}, {"length_penalty": float("nan")},
+    {"beam_size": "5"}, {"beam_size": 2.5}, {"batch_size": None}])
+def test_decoding_that_cannot_be(decoding, subwords):
+    with pytest.raises(ValueError, match="beam_size and batch_size must be"):
+        Translations(network(), subwords, Decoding(**decoding))
+
+
+def test_one_string_is_not_lines(subwords):
+    with pytest.raises(ValueError, match="list of lines"):
+        Translations(network(), subwords)("Guten Morgen.")
