@@ -38,6 +38,37 @@ def get_config() -> ml_collections.ConfigDict:
     training.evaluate_every = 2000
     training.dev_sample_size = 500  # dev pairs that are translated at every look; 0 for all
 
+    config.features = features = ml_collections.ConfigDict()
+    features.refresh_every = 20  # student steps for which the status is held
+    features.sample_size = 100  # train and dev pairs whose BLEU is looked at
+
+    config.teacher = teacher = ml_collections.ConfigDict()
+    teacher.name = "diagonal"
+    teacher.num_keys = 5
+    teacher.loss = "paper"  # or "stable", "mixture", "soft": see tf_l2t.losses.TAUGHT_FORMS
+    teacher.seed = 0
+
+    config.teacher_training = outer = ml_collections.ConfigDict()  # as in base.py
+    outer.steps = 50
+    outer.num_steps = 200  # of the student runs that train the teacher
+    outer.curriculum = ()
+    outer.dev_size = 500  # dev pairs on which M is measured; 0 for all
+    outer.learning_rate = 1e-4
+    outer.decay = "constant"
+    outer.epsilon = 1e-8
+    outer.damping = 0.0
+    outer.objective = "expected_bleu"  # or "log_expected_bleu", "log_likelihood"
+    outer.penalty = 0.0
+    outer.clip_norm = 1.0
+    outer.rollouts = 1
+    outer.rollback = -1.0
+    outer.hvp = "reverse_over_reverse"  # LSTMs are loops
+    outer.schedule = "every_k"
+    outer.memory_budget = ""
+    outer.truncate = 0
+    outer.validation_freq = 5
+    outer.validation_rollouts = 2
+
     config.decoding = decoding = ml_collections.ConfigDict()  # of the test set, beside greedy decoding
     decoding.beam_size = 5
     decoding.length_penalty = 1.0

@@ -253,14 +253,14 @@ def test_table_2():
 def test_the_largest_cells_of_table_2_can_be_planned(cell):
     """Within their budgets, at their own batch and horizon; from graphs alone, no step is run."""
     from configs import table2
-    from trainers import train_teacher
+    from trainers import image_teacher
 
     config = table2.get_config(cell)
     classes = int(config.data.name.removeprefix("cifar"))
     images = ArrayPair(np.zeros((2_000, 32, 32, 3), np.float32), np.arange(2_000, dtype=np.int32) % classes)
     splits = Splits(images, images, images, classes, config.data.name, {})
-    stages, train = train_teacher.make_stages(config, splits, train_teacher.make_teacher(config, splits))
-    choice = stages[-1].plan(train, splits.dev)
+    plan = image_teacher.plan(config, splits)
+    choice = plan.stages[-1][0].plan(plan.train, plan.dev)
     assert choice.peak_bytes < 1e9 * float(config.teacher_training.memory_budget.removesuffix("GB"))
     assert choice.plan.num_segments * choice.plan.segment_length >= 80 * 45_000 // config.training.batch_size // 5
 

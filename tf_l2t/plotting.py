@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,12 @@ from matplotlib.figure import Figure
 def _draw_coefficients(axes: Any, coefficients: np.ndarray, limit: float, title: str,
                        class_names: Sequence[str] | None) -> Any:
     if np.ndim(coefficients) == 1:
+        if len(coefficients) > 100:  # of a vocabulary, row by row: its matrix would be nearly all zeros
+            side = math.ceil(len(coefficients) ** 0.5)
+            coefficients = np.pad(coefficients, (0, side * side - len(coefficients))).reshape(side, side)
+            image = axes.imshow(coefficients, cmap="RdBu_r", vmin=-limit, vmax=limit)
+            axes.set_title(title or f"{side} classes a row", fontsize=10)
+            return image
         coefficients = np.diag(coefficients)
     image = axes.imshow(coefficients, cmap="RdBu_r", vmin=-limit, vmax=limit)
     axes.set_title(title, fontsize=10)

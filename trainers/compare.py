@@ -29,9 +29,9 @@ from tf_l2t.training.comparison import Comparison
 from tf_l2t.training.results import RowResult, mean_std
 from tf_l2t.training.rows import ROWS
 from tf_l2t.training.workdir import resume_workdir, write_json
-from trainers import command
+from trainers import command, image_teacher
 from trainers.compare_report import Part, class_pairs, epoch_steps, write_reports
-from trainers.train_teacher import teacher_training
+from trainers.train_teacher import fitting
 
 MEASURED = flags.DEFINE_string("measured", None, "Record the results in this file of docs/measured/ too.")
 
@@ -108,7 +108,7 @@ class Table:
         class_pairs(config, self.splits)
         epoch_steps(config, self.splits)
         if self._to_train:
-            teacher_training(config, self.splits, self._to_train - 1)
+            self._training(self._to_train - 1)
 
     def _comparison(self, teachers: list[Teacher]) -> Comparison:
         training, compare = self.config.training, self.config.compare
@@ -136,6 +136,9 @@ class Table:
         return Part(self.dev_size, results, histories, self.config, self.splits, self.student,
                     teachers[0] if teachers else None)
 
+    def _training(self, number: int) -> Callable[[pathlib.Path], Any]:
+        return fitting(self.config, image_teacher.plan(self.config, self.splits, number))
+
     def _trained(self, path: pathlib.Path, number: int) -> pathlib.Path:
         """The directory of a teacher, trained if it is not there; it appears when it is whole."""
         if not path.is_dir():
@@ -143,7 +146,7 @@ class Table:
             shutil.rmtree(partial, ignore_errors=True)
             print(f"teacher {number}, dev size {self.dev_size}", flush=True)
             try:
-                teacher_training(self.config, self.splits, number)(partial)
+                self._training(number)(partial)
             except TeacherDivergedError as error:  # it counts all the same, with its best weights
                 print(error)
             partial.rename(path)

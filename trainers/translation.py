@@ -85,8 +85,8 @@ def student_fn(config: ml_collections.ConfigDict, vocabulary_size: int) -> Calla
     return lambda: build(vocabulary_size, **options)
 
 
-def student_optimizer(config: ml_collections.ConfigDict) -> Any:
-    """The Keras optimizer of config.training.
+def student_optimizer(config: ml_collections.ConfigDict, num_steps: int | None = None) -> Any:
+    """The Keras optimizer of config.training, over its steps or the given ones.
 
     Raises:
       ValueError: for an unknown name, or momentum for Adam.
@@ -94,7 +94,7 @@ def student_optimizer(config: ml_collections.ConfigDict) -> Any:
     import keras
 
     training = config.training
-    rate = learning_rate(training.learning_rate, training.decay, training.num_steps)
+    rate = learning_rate(training.learning_rate, training.decay, num_steps or training.num_steps)
     options = {"global_clipnorm": training.clip_norm} if training.clip_norm else {}
     if training.optimizer == "sgd":
         return keras.optimizers.SGD(rate, momentum=training.momentum, **options)

@@ -282,7 +282,7 @@ def test_initial_weights():
     assert not model.logits_bias.numpy().any()
 
 
-@FEW
+@pytest.mark.parametrize("name", ["lstm2", "lstm2_unrolled", "untied_first"])
 def test_dropout_is_in_training_only_and_drawn_by_the_seeds(name):
     student = random_weights(name, dropout=0.5)
     params = tuple(w.value for w in student.model.trainable_variables)
@@ -381,7 +381,7 @@ def test_using_is_a_model_with_these_weights(name):
         student.using(params[1:], non_trainable, lambda model: model)
 
 
-@ALL
+@FEW
 def test_a_seed_makes_the_student(name):
     student = FunctionalTranslator(MODELS[name])
     first, again, other = student.new_model(7), student.new_model(7), student.new_model(8)

@@ -73,6 +73,19 @@ class Translator(keras.Model):
     def build(self, input_shape: Any = None) -> None:
         self.built = True  # weights are there since __init__
 
+    # Keras saves no states of random layers, so that training that goes on would draw other dropout.
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        for number, variable in enumerate(self.non_trainable_variables):
+            store[f"state_{number}"] = variable
+
+    def load_own_variables(self, store: Any) -> None:
+        super().load_own_variables({key: store[key] for key in store.keys() if not key.startswith("state_")})
+        for number, variable in enumerate(self.non_trainable_variables):
+            if f"state_{number}" in store.keys():  # an entry of a file, which has no `in`
+                variable.assign(store[f"state_{number}"])
+
 
 def projected(x: Any, kernel: Any, bias: Any = None) -> Any:
     """x W + b over the last axis, as one product of matrices: products of stacks of matrices are slower on CPUs, and

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from tf_l2t.plotting import coefficient_image, curve_image
 
-SCALARS = ("objective", "dev_accuracy", "gradient_norm", "adjoint_norm", "adjoint_growth", "dropped",
-           "dropped_rollouts", "learning_rate", "val_objective", "val_accuracy")
+SCALARS = ("objective", "dev_accuracy", "dev_bleu", "gradient_norm", "adjoint_norm", "adjoint_growth", "dropped",
+           "dropped_rollouts", "learning_rate", "val_objective", "val_accuracy", "val_bleu")
 HIDDEN_IN_BAR = ("seconds", "adjoint_growth", "learning_rate", "dropped_rollouts")
 
 

@@ -92,8 +92,9 @@ class SequenceStudent(WrappedTranslator):
                  baseline_decay: float = 0.99, **kwargs: Any):
         if loss not in DEFAULTS:
             raise ValueError(f"no loss over candidates is called {loss!r}; there are {sorted(DEFAULTS)}.")
-        options = {"candidates": candidates, "num_candidates": num_candidates, "include_reference": include_reference,
-                   "alpha": alpha}
+        options: dict[str, Any] = {
+            "candidates": candidates, "num_candidates": num_candidates, "include_reference": include_reference,
+            "alpha": alpha}
         given = DEFAULTS[loss]._replace(**{name: value for name, value in options.items() if value is not None})
         if given.candidates not in KINDS or baseline not in BASELINES:
             raise ValueError(f"candidates must be one of {KINDS} and baseline one of {BASELINES}; received "
@@ -134,7 +135,8 @@ class SequenceStudent(WrappedTranslator):
                 losses = sequence_losses.reinforce(log_probs, candidates.rewards, tf.cast(baseline, log_probs.dtype),
                                                    candidates.counted)
             else:
-                scores = tf.math.divide_no_nan(log_probs, tf.cast(lengths, log_probs.dtype))  # candidates that do not exist have no length
+                # Candidates that do not exist have no length.
+                scores = tf.math.divide_no_nan(log_probs, tf.cast(lengths, log_probs.dtype))
                 token_loss = -scores[:, 0]
                 losses = self._of_costs(log_probs, scores, 1 - candidates.rewards, candidates.counted)
             losses = sequence_losses.mixed(token_loss, losses, self.alpha)

@@ -95,6 +95,11 @@ class TeacherTrainer:
         self.train_function = None
         self.layers: list[Any] = []
 
+    @property
+    def measure(self) -> str:
+        """The name of the exact measure that is logged beside M."""
+        return self._task.measure
+
     def compile(self, optimizer: keras.optimizers.Optimizer, objective: str | Callable[..., tf.Tensor] =
                 "log_likelihood", penalty: float = 0.0, clip_norm: float | None = 1.0, rollouts: int = 1,
                 rollback: float | None = None, hvp: str = "forward_over_reverse", schedule: str | int = "every_k",

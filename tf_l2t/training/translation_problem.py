@@ -11,9 +11,8 @@ from tf_l2t.hypergradient.state import Tensors
 from tf_l2t.students import FunctionalTranslator, previous_tokens
 from tf_l2t.training.parts import in_parts
 from tf_l2t.translation.batches import BucketedBatches, EncodedText, TokenPair, bucketed_batches
-from tf_l2t.translation.decoding import greedy
 from tf_l2t.translation.expected_bleu import expected_ngram_statistics, relaxed_corpus_bleu
-from tf_l2t.translation.features import translation_features
+from tf_l2t.translation.features import status_bleu, translation_features
 from tf_l2t.translation.subwords import BOS, PAD
 from tf_l2t.translation.token_losses import taught_token_loss, token_log_probs
 
@@ -58,8 +57,8 @@ def translation_problem(student: FunctionalTranslator, train: EncodedText, dev: 
         losses = taught_token_loss(target, tf.cast(logits, dtype), tf.cast(coefficients, dtype), form)
         return StepOutput(tf.reduce_mean(losses) + tf.cast(penalty, dtype), non_trainable, {})
 
-    def decode(params, non_trainable, source):
-        return student.using(params, non_trainable, greedy, source, source.shape[1] + 10)
+    def bleu(params, non_trainable, source, target):
+        return student.using(params, non_trainable, status_bleu, source, target)
 
     train_sample, dev_sample = (TokenPair(*(tf.constant(ids[:sample_size]) for ids in (part.source, part.target)))
                                 for part in (train, dev))
@@ -69,7 +68,7 @@ def translation_problem(student: FunctionalTranslator, train: EncodedText, dev: 
         narrow_fn=None if student.model.unroll else _narrowed,
         objective_fn=objective_of(student, dev, objective),
         optimizer=optimizer,
-        features=translation_features(decode, train_sample, dev_sample, num_steps, refresh_every, dtype),
+        features=translation_features(bleu, train_sample, dev_sample, num_steps, refresh_every, dtype),
         num_steps=num_steps)
 
 

@@ -12,11 +12,11 @@ from tf_l2t.hypergradient import Problem
 from tf_l2t.students import FunctionalTranslator, Translator
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.tasks import Measure, Task
+from tf_l2t.training.taught_translator import check_fits_translator
 from tf_l2t.training.translation_problem import OBJECTIVES, objective_of, translation_problem
 from tf_l2t.translation.batches import EncodedText, check_ids, eval_batches
 from tf_l2t.translation.bleu import corpus_bleu, ngram_statistics
 from tf_l2t.translation.decoding import greedy
-from tf_l2t.translation.features import FEATURES
 
 
 class Translation(Task):
@@ -54,11 +54,7 @@ class Translation(Task):
         return Translation(self._student_fn, self._start, self._sample_size, "float64")
 
     def check_teacher(self, teacher: Teacher) -> None:
-        size = self.student.model.vocabulary_size
-        if not isinstance(teacher, Teacher) or teacher.coefficients_shape != (size,) \
-                or teacher.num_features != len(FEATURES):
-            raise ValueError(f"the teacher of these students must have a diagonal Φ of {size} numbers, one a token, "
-                             f"and the features {FEATURES}: DiagonalTeacher({size}, {len(FEATURES)}, num_keys=5).")
+        check_fits_translator(teacher, self.student.model.vocabulary_size)
 
     def checked(self, data: Any, what: str, dev: bool = False) -> EncodedText:
         if not isinstance(data, EncodedText):

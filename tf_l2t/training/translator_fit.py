@@ -66,7 +66,8 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
     history: list[dict[str, float]] = []
     if (folder / NEWEST).is_file():
         model = keras.models.load_model(folder / NEWEST)
-        history = json.loads((folder / HISTORY).read_text())
+        if (folder / HISTORY).is_file():  # not if it was stopped at its first look
+            history = json.loads((folder / HISTORY).read_text())
     done = int(model.optimizer.iterations)
     if done > num_steps:
         raise ValueError(f"the run in {str(path)!r} has {done} steps already; num_steps={num_steps} is fewer.")

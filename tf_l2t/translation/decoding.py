@@ -99,7 +99,8 @@ def beam_search(model: Translator, source: tf.Tensor, max_length: Any, beam_size
     # Of the prefixes, all empty, one counts.
     first = tf.one_hot(tf.zeros([batch], tf.int32), size, on_value=0.0, off_value=NEVER, dtype=dtype)
     none = tf.zeros(tf.stack([batch, size, max_length]), tf.int32) + PAD
-    worst = tf.fill(tf.stack([batch, size]), tf.constant(NEVER, dtype))
+    never = tf.constant(NEVER, dtype)
+    worst = tf.fill(tf.stack([batch, size]), never)
 
     def normalised(log_probs: tf.Tensor, length: Any) -> tf.Tensor:
         return log_probs / tf.cast(length, dtype) ** length_penalty
@@ -118,11 +119,11 @@ def beam_search(model: Translator, source: tf.Tensor, max_length: Any, beam_size
         beam, token = index // vocabulary, index % vocabulary
         extended = _with_token(tf.gather(prefixes, beam, batch_dims=1), t, token)
         ends = token == EOS
-        ended = tf.where(ends, best, NEVER)
+        ended = tf.where(ends, best, never)
         merged = Beams(tf.concat([done.tokens, extended], axis=1),
                        tf.concat([done.scores, normalised(ended, t + 1)], axis=1),
                        tf.concat([done.log_probs, ended], axis=1))
-        live, kept = tf.math.top_k(tf.where(ends, NEVER, best), size)
+        live, kept = tf.math.top_k(tf.where(ends, never, best), size)
         rows = tf.reshape(tf.range(batch)[:, tf.newaxis] * size + tf.gather(beam, kept, batch_dims=1), [-1])
         state = tf.nest.map_structure(lambda x: tf.gather(x, rows), state)
         return t + 1, live, tf.gather(extended, kept, batch_dims=1), state, _best(merged, size)
@@ -132,7 +133,7 @@ def beam_search(model: Translator, source: tf.Tensor, max_length: Any, beam_size
         (tf.constant(0), first, none, state, Beams(none, worst, worst)),
         shape_invariants=(tf.TensorShape([]), *_any_batch((first, none, state, Beams(none, worst, worst)))),
         maximum_iterations=max_length)
-    unfinished = tf.where(t == max_length, live, NEVER)
+    unfinished = tf.where(t == max_length, live, never)
     return _best(Beams(tf.concat([done.tokens, prefixes], axis=1),
                        tf.concat([done.scores, normalised(unfinished, max_length)], axis=1),
                        tf.concat([done.log_probs, unfinished], axis=1)), size)

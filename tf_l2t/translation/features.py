@@ -8,20 +8,36 @@ from typing import Any
 import tensorflow as tf
 
 from tf_l2t.hypergradient import StatusFeatures, StudentState
+from tf_l2t.students.translator import Translator
 from tf_l2t.translation.batches import TokenPair
 from tf_l2t.translation.bleu import corpus_bleu, ngram_statistics
+from tf_l2t.translation.decoding import greedy
 
 FEATURES = ("progress", "train_bleu", "dev_bleu")
 
 
-def translation_features(decode_fn: Callable[..., tf.Tensor], train: TokenPair, dev: TokenPair, num_steps: int,
-                         refresh_every: int, dtype: Any) -> StatusFeatures:
-    """s_t, [3], refreshed before the steps 0, k, 2k, … and held in between.
-
-    BLEU is that of the corpus of greedy translations, of subwords, in [0, 1], with sacrebleu's "exp" smoothing.
+def status_bleu(model: Translator, source: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """BLEU of a model's greedy translations, of subwords, in [0, 1], with sacrebleu's "exp" smoothing.
 
     Args:
-      decode_fn: (params, non_trainable, source [batch, S]) -> translations, int32 [batch, T].
+      source, target: int32 [pairs, …], padded; a translation has at most 10 tokens more than the sources are wide.
+    """
+    found = greedy(model, source, tf.shape(source)[1] + 10)
+    return corpus_bleu(ngram_statistics(found, target))
+
+
+def status_vector(step: tf.Tensor, num_steps: int, train_bleu: tf.Tensor, dev_bleu: tf.Tensor, dtype: Any) -> tf.Tensor:
+    """s_t, [3]; steps beyond `num_steps` count as the last one."""
+    progress = tf.minimum(tf.cast(step, dtype) / num_steps, 1)
+    return tf.stack([progress, tf.cast(train_bleu, dtype), tf.cast(dev_bleu, dtype)])
+
+
+def translation_features(bleu_fn: Callable[..., tf.Tensor], train: TokenPair, dev: TokenPair, num_steps: int,
+                         refresh_every: int, dtype: Any) -> StatusFeatures:
+    """s_t, refreshed before the steps 0, k, 2k, … and held in between.
+
+    Args:
+      bleu_fn: (params, non_trainable, source, target) -> `status_bleu` of these weights.
       train, dev: fixed samples.
       num_steps: T.
       refresh_every: k.
@@ -33,14 +49,10 @@ def translation_features(decode_fn: Callable[..., tf.Tensor], train: TokenPair, 
     if refresh_every < 1:
         raise ValueError(f"refresh_every must be at least 1; received {refresh_every!r}.")
 
-    def bleu(state: StudentState, pair: TokenPair) -> tf.Tensor:
-        found = decode_fn(state.params, state.non_trainable, pair.source)
-        return tf.cast(corpus_bleu(ngram_statistics(found, pair.target)), dtype)
-
     def features(state: StudentState) -> tuple[tf.Tensor, Any]:
         def fresh() -> tf.Tensor:
-            progress = tf.minimum(tf.cast(state.step, dtype) / num_steps, 1)
-            return tf.stack([progress, bleu(state, train), bleu(state, dev)])
+            bleus = [bleu_fn(state.params, state.non_trainable, *pair) for pair in (train, dev)]
+            return status_vector(state.step, num_steps, *bleus, dtype)
 
         current = tf.cond(tf.equal(state.step % refresh_every, 0), fresh, lambda: state.status)
         current = tf.ensure_shape(current, [len(FEATURES)])

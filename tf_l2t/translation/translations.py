@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import zipfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -60,7 +61,9 @@ class Translations:
         if model.vocabulary_size != subwords.size:
             raise ValueError(f"the student has a vocabulary of {model.vocabulary_size}, the subwords are "
                              f"{subwords.size}; they must be those that it was trained with.")
-        if min(decoding.beam_size, decoding.batch_size) < 1 or decoding.longest < 2 or not decoding.length_penalty >= 0:
+        whole = (decoding.beam_size, decoding.batch_size, decoding.longest)
+        if not all(isinstance(number, int) for number in whole) or min(whole) < 1 or decoding.longest < 2 \
+                or not isinstance(decoding.length_penalty, int | float) or not decoding.length_penalty >= 0:
             raise ValueError("beam_size and batch_size must be at least 1, longest at least 2 and length_penalty at "
                              f"least 0; received {decoding}.")
         self.model, self.subwords, self.decoding = model, subwords, decoding
@@ -126,10 +129,16 @@ def load_translations(path: str | os.PathLike[str], **decoding: Any) -> Translat
         raise ValueError(f"{str(path)!r} is no saved translator: it has no {', '.join(missing)}. Give the directory "
                          "best/ or last/ that trainers.train_student wrote.")
     try:
-        how = Decoding(**{**json.loads((folder / DECODING).read_text()), **decoding})
+        saved = json.loads((folder / DECODING).read_text())
+        Decoding(**saved)
+    except (TypeError, ValueError, OSError) as error:
+        raise ValueError(f"{folder / DECODING} says not how to decode: {error}") from error
+    if unknown := sorted(set(decoding) - set(Decoding._fields)):
+        raise ValueError(f"decoding has the fields {Decoding._fields}; received {unknown}.")
+    try:
         model = keras.models.load_model(folder / STUDENT, compile=False)
-    except (TypeError, ValueError, OSError, KeyError) as error:
-        raise ValueError(f"the translator in {str(path)!r} cannot be loaded: {error}") from error
+    except (TypeError, ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"the student in {folder / STUDENT} cannot be loaded: {error}") from error
     if not isinstance(model, Translator):
         raise ValueError(f"{folder / STUDENT} holds a {type(model).__name__}, which is no translation student.")
-    return Translations(model, Subwords.load(folder / SUBWORDS), how)
+    return Translations(model, Subwords.load(folder / SUBWORDS), Decoding(**{**saved, **decoding}))

@@ -1,0 +1,53 @@
+"""The training of a teacher as a config asks for it, whatever its students do."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+import ml_collections
+import tensorflow as tf
+
+from tf_l2t.teachers import Teacher
+from tf_l2t.training import TeacherTrainer
+from tf_l2t.training.rates import learning_rate
+
+
+class TeacherPlan(NamedTuple):
+    """A training, checked.
+
+    Attributes:
+      teacher: at its start.
+      stages: (trainer, teacher steps) of the curriculum's stages, the whole horizon last.
+      train, dev: as the trainers take them.
+      about: of the data, for the manifest.
+      source: of the data, for the exported teacher.
+      description: lines that say what is trained on what.
+    """
+
+    teacher: Teacher
+    stages: list[tuple[TeacherTrainer, int]]
+    train: Any
+    dev: Any
+    about: dict[str, Any]
+    source: dict[str, Any]
+    description: tuple[str, ...]
+
+
+def described(config: ml_collections.ConfigDict, teacher: Teacher) -> str:
+    return (f"teacher: {config.teacher.name}, {config.teacher.loss} form, "
+            f"{sum(int(tf.size(v)) for v in teacher.theta):,} weights")
+
+
+def compile_trainer(trainer: TeacherTrainer, config: ml_collections.ConfigDict, num_dev: int, steps: int) -> None:
+    """Compiles a trainer of `steps` as config.teacher_training says; `truncate` is as much of its run as of the
+    config's."""
+    outer = config.teacher_training
+    # What few dev examples say of a coefficient that hardly matters is noise; Adam would make it as large as the rest.
+    epsilon = max(outer.epsilon, outer.damping / num_dev)
+    whole = outer.num_steps or config.training.num_steps
+    trainer.compile(keras.optimizers.Adam(learning_rate(outer.learning_rate, outer.decay, steps), epsilon=epsilon),
+                    objective=outer.objective, penalty=outer.penalty, clip_norm=outer.clip_norm or None,
+                    rollouts=outer.rollouts, rollback=outer.rollback if outer.rollback >= 0 else None, hvp=outer.hvp,
+                    schedule=outer.schedule, memory_budget=outer.memory_budget or None,
+                    truncate=max(1, round(outer.truncate * trainer.num_steps / whole)) if outer.truncate else None)

@@ -1,0 +1,40 @@
+"""Translates lines from standard input to standard output.
+
+    python -m trainers.translate --model runs/lstm1/best < lines.de > lines.en
+
+An empty line stays empty. Lines are read to the end first, sorted by length and translated in batches.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from absl import app, flags
+
+MODEL = flags.DEFINE_string("model", None, "The directory of a translator, best/ or last/ of a train_student run.")
+BEAM_SIZE = flags.DEFINE_integer("beam_size", None, "1 for greedy decoding; by default that of the translator.")
+LENGTH_PENALTY = flags.DEFINE_float("length_penalty", None, "By default that of the translator.")
+
+
+def main(argv: list[str]) -> None:
+    from trainers.command import fail
+
+    if len(argv) > 1:
+        fail(f"unexpected arguments {argv[1:]}; options begin with --, lines come from standard input.")
+    from tf_l2t.translation import load_translations
+    from tf_l2t.translation.text import decoded_lines
+
+    options = {"beam_size": BEAM_SIZE.value, "length_penalty": LENGTH_PENALTY.value}
+    try:
+        translations = load_translations(MODEL.value, **{k: v for k, v in options.items() if v is not None})
+        lines = decoded_lines(sys.stdin.buffer.read(), "standard input")
+    except ValueError as error:
+        fail(str(error))
+    found = iter(translations([line for line in lines if line.strip()]))
+    for line in lines:
+        print(next(found) if line.strip() else "")
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("model")
+    app.run(main)

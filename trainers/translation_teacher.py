@@ -1,0 +1,54 @@
+"""From a config to the training of a translation student's teacher."""
+
+from __future__ import annotations
+
+import ml_collections
+
+from tf_l2t.teachers import TEACHERS
+from tf_l2t.training import TeacherTrainer
+from tf_l2t.training.translation_task import Translation
+from tf_l2t.translation import encode_pairs
+from tf_l2t.translation.features import FEATURES
+from trainers import translation
+from trainers.teacher_plan import TeacherPlan, compile_trainer, described
+
+
+def plan(config: ml_collections.ConfigDict, number: int = 0) -> TeacherPlan:
+    """The training of the config's teacher, everything about it checked.
+
+    Students begin with the weights of config.training.start, a translator that train_student wrote. M is measured on
+    config.teacher_training.dev_size dev pairs.
+
+    Raises:
+      ValueError: for options that do not fit.
+    """
+    outer, training = config.teacher_training, config.training
+    text = translation.load_text(config)
+    start = translation.start_of(config)
+    subwords = start.subwords if start else translation.train_subwords(config, text)
+    train = encode_pairs(subwords, text.train, config.data.max_length, too_long="drop")
+    dev = encode_pairs(subwords, translation.sample(text.dev, outer.dev_size), config.data.max_length, too_long="drop")
+    if config.teacher.name != "diagonal":
+        raise ValueError("the teacher of a translation student is the diagonal one, with a coefficient for every "
+                         f"subword; received config.teacher.name={config.teacher.name!r}.")
+    teacher = TEACHERS["diagonal"](subwords.size, len(FEATURES), num_keys=config.teacher.num_keys,
+                                   loss=config.teacher.loss, seed=config.teacher.seed + number)
+    num_steps = outer.num_steps or training.num_steps
+    stages = []
+    for length, steps in (*outer.curriculum, (num_steps, outer.steps)):
+        task = Translation(translation.student_fn(config, subwords.size), start and start.model,
+                           config.features.sample_size)
+        trainer = TeacherTrainer(task, teacher, num_steps=length, batch_size=training.batch_size,
+                                 student_optimizer=translation.student_optimizer(config, length),
+                                 refresh_every=config.features.refresh_every, seed=config.seed + number)
+        compile_trainer(trainer, config, dev.size, steps)
+        trainer.check_data(train, dev)
+        trainer.check_steps(steps, outer.validation_freq, outer.validation_rollouts)
+        stages.append((trainer, steps))
+    begin = f"from {config.training.start}" if start else "from new weights"
+    return TeacherPlan(teacher, stages, train, dev, translation.describe(text), {**text.about, "features": list(FEATURES)}, (
+        f"data: {text.name}, {train.size:,} train pairs of at most {config.data.max_length} subwords, {dev.size:,} dev,"
+        f" {subwords.size:,} subwords",
+        f"student: {config.student.name} {begin}, batches of {training.batch_size}, {training.optimizer}, rate "
+        f"{training.learning_rate:g} ({training.decay})",
+        described(config, teacher)))
