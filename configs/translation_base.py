@@ -27,7 +27,9 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.training = training = ml_collections.ConfigDict()
     training.start = ""  # a directory that train_student wrote, to start from its student; "" for a new one
-    training.loss = "mle"
+    training.loss = "mle"  # "label_smoothing"; "taught"; or one of tf_l2t.training.sequence_student.SEQUENCE_LOSSES
+    training.loss_options = ()  # (name, value), such as (("num_candidates", 8),)
+    training.teacher = ""  # of "taught": the directory of an exported teacher
     training.optimizer = "sgd"  # or "adam"
     training.learning_rate = 0.1
     training.decay = "constant"  # as in base.py

@@ -46,9 +46,11 @@ def plan(config: ml_collections.ConfigDict, number: int = 0) -> TeacherPlan:
         trainer.check_steps(steps, outer.validation_freq, outer.validation_rollouts)
         stages.append((trainer, steps))
     begin = f"from {config.training.start}" if start else "from new weights"
-    return TeacherPlan(teacher, stages, train, dev, translation.describe(text), {**text.about, "features": list(FEATURES)}, (
+    description = (
         f"data: {text.name}, {train.size:,} train pairs of at most {config.data.max_length} subwords, {dev.size:,} dev,"
         f" {subwords.size:,} subwords",
         f"student: {config.student.name} {begin}, batches of {training.batch_size}, {training.optimizer}, rate "
         f"{training.learning_rate:g} ({training.decay})",
-        described(config, teacher)))
+        described(config, teacher))
+    return TeacherPlan(teacher, stages, train, dev, translation.describe(text),
+                       {**text.about, "features": list(FEATURES)}, description)

@@ -7,11 +7,25 @@ from typing import Any
 
 import ml_collections
 
-from tf_l2t.students import FunctionalTranslator
+import tf_l2t
+from tf_l2t.students import FunctionalTranslator, Translator
+from tf_l2t.training.sequence_student import SEQUENCE_LOSSES, sequence_student
+from tf_l2t.training.taught_translator import TaughtTranslator
 from tf_l2t.training.translator_fit import fit_translator
 from tf_l2t.training.workdir import check_resumable, resume_workdir, write_json
-from tf_l2t.translation import TokenLoss, Translations, bucketed_batches, encode_pairs, load_translations
+from tf_l2t.translation import (
+    EncodedText,
+    Subwords,
+    TextSplits,
+    TokenLoss,
+    Translations,
+    bucketed_batches,
+    encode_pairs,
+    load_translations,
+)
 from trainers import command, translation
+
+TAUGHT = "taught"
 
 
 def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose: int) -> Callable[[], None]:
@@ -26,8 +40,8 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
     build = translation.student_fn(config, subwords.size)
     train = encode_pairs(subwords, text.train, config.data.max_length, too_long="drop")
     batches = bucketed_batches(train, config.training.batch_size)
-    model = start.model if start else FunctionalTranslator(build).new_model(config.seed)
-    model.compile(optimizer=translation.student_optimizer(config), loss=TokenLoss(config.training.loss))
+    student = start.model if start else FunctionalTranslator(build).new_model(config.seed)
+    model = compiled(config, student, subwords, text, train)
     how = translation.decoding(config)
     about = {**translation.describe(text), "train_pairs_used": train.size, "train_pairs_too_long": train.dropped}
     check_resumable(workdir, command.plain(config), about)
@@ -37,15 +51,17 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
 
     def evaluate(model: Any) -> dict[str, float]:
         if id(model) not in looking:
-            looking[id(model)] = translation.Scores(dev, Translations(model, subwords, how._replace(beam_size=1)))
+            greedily = Translations(inner(model), subwords, how._replace(beam_size=1))
+            looking[id(model)] = translation.Scores(dev, greedily)
         return {"bleu": looking[id(model)]()[0].score}
 
     def work() -> None:
         trained, history = fit_translator(
             model, batches, seed=config.seed, num_steps=config.training.num_steps,
             evaluate_every=config.training.evaluate_every, evaluate=evaluate,
-            best=lambda model: Translations(model, subwords, how).save(path / "best"), path=path, verbose=verbose)
-        Translations(trained, subwords, how).save(path / "last")
+            best=lambda model: Translations(inner(model), subwords, how).save(path / "best"), path=path,
+            verbose=verbose)
+        Translations(inner(trained), subwords, how).save(path / "last")
         results: dict[str, Any] = {"tokens_per_second": history[-1].get("tokens_per_second")}
         for which in ("last", "best"):
             for name, beam_size in (("greedy", 1), (f"beam{how.beam_size}", how.beam_size)):
@@ -58,3 +74,41 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
         print(f"translator: {path / 'best'}\nexamples: {examples}")
 
     return work
+
+
+def compiled(config: ml_collections.ConfigDict, student: Translator, subwords: Subwords, text: TextSplits,
+             train: EncodedText) -> Any:
+    """The model that trains `student` by config.training.loss: the student itself, or one around it.
+
+    Raises:
+      ValueError: for an unknown loss, options that it does not take, or a teacher that does not fit.
+    """
+    training, optimizer = config.training, translation.student_optimizer(config)
+    options = dict(training.loss_options)
+    if training.loss == TAUGHT:
+        if not training.teacher or options:
+            raise ValueError("the taught loss needs config.training.teacher, the directory of an exported teacher, and "
+                             f"takes no loss_options; received {training.teacher!r}, {options}.")
+        dev = encode_pairs(subwords, text.dev, config.data.max_length, too_long="drop")
+        model = TaughtTranslator(student, tf_l2t.load_teacher(training.teacher), train, dev, training.num_steps,
+                                 config.features.refresh_every, config.features.sample_size)
+    elif training.loss in SEQUENCE_LOSSES:
+        model = sequence_student(student, training.loss, seed=config.seed, **options)
+    else:
+        student.compile(optimizer=optimizer, loss=token_loss(training.loss, options))
+        return student
+    model.compile(optimizer=optimizer)
+    return model
+
+
+def token_loss(name: str, options: dict[str, Any]) -> TokenLoss:
+    try:
+        return TokenLoss(name, **options)
+    except ValueError as error:
+        raise ValueError(f"config.training.loss={name!r}: {error} There are the taught loss, {TAUGHT!r}, and those of "
+                         f"whole sentences, {sorted(SEQUENCE_LOSSES)}.") from error
+
+
+def inner(model: Any) -> Translator:
+    """The student of a model that trains one."""
+    return model if isinstance(model, Translator) else model.student

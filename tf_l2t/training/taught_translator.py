@@ -110,5 +110,5 @@ def check_fits_translator(teacher: Teacher, vocabulary_size: int) -> None:
         found = f"{type(teacher).__name__}" + (f" of Φ {teacher.coefficients_shape} and {teacher.num_features} features"
                                                if isinstance(teacher, Teacher) else "")
         raise ValueError(f"the teacher of these students has a diagonal Φ of {vocabulary_size} numbers, one a token, "
-                         f"and the features {FEATURES}: DiagonalTeacher({vocabulary_size}, {len(FEATURES)}, num_keys=5); "
+                         f"and the features {FEATURES}: DiagonalTeacher({vocabulary_size}, {len(FEATURES)}); "
                          f"received {found}.")
