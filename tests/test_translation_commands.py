@@ -158,7 +158,7 @@ def test_the_paper_is_the_default():
     ({"training__optimizer": "lbfgs"}, "'sgd' or 'adam'"),
     ({"training__optimizer": "adam", "training__momentum": 0.9}, "momentum=0"),
     ({"training__decay": "step"}, "decay"),
-    ({"training__num_steps": 0}, "num_steps"),
+    ({"training__num_steps": 0}, "number of steps|num_steps"),
     ({"training__evaluate_every": 0}, "evaluate_every"),
     ({"training__batch_size": 0}, "batch_size"),
     ({"training__start": "nowhere"}, "nowhere"),
@@ -184,7 +184,8 @@ def test_bad_input_ends_in_one_sentence(tmp_path):
         file.write("Noch einer .\n")
     for arguments, words in (
             (["--config.data.name=parallel", "--config.data.path="], ["config.data.path"]),
-            (["--config.data.name=parallel", f"--config.data.path={tmp_path}"], ["train.de", "train.en", "Line 6", "6 lines"]),
+            (["--config.data.name=parallel", f"--config.data.path={tmp_path}"], ["train.de", "train.en", "Line 6",
+                                                                            "6 lines"]),
             (["--config.training.lr=1"], ["lr"])):
         done = run(tmp_path / "run", *ARGUMENTS, *arguments)
         assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr

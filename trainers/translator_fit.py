@@ -43,6 +43,10 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
     student = start.model if start else FunctionalTranslator(build).new_model(config.seed)
     model = compiled(config, student, subwords, text, train)
     how = translation.decoding(config)
+    Translations(student, subwords, how)  # raises here, rather than at the first look
+    if config.training.evaluate_every < 1:
+        raise ValueError("config.training.evaluate_every must be at least 1; received "
+                         f"{config.training.evaluate_every!r}.")
     about = {**translation.describe(text), "train_pairs_used": train.size, "train_pairs_too_long": train.dropped}
     check_resumable(workdir, command.plain(config), about)
     path = resume_workdir(workdir, command.command_line(), command.plain(config), about)

@@ -114,7 +114,7 @@ def test_a_beam_of_all_prefixes_finds_the_best_of_all_translations(name, max_len
             found = enumerated(model, SOURCE[b], max_length)
             assert len(found) == everything
             length = {tokens: np.count_nonzero(tokens) for tokens in found}
-            ranked = sorted(found, key=lambda y: found[y] / length[y] ** penalty, reverse=True)  # noqa: B023
+            ranked = sorted(found, key=lambda y: found[y] / length[y] ** penalty, reverse=True)
             best = ranked[:size]
             rows = [tuple(row) for row in beams.tokens[b].numpy().tolist()][:len(best)]
             assert rows == best

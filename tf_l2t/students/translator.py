@@ -81,10 +81,12 @@ class Translator(keras.Model):
             store[f"state_{number}"] = variable
 
     def load_own_variables(self, store: Any) -> None:
-        super().load_own_variables({key: store[key] for key in store.keys() if not key.startswith("state_")})
+        names = list(store.keys())
+        stored = {name: store[name] for name in names}
+        super().load_own_variables({key: value for key, value in stored.items() if not key.startswith("state_")})
         for number, variable in enumerate(self.non_trainable_variables):
-            if f"state_{number}" in store.keys():  # an entry of a file, which has no `in`
-                variable.assign(store[f"state_{number}"])
+            if f"state_{number}" in stored:
+                variable.assign(stored[f"state_{number}"])
 
 
 def projected(x: Any, kernel: Any, bias: Any = None) -> Any:
