@@ -11,7 +11,7 @@ import pytest
 
 from configs import translation_lstm1, translation_lstm1_adam
 from tf_l2t.students import AttentionLSTM, Transformer
-from tf_l2t.translation import load_translations, report_bleu
+from tf_l2t.translation import load_translator, report_bleu
 from trainers import command, translation
 from trainers.translator_fit import prepare_translator
 
@@ -65,19 +65,19 @@ def test_files_and_figures(whole):
     assert text.test.size == 25
     for which in ("last", "best"):
         for how, beam_size in (("greedy", 1), ("beam2", 2)):
-            found = load_translations(workdir / which, beam_size=beam_size)(text.test.source)
+            found = load_translator(workdir / which, beam_size=beam_size)(text.test.source)
             score = report_bleu(found, text.test.target)
             assert results[f"{which}_{how}"] == pytest.approx(score.score, abs=1e-9)
             assert results[f"{which}_{how}_signature"] == score.signature
             assert "|tok:13a|" in score.signature and "|version:" in score.signature
-    last = load_translations(workdir / "last")
+    last = load_translator(workdir / "last")
     assert last.decoding.beam_size == 2 and last.subwords.size == 400
     for a, b in zip(last.model.weights, keras.models.load_model(workdir / "newest.keras").weights, strict=True):
         np.testing.assert_array_equal(a, b)
 
     examples = (workdir / "examples.txt").read_text(encoding="utf-8").strip().split("\n\n")
     assert len(examples) == 20 == len(set(examples))
-    greedy = dict(zip(text.test.source, load_translations(workdir / "best")(text.test.source), strict=True))
+    greedy = dict(zip(text.test.source, load_translator(workdir / "best")(text.test.source), strict=True))
     for example in examples:
         source, reference, translated = (line.split(maxsplit=1)[1:] for line in example.splitlines())
         place = text.test.source.index(source[0])
@@ -106,7 +106,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_weights(whole, tmp_path, m
     assert [(r["step"], r["bleu"]) for r in history] == [(r["step"], r["bleu"]) for r in expected]
     # One process ran on another number of cores than the other, maybe: bits are compared in `test_translator_fit`.
     for name in ("last", "best"):
-        for a, b in zip(*(load_translations(path / name).model.weights for path in (tmp_path / "run", workdir)),
+        for a, b in zip(*(load_translator(path / name).model.weights for path in (tmp_path / "run", workdir)),
                         strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     results, theirs = (json.loads((path / "results.json").read_text()) for path in (tmp_path / "run", workdir))
@@ -122,7 +122,7 @@ def test_a_run_may_start_from_another(whole, tmp_path):
     workdir, _ = whole
     prepare(tmp_path / "run", training__start=str(workdir / "last"), training__num_steps=1, training__learning_rate=0.0,
             training__evaluate_every=1)()
-    started, first = (load_translations(path) for path in (tmp_path / "run" / "last", workdir / "last"))
+    started, first = (load_translator(path) for path in (tmp_path / "run" / "last", workdir / "last"))
     assert started.subwords.proto == first.subwords.proto
     for a, b in zip(started.model.trainable_weights, first.model.trainable_weights, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -132,7 +132,7 @@ def test_students_and_optimizers_of_the_config(tmp_path):
     prepare(tmp_path / "run", translation_lstm1_adam, training__num_steps=2, student__name="transformer",
             student__options=(("num_layers", 1), ("width", 8), ("hidden", 8), ("num_heads", 2)), decoding__beam_size=1,
             training__dev_sample_size=3, data__test_size=4)()
-    assert isinstance(load_translations(tmp_path / "run" / "last").model, Transformer)
+    assert isinstance(load_translator(tmp_path / "run" / "last").model, Transformer)
     model = keras.models.load_model(tmp_path / "run" / "newest.keras")
     assert isinstance(model.optimizer, keras.optimizers.Adam) and model.optimizer.global_clipnorm == 5
     assert float(model.optimizer.learning_rate) == 0  # linear decay has come to its end

@@ -21,18 +21,17 @@ def main(argv: list[str]) -> None:
 
     if len(argv) > 1:
         fail(f"unexpected arguments {argv[1:]}; options begin with --, lines come from standard input.")
-    from tf_l2t.translation import load_translations
+    from tf_l2t.translation import load_translator
     from tf_l2t.translation.text import decoded_lines
 
     options = {"beam_size": BEAM_SIZE.value, "length_penalty": LENGTH_PENALTY.value}
     try:
-        translations = load_translations(MODEL.value, **{k: v for k, v in options.items() if v is not None})
+        translator = load_translator(str(MODEL.value), **{k: v for k, v in options.items() if v is not None})
         lines = decoded_lines(sys.stdin.buffer.read(), "standard input")
     except ValueError as error:
         fail(str(error))
-    found = iter(translations([line for line in lines if line.strip()]))
-    for line in lines:
-        print(next(found) if line.strip() else "")
+    for line in translator(lines):
+        print(line)
 
 
 if __name__ == "__main__":

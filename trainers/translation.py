@@ -17,11 +17,11 @@ from tf_l2t.translation import (
     Decoding,
     Subwords,
     TextSplits,
-    Translations,
+    TextTranslator,
     embedded_help,
     fingerprint,
     iwslt14,
-    load_translations,
+    load_translator,
     read_splits,
     read_translation_tfds,
     read_tsv,
@@ -77,12 +77,13 @@ def student_fn(config: ml_collections.ConfigDict, vocabulary_size: int) -> Calla
 
     if config.student.name not in TRANSLATORS:
         raise ValueError(f"config.student.name must be one of {sorted(TRANSLATORS)}; received {config.student.name!r}.")
-    build, options = TRANSLATORS[config.student.name], dict(config.student.options)
-    try:
-        build(5, **options)
-    except TypeError as error:
-        raise ValueError(f"config.student.options of {config.student.name!r}: {error}") from error
-    return lambda: build(vocabulary_size, **options)
+    def build() -> Any:
+        try:
+            return TRANSLATORS[config.student.name](vocabulary_size, **dict(config.student.options))
+        except TypeError as error:
+            raise ValueError(f"config.student.options of {config.student.name!r}: {error}") from error
+
+    return build
 
 
 def student_optimizer(config: ml_collections.ConfigDict, num_steps: int | None = None) -> Any:
@@ -116,7 +117,7 @@ class Scores:
       translations: how to translate.
     """
 
-    def __init__(self, text: Any, translations: Translations):
+    def __init__(self, text: Any, translations: TextTranslator):
         self._text, self._translations = text, translations
 
     def __call__(self) -> tuple[Any, list[str]]:
@@ -127,9 +128,26 @@ class Scores:
         return report_bleu(found, self._text.target), found
 
 
-def start_of(config: ml_collections.ConfigDict) -> Translations | None:
-    """The translator from which config.training starts, if it starts from one."""
-    return load_translations(config.training.start) if config.training.start else None
+def start_of(config: ml_collections.ConfigDict) -> TextTranslator | None:
+    """The translator from which config.training starts, if it starts from one: config.student with its weights.
+
+    Raises:
+      ValueError: if there is none, or the config's student or vocabulary is another.
+    """
+    if not config.training.start:
+        return None
+    start = load_translator(config.training.start)
+    if start.subwords.size != config.data.vocabulary:
+        raise ValueError(f"config.training.start has a vocabulary of {start.subwords.size}, which is used as it is; "
+                         f"set config.data.vocabulary to it. Received {config.data.vocabulary!r}.")
+    student = student_fn(config, start.subwords.size)()
+    shapes = [[tuple(w.shape) for w in model.trainable_variables] for model in (student, start.model)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"config.student is not the student of config.training.start, a {start.model.name!r}; "
+                         f"received {config.student.name!r} with {dict(config.student.options)}.")
+    for own, given in zip(student.trainable_variables, start.model.trainable_variables, strict=True):
+        own.assign(given)
+    return TextTranslator(student, start.subwords, start.decoding)
 
 
 def sample(text: Any, size: int, seed: int = 0) -> Any:

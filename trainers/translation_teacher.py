@@ -6,7 +6,7 @@ import ml_collections
 
 from tf_l2t.teachers import TEACHERS
 from tf_l2t.training import TeacherTrainer
-from tf_l2t.training.translation_task import Translation
+from tf_l2t.training.translation_task import TranslationTask
 from tf_l2t.translation import encode_pairs
 from tf_l2t.translation.features import FEATURES
 from trainers import translation
@@ -36,7 +36,7 @@ def plan(config: ml_collections.ConfigDict, number: int = 0) -> TeacherPlan:
     num_steps = outer.num_steps or training.num_steps
     stages = []
     for length, steps in (*outer.curriculum, (num_steps, outer.steps)):
-        task = Translation(translation.student_fn(config, subwords.size), start and start.model,
+        task = TranslationTask(translation.student_fn(config, subwords.size), start.model if start else None,
                            config.features.sample_size)
         trainer = TeacherTrainer(task, teacher, num_steps=length, batch_size=training.batch_size,
                                  student_optimizer=translation.student_optimizer(config, length),

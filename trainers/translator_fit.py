@@ -17,11 +17,11 @@ from tf_l2t.translation import (
     EncodedText,
     Subwords,
     TextSplits,
+    TextTranslator,
     TokenLoss,
-    Translations,
     bucketed_batches,
     encode_pairs,
-    load_translations,
+    load_translator,
 )
 from trainers import command, translation
 
@@ -43,7 +43,7 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
     student = start.model if start else FunctionalTranslator(build).new_model(config.seed)
     model = compiled(config, student, subwords, text, train)
     how = translation.decoding(config)
-    Translations(student, subwords, how)  # raises here, rather than at the first look
+    TextTranslator(student, subwords, how)  # raises here, rather than at the first look
     if config.training.evaluate_every < 1:
         raise ValueError("config.training.evaluate_every must be at least 1; received "
                          f"{config.training.evaluate_every!r}.")
@@ -55,7 +55,7 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
 
     def evaluate(model: Any) -> dict[str, float]:
         if id(model) not in looking:
-            greedily = Translations(inner(model), subwords, how._replace(beam_size=1))
+            greedily = TextTranslator(inner(model), subwords, how._replace(beam_size=1))
             looking[id(model)] = translation.Scores(dev, greedily)
         return {"bleu": looking[id(model)]()[0].score}
 
@@ -63,13 +63,13 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
         trained, history = fit_translator(
             model, batches, seed=config.seed, num_steps=config.training.num_steps,
             evaluate_every=config.training.evaluate_every, evaluate=evaluate,
-            best=lambda model: Translations(inner(model), subwords, how).save(path / "best"), path=path,
+            best=lambda model: TextTranslator(inner(model), subwords, how).save(path / "best"), path=path,
             verbose=verbose)
-        Translations(inner(trained), subwords, how).save(path / "last")
+        TextTranslator(inner(trained), subwords, how).save(path / "last")
         results: dict[str, Any] = {"tokens_per_second": history[-1].get("tokens_per_second")}
         for which in ("last", "best"):
             for name, beam_size in (("greedy", 1), (f"beam{how.beam_size}", how.beam_size)):
-                translator = load_translations(path / which, beam_size=beam_size)
+                translator = load_translator(path / which, beam_size=beam_size)
                 bleu, found = translation.Scores(text.test, translator)()
                 results |= {f"{which}_{name}": bleu.score, f"{which}_{name}_signature": bleu.signature}
                 print(f"test BLEU of the {which} weights, {name}: {bleu.score:.2f}", flush=True)

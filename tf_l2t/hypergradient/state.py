@@ -72,7 +72,8 @@ class Problem(NamedTuple):
       num_steps: T, the number of updates of a run.
       narrow_fn: batch -> the batch without padding that it does not need, which `loss_fn` then gets: batches are kept
         in one shape, and computed on in another at every step. None where there is nothing to take off. Memory is
-        predicted for batches as they are kept.
+        predicted for batches as they are kept. `loss` is what the engine calls; a random layer that draws by the
+        batch's shape, such as dropout, draws other numbers for a narrowed batch.
     """
 
     loss_fn: Callable[[Tensors, Tensors, Any, tf.Tensor], StepOutput]

@@ -19,7 +19,8 @@ class FunctionalTranslator(FunctionalModel):
       dtype: as for `FunctionalModel`.
 
     Raises:
-      ValueError: as `FunctionalModel`, or for a model that is no `Translator`.
+      ValueError: as `FunctionalModel`, or for a model that is no `Translator`, or one that does not compute in the
+        precision of its weights.
     """
 
     model: Translator
@@ -29,6 +30,9 @@ class FunctionalTranslator(FunctionalModel):
         if not isinstance(self.model, Translator):
             raise ValueError("a translation student must be a tf_l2t.students.Translator; received "
                              f"{type(self.model).__name__}.")
+        if self.model.compute_dtype != self.dtype:
+            raise ValueError(f"a translation student computes in the precision of its weights, {self.dtype}; received "
+                             f"one in {self.model.compute_dtype}.")
 
     def using(self, params: Tensors, non_trainable: Tensors, function: Callable[..., Any], *args: Any) -> Any:
         """`function`(model, *args) with these weights in the place of the model's own, such as a decoding.

@@ -68,7 +68,7 @@ class Task:
         raise NotImplementedError
 
 
-class Classification(Task):
+class ClassificationTask(Task):
     """Classifiers of arrays.
 
     Args:
@@ -92,8 +92,8 @@ class Classification(Task):
         self._student_fn = student_fn
         self._options: dict[str, Any] = {"dev_sample_size": dev_sample_size, "augment": augment}
 
-    def in_float64(self) -> Classification:
-        return Classification(self._student_fn, **self._options, dtype="float64")
+    def in_float64(self) -> ClassificationTask:
+        return ClassificationTask(self._student_fn, **self._options, dtype="float64")
 
     def check_teacher(self, teacher: Teacher) -> None:
         check_fits(teacher, self.student.num_classes)

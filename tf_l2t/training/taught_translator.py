@@ -84,8 +84,9 @@ class TaughtTranslator(WrappedTranslator):
                 "dev_bleu": self._status.value[2]}
 
     def _fresh_status(self) -> tf.Tensor:
-        bleus = [status_bleu(self.student, source.value, target.value) for source, target in self._samples]
-        return status_vector(self._step.value, self.num_steps, *bleus, tf.float32)
+        train_bleu, dev_bleu = (status_bleu(self.student, source.value, target.value)
+                                for source, target in self._samples)
+        return status_vector(self._step.value, self.num_steps, train_bleu, dev_bleu, tf.float32)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "teacher_spec": self._teacher.spec(), "num_steps": self.num_steps,
@@ -97,10 +98,11 @@ class TaughtTranslator(WrappedTranslator):
         config = dict(config)
         student = keras.saving.deserialize_keras_object(config.pop("student"), custom_objects=custom_objects)
         # Stand-ins of the right shapes: the values are among the saved weights, which Keras loads next.
-        parts = [EncodedText(*(np.zeros(shape, np.int32) for shape in shapes), *[np.zeros(shapes[0][0], np.int32)] * 3)
-                 for shapes in config.pop("sample_shapes")]
-        size = max(part.size for part in parts)
-        return cls(student, Teacher.from_spec(config.pop("teacher_spec")), *parts, sample_size=size, **config)
+        nothing = np.zeros(0, np.int64)
+        train, dev = (EncodedText(np.zeros(source, np.int32), np.zeros(target, np.int32), nothing, nothing, nothing)
+                      for source, target in config.pop("sample_shapes"))
+        return cls(student, Teacher.from_spec(config.pop("teacher_spec")), train, dev,
+                   sample_size=max(train.size, dev.size), **config)
 
 
 def check_fits_translator(teacher: Teacher, vocabulary_size: int) -> None:

@@ -30,7 +30,7 @@ from tf_l2t.teachers import Teacher
 from tf_l2t.training.callbacks import TeacherProgress
 from tf_l2t.training.forecast import Forecast, forecast
 from tf_l2t.training.optimizers import inner_optimizer
-from tf_l2t.training.tasks import Classification, Task
+from tf_l2t.training.tasks import ClassificationTask, Task
 from tf_l2t.training.validation import Validation, weights_of
 
 # Seeds 0 … 999,999 are students that train a teacher; from here on, students that validate it. Those of
@@ -54,7 +54,7 @@ class TeacherTrainer:
 
     Args:
       student_fn: builds a new, randomly initialised Keras classifier with logits as output; or the `Task` of other
-        students, such as a `Translation`.
+        students, such as a `TranslationTask`.
       teacher: trained in place.
       num_steps: T, the updates of one student run.
       batch_size: of the student's mini-batches.
@@ -79,7 +79,7 @@ class TeacherTrainer:
         self.teacher = teacher
         self.num_steps = num_steps
         self._task = student_fn if isinstance(student_fn, Task) else \
-            Classification(student_fn, dev_sample_size, augment)
+            ClassificationTask(student_fn, dev_sample_size, augment)
         self._task.check_teacher(teacher)
         self._options: dict[str, Any] = {"optimizer": inner_optimizer(student_optimizer), "num_steps": num_steps,
                                          "batch_size": batch_size, "refresh_every": refresh_every}

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_l2t.hypergradient import InnerOptimizer, Problem, StepOutput
 from tf_l2t.hypergradient.state import Tensors
+from tf_l2t.losses import taught_form
 from tf_l2t.students import FunctionalTranslator, previous_tokens
 from tf_l2t.training.parts import in_parts
 from tf_l2t.translation.batches import BucketedBatches, EncodedText, TokenPair, bucketed_batches
@@ -44,8 +45,9 @@ def translation_problem(student: FunctionalTranslator, train: EncodedText, dev: 
       sample_size: how many of the train and of the dev pairs s_t looks at, the first ones.
 
     Raises:
-      ValueError: for an unknown objective, or a size that does not fit the data.
+      ValueError: for an unknown form or objective, or a size that does not fit the data.
     """
+    taught_form(form)  # raises for an unknown one
     if min(num_steps, sample_size) < 1:
         raise ValueError(f"num_steps and sample_size must be at least 1; received {num_steps!r}, {sample_size!r}.")
     dtype = student.dtype

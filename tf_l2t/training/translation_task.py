@@ -16,13 +16,13 @@ from tf_l2t.training.taught_translator import check_fits_translator
 from tf_l2t.training.translation_problem import OBJECTIVES, objective_of, translation_problem
 from tf_l2t.translation.batches import EncodedText, check_ids, eval_batches
 from tf_l2t.translation.bleu import corpus_bleu, ngram_statistics
-from tf_l2t.translation.decoding import greedy
+from tf_l2t.translation.decoding import greedy, length_limits
 
 
-class Translation(Task):
+class TranslationTask(Task):
     """Translation students, that begin with random weights or with those of a trained one (L2T-DLF, section 4.2).
 
-        task = Translation(lambda: tf_l2t.students.lstm1(4000), start=translations.model)
+        task = TranslationTask(lambda: tf_l2t.students.lstm1(4000), start=translations.model)
         trainer = tf_l2t.TeacherTrainer(task, teacher, num_steps=200, batch_size=32, student_optimizer=...)
         trainer.compile(optimizer=..., objective="log_expected_bleu", hvp="reverse_over_reverse")
         trainer.fit(train, dev, teacher_steps=50)          # `EncodedText` of `encode_pairs`
@@ -50,8 +50,8 @@ class Translation(Task):
         if start is not None and own != [tuple(w.shape) for w in start.trainable_variables]:
             raise ValueError("start must be a model of the student's architecture; its weights have other shapes.")
 
-    def in_float64(self) -> Translation:
-        return Translation(self._student_fn, self._start, self._sample_size, "float64")
+    def in_float64(self) -> TranslationTask:
+        return TranslationTask(self._student_fn, self._start, self._sample_size, "float64")
 
     def check_teacher(self, teacher: Teacher) -> None:
         check_fits_translator(teacher, self.student.model.vocabulary_size)
@@ -78,8 +78,8 @@ class Translation(Task):
 
         @tf.function(autograph=False)
         def statistics(params: Any, non_trainable: Any, source: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-            length = tf.shape(source)[1] * 3 // 2 + 10
-            return ngram_statistics(self.student.using(params, non_trainable, greedy, source, length), target)
+            found = self.student.using(params, non_trainable, greedy, source, length_limits(source))
+            return ngram_statistics(found, target)
 
         def bleu(state: Any) -> float:
             found = [statistics(state.params, state.non_trainable, *batch.tokens)[:batch.real] for batch in batches]

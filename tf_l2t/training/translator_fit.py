@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pathlib
 import time
@@ -15,9 +16,16 @@ import tensorflow as tf
 
 from tf_l2t.students.translator import previous_tokens
 from tf_l2t.training.workdir import write_json
+from tf_l2t.training.wrapped_translator import WrappedTranslator
 from tf_l2t.translation.subwords import BOS, PAD
 
 NEWEST, HISTORY = "newest.keras", "history.json"
+
+
+
+class StudentDivergedError(RuntimeError):
+    """A student's loss is not finite any more."""
+
 
 BatchFn = Callable[[Any, Any], Any]
 
@@ -30,7 +38,9 @@ def translation_dataset(batch_fn: BatchFn, seed: int, first: int, stop: int) -> 
         source, target = batch_fn(seed, step)
         return (source, previous_tokens(target, BOS)), target
 
-    return tf.data.Dataset.range(first, stop).map(pair, num_parallel_calls=1).prefetch(tf.data.AUTOTUNE)
+    # Autograph would read source files, which may have changed since.
+    plain = tf.autograph.experimental.do_not_convert(pair)
+    return tf.data.Dataset.range(first, stop).map(plain, num_parallel_calls=1).prefetch(tf.data.AUTOTUNE)
 
 
 def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_steps: int, evaluate_every: int,
@@ -58,6 +68,7 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
 
     Raises:
       ValueError: for a number below 1, or a run that is longer than num_steps.
+      StudentDivergedError: if the loss is not finite; what was kept before stays.
     """
     if num_steps < 1 or evaluate_every < 1:
         raise ValueError("num_steps and evaluate_every must be at least 1; received "
@@ -68,7 +79,8 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
         model = keras.models.load_model(folder / NEWEST)
         if (folder / HISTORY).is_file():  # not if it was stopped at its first look
             history = json.loads((folder / HISTORY).read_text())
-    done = int(model.optimizer.iterations)
+    # Of a model around the student, such as actor-critic, whose first steps leave the student as it is.
+    done = model.step if isinstance(model, WrappedTranslator) else int(model.optimizer.iterations)
     if done > num_steps:
         raise ValueError(f"the run in {str(path)!r} has {done} steps already; num_steps={num_steps} is fewer.")
     history = [record for record in history if record["step"] <= done]
@@ -83,6 +95,10 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
         seconds = time.perf_counter() - started
         record = {"step": stop, **{name: float(values[-1]) for name, values in fitted.history.items()},
                   "tokens_per_second": round(tokens.total() / seconds)}
+        if not all(math.isfinite(value) for value in record.values()):
+            raise StudentDivergedError(
+                f"the loss is not finite in the steps {first + 1} to {stop}: {record}. Lower the learning rate, or "
+                f"bound the gradient. What is in {str(path)!r} is from step {first}.")
         partial = folder / f"partial-{NEWEST}"
         model.save(partial)
         partial.replace(folder / NEWEST)

@@ -1,4 +1,4 @@
-"""Translations of a `Translator`: greedy, by beam search, or drawn at random. All compile, for any batch and length."""
+"""How a `Translator` translates: greedily, by beam search, or at random. All compile, for any batch and length."""
 
 from __future__ import annotations
 
@@ -27,26 +27,38 @@ class Beams(NamedTuple):
     log_probs: tf.Tensor
 
 
+def length_limits(source: tf.Tensor) -> tf.Tensor:
+    """How long translations may become that a student does not end: n + ⌊n / 2⌋ + 10 for n source tokens, and 0 for a
+    row of padding, int32 [batch]. They do not depend on what else is in the batch."""
+    lengths = tf.math.count_nonzero(tf.not_equal(source, PAD), axis=1, dtype=tf.int32)
+    return tf.where(lengths > 0, lengths + lengths // 2 + 10, 0)
+
+
 def greedy(model: Translator, source: tf.Tensor, max_length: Any) -> tf.Tensor:
     """The likeliest token at every position, int32 [batch, max_length]: up to the end token, then padding.
 
     Args:
       model: the student.
       source: int [batch, S].
-      max_length: of the translation, its end token included.
+      max_length: of a translation, its end token included: an integer, or [batch], one for each; 0 for rows that are
+        not to be translated. The width is that of the longest.
     """
     def choose(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
         return tf.argmax(_allowed(logits), axis=-1, output_type=tf.int32)
 
-    return _by_one(model, model.encode(source), max_length, choose)
+    return _by_one(model, model.encode(source), _limits(max_length, source), choose)
 
 
 def sample(model: Translator, source: tf.Tensor, max_length: Any, num_samples: int, seed: tf.Tensor,
            temperature: float = 1.0) -> tf.Tensor:
     """Translations drawn from p(y | x)^(1 / temperature), token by token, int32 [batch, num_samples, max_length].
 
+    Padding and the start token, which a student has no reason to predict, are never drawn, and what probability they
+    have is the others'.
+
     Args:
-      seed: two integers; the same ones draw the same translations.
+      max_length: as for `greedy`.
+      seed: two integers; the same ones draw the same translations of the same batch.
 
     Raises:
       ValueError: for fewer than one sample or a temperature that is not above 0.
@@ -61,7 +73,7 @@ def sample(model: Translator, source: tf.Tensor, max_length: Any, num_samples: i
         return drawn[:, 0]
 
     memory = _repeated(model.encode(source), num_samples)
-    tokens = _by_one(model, memory, max_length, choose)
+    tokens = _by_one(model, memory, _repeated(_limits(max_length, source), num_samples), choose)
     return tf.reshape(tokens, tf.stack([-1, num_samples, tf.shape(tokens)[1]]))
 
 
@@ -70,13 +82,14 @@ def beam_search(model: Translator, source: tf.Tensor, max_length: Any, beam_size
     """The best hypotheses found by keeping `beam_size` prefixes at every length.
 
     Hypotheses are ordered by log p(y | x) / |y|^α, where |y| counts the end token. A finished one leaves the beam, and
-    its place is taken by the next prefix. The search of a batch ends at `max_length`, or when in no sentence a prefix
-    can still pass the worst of beam_size finished hypotheses. What is unfinished at the end competes as it is.
+    its place is taken by the next prefix. The search of a sentence ends at its `max_length`, or when no prefix can
+    still pass the worst of beam_size finished hypotheses. What is unfinished at `max_length` competes as it is. Padding
+    and the start token are never chosen; log p is the student's own.
 
     Args:
       model: the student.
       source: int [batch, S].
-      max_length: of the translation, its end token included.
+      max_length: as for `greedy`.
       beam_size: K; 1 is greedy decoding, but for ends that come later and score better.
       length_penalty: α; 0 compares plain log probabilities, 1 those per token.
 
@@ -92,23 +105,24 @@ def beam_search(model: Translator, source: tf.Tensor, max_length: Any, beam_size
     if not length_penalty >= 0:
         raise ValueError(f"length_penalty must be at least 0; received {length_penalty!r}.")
     memory = _repeated(model.encode(source), size)
-    batch = tf.shape(source)[0]
-    max_length = tf.convert_to_tensor(max_length, tf.int32)
-    state = model.start(memory, max_length)
+    batch, limits = tf.shape(source)[0], _limits(max_length, source)
+    longest = tf.reduce_max(limits)
+    state = model.start(memory, longest)
     dtype = tf.nest.flatten(memory)[0].dtype
+    never = tf.constant(NEVER, dtype)
     # Of the prefixes, all empty, one counts.
     first = tf.one_hot(tf.zeros([batch], tf.int32), size, on_value=0.0, off_value=NEVER, dtype=dtype)
-    none = tf.zeros(tf.stack([batch, size, max_length]), tf.int32) + PAD
-    never = tf.constant(NEVER, dtype)
-    worst = tf.fill(tf.stack([batch, size]), never)
+    first = tf.where(limits[:, tf.newaxis] > 0, first, never)
+    none = tf.zeros(tf.stack([batch, size, longest]), tf.int32) + PAD
+    nothing = Beams(none, *[tf.fill(tf.stack([batch, size]), never)] * 2)
 
     def normalised(log_probs: tf.Tensor, length: Any) -> tf.Tensor:
-        return log_probs / tf.cast(length, dtype) ** length_penalty
+        return log_probs / tf.cast(tf.maximum(length, 1), dtype) ** length_penalty
 
-    def can_improve(t: tf.Tensor, live: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    def can_improve(live: tf.Tensor, done: Beams) -> tf.Tensor:
         # Log probabilities only fall, and the longest hypothesis divides by most.
-        bound = normalised(tf.reduce_max(live, axis=1), max_length)
-        return (t < max_length) & tf.reduce_any(bound > tf.reduce_min(scores, axis=1))
+        best = tf.reduce_max(live, axis=1)
+        return (best > NEVER / 2) & (normalised(best, limits) > tf.reduce_min(done.scores, axis=1))
 
     def body(t: tf.Tensor, live: tf.Tensor, prefixes: tf.Tensor, state: Any, done: Beams) -> Any:
         last = tf.reshape(tf.where(t == 0, BOS, prefixes[:, :, tf.maximum(t - 1, 0)]), [-1])
@@ -118,25 +132,21 @@ def beam_search(model: Translator, source: tf.Tensor, max_length: Any, beam_size
         best, index = tf.math.top_k(tf.reshape(log_probs, [batch, size * vocabulary]), 2 * size)
         beam, token = index // vocabulary, index % vocabulary
         extended = _with_token(tf.gather(prefixes, beam, batch_dims=1), t, token)
-        ends = token == EOS
-        ended = tf.where(ends, best, never)
-        merged = Beams(tf.concat([done.tokens, extended], axis=1),
-                       tf.concat([done.scores, normalised(ended, t + 1)], axis=1),
-                       tf.concat([done.log_probs, ended], axis=1))
+        # At its limit a hypothesis is taken as if it had ended, and a sentence beyond it has none.
+        ends = (token == EOS) | (t + 1 >= limits[:, tf.newaxis])
+        ended = tf.where(ends & (live[:, :1] > NEVER / 2), best, never)
+        done = _best(Beams(tf.concat([done.tokens, extended], axis=1),
+                           tf.concat([done.scores, normalised(ended, t + 1)], axis=1),
+                           tf.concat([done.log_probs, ended], axis=1)), size)
         live, kept = tf.math.top_k(tf.where(ends, never, best), size)
         rows = tf.reshape(tf.range(batch)[:, tf.newaxis] * size + tf.gather(beam, kept, batch_dims=1), [-1])
         state = tf.nest.map_structure(lambda x: tf.gather(x, rows), state)
-        return t + 1, live, tf.gather(extended, kept, batch_dims=1), state, _best(merged, size)
+        return t + 1, live, tf.gather(extended, kept, batch_dims=1), state, done
 
-    t, live, prefixes, _, done = tf.while_loop(
-        lambda t, live, prefixes, state, done: can_improve(t, live, done.scores), body,
-        (tf.constant(0), first, none, state, Beams(none, worst, worst)),
-        shape_invariants=(tf.TensorShape([]), *_any_batch((first, none, state, Beams(none, worst, worst)))),
-        maximum_iterations=max_length)
-    unfinished = tf.where(t == max_length, live, never)
-    return _best(Beams(tf.concat([done.tokens, prefixes], axis=1),
-                       tf.concat([done.scores, normalised(unfinished, max_length)], axis=1),
-                       tf.concat([done.log_probs, unfinished], axis=1)), size)
+    begin = (first, none, state, nothing)
+    return tf.while_loop(lambda t, live, prefixes, state, done: tf.reduce_any(can_improve(live, done)), body,
+                         (tf.constant(0), *begin), maximum_iterations=longest,
+                         shape_invariants=(tf.TensorShape([]), *_any_batch(begin)))[-1]
 
 
 def _best(beams: Beams, size: int) -> Beams:
@@ -144,23 +154,29 @@ def _best(beams: Beams, size: int) -> Beams:
     return Beams(tf.gather(beams.tokens, kept, batch_dims=1), scores, tf.gather(beams.log_probs, kept, batch_dims=1))
 
 
-def _by_one(model: Translator, memory: Any, max_length: Any, choose: Any) -> tf.Tensor:
-    """Tokens [rows, max_length], each `choose`n by (logits [rows, V], position), until every row has ended."""
-    rows = tf.shape(tf.nest.flatten(memory)[0])[0]
-    max_length = tf.convert_to_tensor(max_length, tf.int32)
-    tokens = tf.zeros(tf.stack([rows, max_length]), tf.int32) + PAD
-    state = model.start(memory, max_length)
-    ended = tf.zeros(rows[tf.newaxis], tf.bool)
-    last = tf.fill(rows[tf.newaxis], BOS)
+def _limits(max_length: Any, source: tf.Tensor) -> tf.Tensor:
+    """`max_length` of every row, int32 [batch]."""
+    return tf.broadcast_to(tf.cast(max_length, tf.int32), tf.shape(source)[:1])
+
+
+def _by_one(model: Translator, memory: Any, limits: tf.Tensor, choose: Any) -> tf.Tensor:
+    """Tokens [rows, longest], each `choose`n by (logits [rows, V], position), until every row has ended or is at its
+    limit."""
+    longest = tf.reduce_max(limits)
+    tokens = tf.zeros(tf.stack([tf.shape(limits)[0], longest]), tf.int32) + PAD
+    state = model.start(memory, longest)
+    ended = limits <= 0
+    last = tf.fill(tf.shape(limits), BOS)
 
     def body(t: tf.Tensor, last: tf.Tensor, ended: tf.Tensor, tokens: tf.Tensor, state: Any) -> Any:
         logits, state = model.step(memory, state, last, t)
         chosen = tf.where(ended, PAD, choose(logits, t))
-        return t + 1, chosen, ended | (chosen == EOS), _with_token(tokens, t, chosen), state
+        ended |= (chosen == EOS) | (t + 1 >= limits)
+        return t + 1, chosen, ended, _with_token(tokens, t, chosen), state
 
     start = (last, ended, tokens, state)
-    return tf.while_loop(lambda t, last, ended, tokens, state: (t < max_length) & ~tf.reduce_all(ended), body,
-                         (tf.constant(0), *start), maximum_iterations=max_length,
+    return tf.while_loop(lambda t, last, ended, tokens, state: ~tf.reduce_all(ended), body, (tf.constant(0), *start),
+                         maximum_iterations=longest,
                          shape_invariants=(tf.TensorShape([]), *_any_batch(start)))[3]
 
 

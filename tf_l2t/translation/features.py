@@ -11,7 +11,7 @@ from tf_l2t.hypergradient import StatusFeatures, StudentState
 from tf_l2t.students.translator import Translator
 from tf_l2t.translation.batches import TokenPair
 from tf_l2t.translation.bleu import corpus_bleu, ngram_statistics
-from tf_l2t.translation.decoding import greedy
+from tf_l2t.translation.decoding import greedy, length_limits
 
 FEATURES = ("progress", "train_bleu", "dev_bleu")
 
@@ -20,9 +20,9 @@ def status_bleu(model: Translator, source: tf.Tensor, target: tf.Tensor) -> tf.T
     """BLEU of a model's greedy translations, of subwords, in [0, 1], with sacrebleu's "exp" smoothing.
 
     Args:
-      source, target: int32 [pairs, …], padded; a translation has at most 10 tokens more than the sources are wide.
+      source, target: int32 [pairs, …], padded.
     """
-    found = greedy(model, source, tf.shape(source)[1] + 10)
+    found = greedy(model, source, length_limits(source))
     return corpus_bleu(ngram_statistics(found, target))
 
 
@@ -51,8 +51,8 @@ def translation_features(bleu_fn: Callable[..., tf.Tensor], train: TokenPair, de
 
     def features(state: StudentState) -> tuple[tf.Tensor, Any]:
         def fresh() -> tf.Tensor:
-            bleus = [bleu_fn(state.params, state.non_trainable, *pair) for pair in (train, dev)]
-            return status_vector(state.step, num_steps, *bleus, dtype)
+            train_bleu, dev_bleu = (bleu_fn(state.params, state.non_trainable, *pair) for pair in (train, dev))
+            return status_vector(state.step, num_steps, train_bleu, dev_bleu, dtype)
 
         current = tf.cond(tf.equal(state.step % refresh_every, 0), fresh, lambda: state.status)
         current = tf.ensure_shape(current, [len(FEATURES)])

@@ -10,12 +10,12 @@ import pytest
 import tensorflow as tf
 
 from tf_l2t.students import AttentionLSTM, FunctionalTranslator, Transformer
-from tf_l2t.translation.batches import encode_pairs, widths_for
+from tf_l2t.translation.batches import encode_pairs
 from tf_l2t.translation.bleu import report_bleu
 from tf_l2t.translation.decoding import beam_search, greedy
 from tf_l2t.translation.subwords import EOS, Subwords
 from tf_l2t.translation.text import ParallelText, embedded_help
-from tf_l2t.translation.translations import Decoding, Translations, load_translations
+from tf_l2t.translation.text_translator import Decoding, TextTranslator, load_translator
 
 SIZE = 300
 HELP = embedded_help()
@@ -39,53 +39,45 @@ def network(name="lstm", end=0.0):
 
 
 def one_by_one(model, subwords, lines, decoding):
-    """What the class is to give: every line by itself, as wide as its width asks for."""
-    longest = max(min(len(subwords.encode(line)) + 1, decoding.longest) for line in lines)
-
-    @tf.function(autograph=False)
-    def decode(source):
-        length = decoding.max_length(int(source.shape[1]))
-        if decoding.beam_size == 1:
-            return greedy(model, source, length)[0]
-        return beam_search(model, source, length, decoding.beam_size, decoding.length_penalty).tokens[0, 0]
-
+    """What the class is to give: every line by itself, without padding, and half as much again and 10 tokens long at
+    most."""
     found = []
     for line in lines:
         ids = [*subwords.encode(line)[:decoding.longest - 1], EOS]
-        width = next(w for w in widths_for(longest) if w >= len(ids))
-        found.append(subwords.decode(decode(tf.constant([ids + [0] * (width - len(ids))])).numpy()))
+        source, length = tf.constant([ids]), len(ids) + len(ids) // 2 + 10
+        tokens = greedy(model, source, length)[0] if decoding.beam_size == 1 else \
+            beam_search(model, source, length, decoding.beam_size, decoding.length_penalty).tokens[0, 0]
+        found.append(subwords.decode(tokens.numpy()))
     return found
 
 
 @pytest.mark.parametrize(("name", "beam_size"), [("lstm", 1), ("lstm", 3), ("transformer", 1)])
 def test_lines_are_translated_in_their_order(name, beam_size, subwords):
-    """With one line a batch, and the width the line's own; then in batches, where shorter lines get more room."""
+    """And as if each stood alone, whatever it is put into a batch with: some of these never end by themselves."""
     model = network(name, end=2.0)
-    decoding = Decoding(beam_size=beam_size, length_penalty=0.6, longest=20, batch_size=1)
-    translations = Translations(model, subwords, decoding)
+    decoding = Decoding(beam_size=beam_size, length_penalty=0.6, longest=20, batch_size=4)
+    translations = TextTranslator(model, subwords, decoding)
     found = translations(LINES)
     assert found == one_by_one(model, subwords, LINES, decoding)
     assert len(set(found)) > (len(LINES) / 2 if name == "lstm" else 2)
     order = np.random.default_rng(3).permutation(len(LINES))
     assert translations([LINES[i] for i in order]) == [found[i] for i in order]
     assert translations(tuple(LINES[:3])) == found[:3]
-    if beam_size == 1:
-        batches = Translations(model, subwords, decoding._replace(batch_size=4))(LINES)
-        assert all(a.startswith(b) for a, b in zip(batches, found, strict=True))
+    assert translations(["", *LINES[:2], "  "]) == ["", *found[:2], ""]
 
 
 def test_a_training_step_between_two_calls_is_seen(subwords):
     model = network()
-    translations = Translations(model, subwords, Decoding(beam_size=1, longest=20))
+    translations = TextTranslator(model, subwords, Decoding(beam_size=1, longest=20))
     first = translations(LINES)
     for weight in model.trainable_variables:
         weight.assign(-weight)
     assert translations(LINES) != first
-    assert translations(LINES) == Translations(model, subwords, Decoding(beam_size=1, longest=20))(LINES)
+    assert translations(LINES) == TextTranslator(model, subwords, Decoding(beam_size=1, longest=20))(LINES)
 
 
 def test_no_lines_empty_lines_and_unknown_characters(subwords):
-    translations = Translations(network(), subwords, Decoding(beam_size=2, longest=20))
+    translations = TextTranslator(network(), subwords, Decoding(beam_size=2, longest=20))
     assert translations([]) == []
     strange = ["", "   ", "漢字かな", "a\nb", "\u2028", "☃" * 30]
     found = translations(strange)
@@ -93,7 +85,7 @@ def test_no_lines_empty_lines_and_unknown_characters(subwords):
     assert found[0] == found[1]
     # Alone it has less room, which is by the width of its batch.
     assert found[2].startswith(translations(strange[2:3])[0])
-    silent = Translations(network(end=100.0), subwords, Decoding(beam_size=2, longest=20))
+    silent = TextTranslator(network(end=100.0), subwords, Decoding(beam_size=2, longest=20))
     assert silent(LINES) == [""] * len(LINES)
     assert report_bleu(silent(LINES), LINES).score == 0
 
@@ -103,12 +95,12 @@ def test_a_line_that_is_too_long_is_cut(subwords):
     long = " ".join(HELP.source[100:140])
     ids = subwords.encode(long)
     assert len(ids) > 100
-    translations = Translations(model, subwords, Decoding(beam_size=1, longest=20))
+    translations = TextTranslator(model, subwords, Decoding(beam_size=1, longest=20))
     kept = tf.constant([[*ids[:19], EOS]])
-    expected = subwords.decode(greedy(model, kept, Decoding().max_length(20)).numpy()[0])
+    expected = subwords.decode(greedy(model, kept, 40).numpy()[0])
     assert translations([long]) == [expected]
     assert translations([long + " noch mehr"]) == [expected]
-    assert Translations(model, subwords, Decoding(beam_size=1, longest=60))([long]) != [expected]
+    assert TextTranslator(model, subwords, Decoding(beam_size=1, longest=60))([long]) != [expected]
 
 
 def test_traces_are_few(subwords):
@@ -121,7 +113,7 @@ def test_traces_are_few(subwords):
         return encode(source, training)
 
     model.encode = counted
-    translations = Translations(model, subwords, Decoding(beam_size=1, batch_size=4, longest=30))
+    translations = TextTranslator(model, subwords, Decoding(beam_size=1, batch_size=4, longest=30))
     lines = list(HELP.source[:24])
     for count in (24, 23, 12, 24):
         translations(lines[:count])
@@ -130,7 +122,7 @@ def test_traces_are_few(subwords):
 
 
 def test_the_ids_of_pairs_do_not_depend_on_their_targets(subwords):
-    translations = Translations(network(end=2.0), subwords, Decoding(beam_size=1, batch_size=5, longest=20))
+    translations = TextTranslator(network(end=2.0), subwords, Decoding(beam_size=1, batch_size=5, longest=20))
     text = ParallelText(tuple(LINES), tuple(reversed(LINES)), "pairs")
     ids = translations.tokens(encode_pairs(subwords, text, 20, too_long="truncate"))
     assert [subwords.decode(row) for row in ids] == translations(LINES)
@@ -138,13 +130,13 @@ def test_the_ids_of_pairs_do_not_depend_on_their_targets(subwords):
 
 LOAD = """
 import json, sys
-from tf_l2t.translation.translations import load_translations
-print(json.dumps(load_translations(sys.argv[1])(json.load(open(sys.argv[2])))))
+from tf_l2t.translation.text_translator import load_translator
+print(json.dumps(load_translator(sys.argv[1])(json.load(open(sys.argv[2])))))
 """
 
 
 def test_a_saved_translator_gives_the_same_lines_in_another_process(subwords, tmp_path):
-    translations = Translations(network("transformer", end=2.0), subwords, Decoding(3, 0.7, 20, 8))
+    translations = TextTranslator(network("transformer", end=2.0), subwords, Decoding(3, 0.7, 20, 8))
     found = translations(LINES)
     assert translations.save(tmp_path / "deep" / "saved") == tmp_path / "deep" / "saved"
     assert sorted(p.name for p in (tmp_path / "deep" / "saved").iterdir()) == [
@@ -157,20 +149,20 @@ def test_a_saved_translator_gives_the_same_lines_in_another_process(subwords, tm
 
 @pytest.fixture
 def saved(subwords, tmp_path):
-    return Translations(network(), subwords, Decoding(3, 0.7, 20, 8)).save(tmp_path / "saved")
+    return TextTranslator(network(), subwords, Decoding(3, 0.7, 20, 8)).save(tmp_path / "saved")
 
 
 def test_loading_may_decode_in_another_way(saved, subwords):
-    assert load_translations(saved).decoding == Decoding(3, 0.7, 20, 8)
-    other = load_translations(saved, beam_size=1, longest=16)
+    assert load_translator(saved).decoding == Decoding(3, 0.7, 20, 8)
+    other = load_translator(saved, beam_size=1, longest=16)
     assert other.decoding == Decoding(1, 0.7, 16, 8)
-    assert other(LINES) == Translations(network(), subwords, Decoding(1, 0.7, 16, 8))(LINES)
-    assert other(LINES) != load_translations(saved)(LINES)
+    assert other(LINES) == TextTranslator(network(), subwords, Decoding(1, 0.7, 16, 8))(LINES)
+    assert other(LINES) != load_translator(saved)(LINES)
     assert json.loads((saved / "decoding.json").read_text())["beam_size"] == 3  # the saved one stays
     with pytest.raises(ValueError, match="beam_size"):
-        load_translations(saved, beam_size=0)
+        load_translator(saved, beam_size=0)
     with pytest.raises(ValueError, match="beams"):
-        load_translations(saved, beams=2)
+        load_translator(saved, beams=2)
 
 
 @pytest.mark.parametrize("name", ["student.keras", "subwords.model", "decoding.json"])
@@ -187,24 +179,24 @@ def test_a_damaged_directory_is_named(name, damage, saved):
     else:
         (saved / name).write_bytes({"empty": b"", "cut": content[:len(content) // 2], "other": b"[1, 2]"}[damage])
     with pytest.raises(ValueError, match="saved") as caught:
-        load_translations(saved)
+        load_translator(saved)
     assert name in str(caught.value)
 
 
 def test_no_directory_and_what_is_no_translator(saved, tmp_path):
     with pytest.raises(ValueError, match=r"nowhere.*student.keras, subwords.model, decoding.json"):
-        load_translations(tmp_path / "nowhere")
+        load_translator(tmp_path / "nowhere")
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]).save(saved / "student.keras")
     with pytest.raises(ValueError, match="Sequential, which is no translation student"):
-        load_translations(saved)
+        load_translator(saved)
 
 
 def test_subwords_of_another_size_do_not_fit(saved, subwords):
     Subwords.train((*HELP.source[:300], *HELP.target[:300]), SIZE + 1).save(saved / "subwords.model")
     with pytest.raises(ValueError, match=r"300.*301"):
-        load_translations(saved)
+        load_translator(saved)
     with pytest.raises(ValueError, match=r"5.*300"):
-        Translations(AttentionLSTM(5, units=2), subwords)
+        TextTranslator(AttentionLSTM(5, units=2), subwords)
 
 
 @pytest.mark.parametrize("decoding", [
@@ -212,9 +204,9 @@ def test_subwords_of_another_size_do_not_fit(saved, subwords):
     {"beam_size": "5"}, {"beam_size": 2.5}, {"batch_size": None}])
 def test_decoding_that_cannot_be(decoding, subwords):
     with pytest.raises(ValueError, match="beam_size and batch_size must be"):
-        Translations(network(), subwords, Decoding(**decoding))
+        TextTranslator(network(), subwords, Decoding(**decoding))
 
 
 def test_one_string_is_not_lines(subwords):
     with pytest.raises(ValueError, match="list of lines"):
-        Translations(network(), subwords)("Guten Morgen.")
+        TextTranslator(network(), subwords)("Guten Morgen.")

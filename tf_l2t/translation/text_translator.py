@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tf_l2t.students.translator import Translator
 from tf_l2t.translation.batches import EncodedText, encode_pairs, eval_batches
-from tf_l2t.translation.decoding import beam_search, greedy
+from tf_l2t.translation.decoding import beam_search, greedy, length_limits
 from tf_l2t.translation.subwords import Subwords
 from tf_l2t.translation.text import ParallelText
 
@@ -37,16 +37,12 @@ class Decoding(NamedTuple):
     longest: int = 200
     batch_size: int = 64
 
-    def max_length(self, source_width: int) -> int:
-        """Of a translation, for sources padded to so many subwords."""
-        return source_width + source_width // 2 + 10
 
+class TextTranslator:
+    """Translates lines: `TextTranslator(model, subwords)(["Guten Morgen."])`.
 
-class Translations:
-    """Translates lines: `Translations(model, subwords)(["Guten Morgen."])`.
-
-    Lines are sorted by length and decoded in batches of few widths, each compiled once; a line without any word is
-    translated as one.
+    Lines are sorted by length and decoded in batches of few widths, each compiled once. A line's translation does not
+    depend on the others; that of a line without any word is empty.
 
     Args:
       model: the student; its weights are read anew at every call.
@@ -76,19 +72,25 @@ class Translations:
         return self._compiled[width](source)
 
     def _decoded(self, source: tf.Tensor) -> tf.Tensor:
-        how, length = self.decoding, self.decoding.max_length(int(source.shape[1]))
+        how, limits = self.decoding, length_limits(source)
         if how.beam_size == 1:
-            return greedy(self.model, source, length)
-        return beam_search(self.model, source, length, how.beam_size, how.length_penalty).tokens[:, 0]
+            return greedy(self.model, source, limits)
+        return beam_search(self.model, source, limits, how.beam_size, how.length_penalty).tokens[:, 0]
 
     def __call__(self, lines: Sequence[str]) -> list[str]:
         if isinstance(lines, str):
             raise ValueError("lines must be several lines of text; received one string. Pass a list of lines.")
-        if not lines:
-            return []
-        text = ParallelText(tuple(lines), tuple(lines), "lines to translate")
+        lines = list(lines)
+        wrong = next((line for line in lines if not isinstance(line, str)), None)
+        if wrong is not None or None in lines:
+            raise ValueError(f"lines must be strings; one of them is {wrong!r}.")
+        spoken = [line for line in lines if line.strip()]
+        if not spoken:
+            return [""] * len(lines)
+        text = ParallelText(tuple(spoken), tuple(spoken), "lines to translate")
         encoded = encode_pairs(self.subwords, text, self.decoding.longest, too_long="truncate")
-        return [self.subwords.decode(ids) for ids in self.tokens(encoded)]
+        found = iter(self.tokens(encoded))
+        return [self.subwords.decode(next(found)) if line.strip() else "" for line in lines]
 
     def tokens(self, encoded: EncodedText) -> list[np.ndarray]:
         """The translations' ids, in the order of the pairs, of which the targets are not looked at."""
@@ -103,16 +105,17 @@ class Translations:
         """Writes student, subwords and decoding into the directory `path`, each file whole or not at all."""
         folder = pathlib.Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"partial-{STUDENT}"
-        self.model.save(partial)
-        partial.replace(folder / STUDENT)
-        self.subwords.save(folder / SUBWORDS)
-        (folder / DECODING).write_text(json.dumps(self.decoding._asdict()) + "\n")
+        partial = {name: folder / f"partial-{name}" for name in (STUDENT, SUBWORDS, DECODING)}
+        self.model.save(partial[STUDENT])
+        self.subwords.save(partial[SUBWORDS])
+        partial[DECODING].write_text(json.dumps(self.decoding._asdict()) + "\n")
+        for name, written in partial.items():
+            written.replace(folder / name)
         return folder
 
 
-def load_translations(path: str | os.PathLike[str], **decoding: Any) -> Translations:
-    """What `Translations.save` wrote, ready to translate.
+def load_translator(path: str | os.PathLike[str], **decoding: Any) -> TextTranslator:
+    """What `TextTranslator.save` wrote, ready to translate.
 
     Args:
       path: the directory.
@@ -141,4 +144,4 @@ def load_translations(path: str | os.PathLike[str], **decoding: Any) -> Translat
         raise ValueError(f"the student in {folder / STUDENT} cannot be loaded: {error}") from error
     if not isinstance(model, Translator):
         raise ValueError(f"{folder / STUDENT} holds a {type(model).__name__}, which is no translation student.")
-    return Translations(model, Subwords.load(folder / SUBWORDS), Decoding(**{**saved, **decoding}))
+    return TextTranslator(model, Subwords.load(folder / SUBWORDS), Decoding(**{**saved, **decoding}))
