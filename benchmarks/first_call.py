@@ -24,7 +24,7 @@ MODES = ("forward_over_reverse", "reverse_over_reverse", "saved_residuals")
 STUDENTS = ("mlp", "lenet", "resnet32", "densenet_bc_100_12", "wrn_40_10", "densenet_bc_190_40")
 LARGE = STUDENTS[3:]  # measured in the first mode alone, unless others are asked for
 BATCH, DEV, STEPS = 8, 64, 4
-# A batch of so many, as many dev images, reverse over reverse and no preflight: with more it ran out of 24 GB.
+# A batch of so many, as many dev images, and no preflight, which runs out of 24 GB.
 SMALL = {"densenet_bc_190_40": 2}
 KEY = ("student", "hvp")
 
@@ -88,7 +88,7 @@ def main() -> None:
     from tf_l2t.training.measured import record
 
     for name in chosen.students:
-        for hvp in chosen.modes or (MODES[1:2] if name in SMALL else MODES[:1] if name in LARGE else MODES):
+        for hvp in chosen.modes or (MODES[:1] if name in LARGE else MODES):
             command = [sys.executable, "-m", "benchmarks.first_call", "--one", name, hvp]
             result = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
             row = json.loads(result.stdout.splitlines()[-1])

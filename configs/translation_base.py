@@ -77,6 +77,18 @@ def get_config() -> ml_collections.ConfigDict:
     decoding.longest = 200  # subwords of a source line; longer ones are cut
     decoding.batch_size = 64
 
+    config.compare = compare = ml_collections.ConfigDict()  # of trainers.compare: every loss from the same start
+    compare.students = ("lstm1",)
+    compare.losses = ("mle", "taught")  # "mle" is maximum likelihood for as many further steps
+    compare.loss_options = ()  # (loss, ((name, value), …))
+    compare.optimizer = "sgd"  # of the second part of a run
+    compare.decay = "linear"
+    compare.learning_rates = (0.1,)
+    compare.num_steps = 2000
+    compare.evaluate_every = 500
+    compare.seeds = 2
+
+    config.quoted = ""
     config.quick = False
     config.quick_changes = ()
     config.quick_data = ()

@@ -1,0 +1,177 @@
+"""The part of compare that makes Table 3: translation students by every loss, from the same start."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from tf_l2t.report import Section, write_html
+from tf_l2t.training.results import mean_std
+from tf_l2t.training.workdir import check_resumable, resume_workdir, write_json
+from trainers import command, translation, translation_teacher
+from trainers.train_teacher import fitting
+from trainers.translator_fit import TAUGHT, prepare_translator
+
+START, CONTINUED = "start", "mle"
+KEY = ("data", "student", "loss")
+
+
+class Result(NamedTuple):
+    """A row of the table: one loss of one student, over the seeds.
+
+    Attributes:
+      learning_rate: chosen by dev BLEU, greedy, of the first seed's best weights.
+      dev_bleu: of every seed's best weights.
+      greedy, beam: test BLEU of these.
+      last_greedy: of the last weights.
+      tokens_per_second: of training.
+      signature: sacrebleu's, of the beam's.
+    """
+
+    student: str
+    loss: str
+    learning_rate: float
+    dev_bleu: list[float]
+    greedy: list[float]
+    beam: list[float]
+    last_greedy: list[float]
+    tokens_per_second: float
+    signature: str
+
+
+def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose: int,
+                       record: Callable[[list[dict[str, Any]]], None]) -> Callable[[], None]:
+    """The work of the whole table: for every student and seed a start by maximum likelihood, and from there every
+    loss, for as many steps. What is there is not made again.
+
+    The teacher of the taught loss, one for a student, begins with the first seed's start. Every loss chooses its rate
+    from the same grid on dev, with the first seed. Writes STUDENT/seedN/LOSS/ (`trainers.translator_fit`),
+    STUDENT/teacher/, results.json, table.md and report.html.
+    """
+    compare = config.compare
+    if min(compare.seeds, compare.num_steps) < 1 or not compare.learning_rates or not compare.losses \
+            or not compare.students:
+        raise ValueError("config.compare needs students, losses, learning_rates, and seeds and num_steps of at least "
+                         f"1; received {command.plain(compare)}.")
+    text = translation.load_text(config)
+    for student in compare.students:
+        translation.student_fn(of_student(config, student), 5)
+    about = translation.describe(text)
+    check_resumable(workdir, command.plain(config), about)
+    path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
+
+    def work() -> None:
+        results: list[Result] = []
+        for student in compare.students:
+            table = StudentTable(of_student(config, student), path / student, verbose)
+            for result in table.run():
+                results.append(result)
+                record([measured_row(text.name, result, compare.seeds)])
+                write_json(path / "results.json", [r._asdict() for r in results])
+        markdown = markdown_table(results, config.decoding.beam_size)
+        print("", markdown, "", sep="\n")
+        (path / "table.md").write_text(markdown + "\n", encoding="utf-8")
+        said = [f"Quoted, not measured here: {config.quoted}."] if config.quoted else []
+        section = Section("Test BLEU", markdown, said, {})
+        print("report:", write_html(path / "report.html", f"Translation of {text.name}", [section],
+                                    json.dumps(command.plain(config), indent=2)))
+
+    return work
+
+
+def of_student(config: ml_collections.ConfigDict, student: str) -> ml_collections.ConfigDict:
+    return command.changed(config, [("student.name", student)])
+
+
+class StudentTable:
+    """The rows of one student, made in `path` where they are not there."""
+
+    def __init__(self, config: ml_collections.ConfigDict, path: pathlib.Path, verbose: int):
+        self._config, self._path, self._verbose = config, path, verbose
+
+    def run(self) -> list[Result]:
+        compare = self._config.compare
+        seeds = range(self._config.seed, self._config.seed + compare.seeds)
+        for seed in seeds:
+            self._run(seed, START, [])
+        results = [self._result(START, self._config.training.learning_rate, [self._folder(s, START) for s in seeds])]
+        for loss in (CONTINUED, *(loss for loss in compare.losses if loss != CONTINUED)):
+            first = [self._from_start(seeds[0], loss, rate) for rate in compare.learning_rates]
+            best = max(range(len(first)), key=lambda i: best_bleu(first[i]))
+            rate = compare.learning_rates[best]
+            others = [self._from_start(seed, loss, rate) for seed in seeds[1:]]
+            results.append(self._result(loss, rate, [first[best], *others]))
+        return results
+
+    def _folder(self, seed: int, name: str) -> pathlib.Path:
+        return self._path / f"seed{seed}" / name
+
+    def _from_start(self, seed: int, loss: str, rate: float) -> pathlib.Path:
+        compare = self._config.compare
+        options = dict(compare.loss_options).get(loss, ())
+        teacher = str(self._teacher()) if loss == TAUGHT else ""
+        return self._run(seed, f"{loss}-{rate:g}", [
+            ("training.start", str(self._folder(seed, START) / "best")), ("training.loss", loss),
+            ("training.loss_options", options), ("training.teacher", teacher),
+            ("training.optimizer", compare.optimizer), ("training.learning_rate", rate),
+            ("training.decay", compare.decay), ("training.num_steps", compare.num_steps),
+            ("training.evaluate_every", compare.evaluate_every)])
+
+    def _run(self, seed: int, name: str, changes: list[tuple[str, Any]]) -> pathlib.Path:
+        folder = self._folder(seed, name)
+        if not (folder / "results.json").is_file():
+            print(f"{self._config.student.name}, seed {seed}: {name}", flush=True)
+            config = command.changed(self._config, [("seed", seed), *changes])
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            prepare_translator(config, str(folder), self._verbose)()
+        return folder
+
+    def _teacher(self) -> pathlib.Path:
+        """The exported teacher; it appears when it is whole."""
+        done = self._path / "teacher"
+        if not done.is_dir():
+            compare = self._config.compare
+            config = command.changed(self._config, [
+                ("training.start", str(self._folder(self._config.seed, START) / "best")),
+                ("training.optimizer", compare.optimizer), ("training.learning_rate", compare.learning_rates[-1]),
+                ("training.decay", compare.decay)])
+            fitting(config, translation_teacher.plan(config))(done.with_name("teacher.partial"))
+            done.with_name("teacher.partial").rename(done)
+        return done / "teacher"
+
+    def _result(self, loss: str, rate: float, folders: list[pathlib.Path]) -> Result:
+        found = [json.loads((folder / "results.json").read_text()) for folder in folders]
+        beam = f"best_beam{self._config.decoding.beam_size}"
+        speeds = [r["tokens_per_second"] for r in found if r["tokens_per_second"]]
+        return Result(self._config.student.name, loss, rate, [best_bleu(folder) for folder in folders],
+                      [r["best_greedy"] for r in found], [r[beam] for r in found], [r["last_greedy"] for r in found],
+                      max(speeds, default=0), found[0][f"{beam}_signature"])
+
+
+def best_bleu(folder: pathlib.Path) -> float:
+    """The highest dev BLEU along a run."""
+    return max(record["bleu"] for record in json.loads((folder / "history.json").read_text()))
+
+
+def measured_row(data: str, result: Result, seeds: int) -> dict[str, Any]:
+    figures = {f"bleu_{name}_{part}": round(value, 3) for name, values in
+               (("greedy", result.greedy), ("beam", result.beam), ("last_greedy", result.last_greedy))
+               for part, value in zip(("mean", "std"), mean_std(values), strict=True)}
+    return {"data": data, "student": result.student, "loss": result.loss, "learning_rate": result.learning_rate,
+            **figures, "seeds": seeds, "tokens_per_second": result.tokens_per_second, "signature": result.signature,
+            "command": command.command_line()}
+
+
+def markdown_table(results: list[Result], beam_size: int) -> str:
+    rows = [f"| student | loss | rate | dev BLEU | test BLEU, greedy | beam {beam_size} | last, greedy | tokens / s |",
+            "|---|---|---|---|---|---|---|---|"]
+    for result in results:
+        cells = ["{:.2f} ± {:.2f}".format(*mean_std(values)) for values in
+                 (result.dev_bleu, result.greedy, result.beam, result.last_greedy)]
+        rows.append(f"| {result.student} | {result.loss} | {result.learning_rate:g} | {' | '.join(cells)} | "
+                    f"{result.tokens_per_second:,.0f} |")
+    return "\n".join(rows)
