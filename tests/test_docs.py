@@ -54,7 +54,8 @@ def check_fit_row(row):
 
 
 def check_first_call_row(row):
-    assert row["hvp"] in HVP_MODES and row["preflight_s"] > 0 and row["compile_s"] > 0
+    assert row["hvp"] in HVP_MODES and row["compile_s"] > 0
+    assert row["preflight_s"] is None if row["student"] in first_call.SMALL else row["preflight_s"] > 0
     assert row["weights"] > 0 and row["peak_mb"] > 0 and row["predicted_mb"] > 0
 
 
