@@ -192,3 +192,31 @@ def test_bad_input_ends_in_one_sentence(tmp_path):
         message = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         assert len(message) == 1 and all(word in message[0] for word in words), done.stderr
         assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_its_student_and_lines(whole, tmp_path):
+    """train_teacher from the start that train_student wrote, train_student by it, translate: in processes."""
+    start = [f"--config.training.start={whole[0] / 'best'}"]
+    small = ["--config.teacher_training.steps=1", "--config.teacher_training.num_steps=2",
+             "--config.teacher_training.dev_size=10", "--config.teacher_training.validation_freq=0",
+             "--config.features.sample_size=5", "--config.teacher.loss=stable", "--verbose=0"]
+    done = subprocess.run([sys.executable, "-m", "trainers.train_teacher", "--config", "configs/translation_lstm1.py",
+                           "--workdir", str(tmp_path / "teacher"), *ARGUMENTS, *start, *small], cwd=ROOT,
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    history = json.loads((tmp_path / "teacher" / "history.json").read_text())
+    assert 0 < history["objective"][0] < 1 and history["gradient_norm"][0] > 0 and "dev_bleu" in history
+
+    teacher = f"--config.training.teacher={tmp_path / 'teacher' / 'teacher'}"
+    done = run(tmp_path / "taught", *ARGUMENTS, *start, "--config.training.loss=taught", teacher,
+               "--config.features.sample_size=5")
+    assert done.returncode == 0, done.stderr
+    looks = json.loads((tmp_path / "taught" / "history.json").read_text())
+    assert [look["step"] for look in looks] == [2, 4, 6] and {"token_loss", "dev_bleu"} <= set(looks[0])
+
+    lines = "Öffnen Sie die Datei.\n\nSpeichern Sie das Dokument.\n"
+    done = subprocess.run([sys.executable, "-m", "trainers.translate", "--model", str(tmp_path / "taught" / "best"),
+                           "--beam_size=1"], cwd=ROOT, input=lines, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    translator = load_translator(tmp_path / "taught" / "best", beam_size=1)
+    assert done.stdout.split("\n") == [*translator(lines.split("\n")[:3]), ""]
