@@ -27,7 +27,7 @@ from tf_l2t.data import (
     mnist_5k,
     prepared,
 )
-from tf_l2t.training import TeacherDivergedError
+from tf_l2t.training import StudentDivergedError, TeacherDivergedError
 from tf_l2t.training.rates import learning_rate
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -54,7 +54,7 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
             fail(str(error))
         try:
             work()
-        except TeacherDivergedError as error:
+        except (StudentDivergedError, TeacherDivergedError) as error:
             fail(str(error))
 
     app.run(run, flags_parser=_parse)

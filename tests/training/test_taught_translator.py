@@ -47,7 +47,8 @@ def data(first, stop):
 
 
 
-def test_fit_makes_the_steps_of_the_engine(form="mixture"):
+def test_fit_makes_the_steps_of_the_engine():
+    form = "mixture"
     functional = FunctionalTranslator(lambda: AttentionLSTM(V, units=4))
     problem = translation_problem(functional, TRAIN, DEV, form=form, objective="log_likelihood",
                                   optimizer=sgd(0.3, momentum=0.5), num_steps=STEPS, batch_size=3, refresh_every=2,

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tf_l2t.students import AttentionLSTM, FunctionalModel, FunctionalTranslator, Transformer
+from tf_l2t.training import StudentDivergedError
 from tf_l2t.training.translator_fit import fit_translator, translation_dataset
 from tf_l2t.translation.batches import EncodedText, TokenPair, bucketed_batches
 from tf_l2t.translation.bleu import corpus_bleu, ngram_statistics
@@ -238,3 +239,19 @@ def test_copying_is_learned(tmp_path):
     _, history = fit_translator(model, bucketed_batches(train, 32), seed=0, num_steps=400, evaluate_every=200,
                                 evaluate=bleu, best=lambda model: None, path=tmp_path, verbose=0)
     assert history[-1]["bleu"] > 0.8 and history[-1]["loss"] < history[0]["loss"] / 2
+
+
+def test_a_run_that_diverges_stops_and_keeps_what_was_there(tmp_path):
+    """A rate that throws the weights away from step 2 on: the model from before stays, and so does its history."""
+    def batch(seed, step):
+        return tf.constant([[4, 5, EOS]]), tf.constant([[5, 4, EOS]])
+
+    model = AttentionLSTM(V, units=4)
+    rate = keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.1, 1e38])
+    model.compile(optimizer=keras.optimizers.SGD(rate), loss=TokenLoss())
+    options = {"seed": 0, "num_steps": 6, "evaluate_every": 2, "evaluate": lambda m: {"bleu": 0.0},
+               "best": lambda m: None, "path": tmp_path, "verbose": 0}
+    with pytest.raises(StudentDivergedError, match="steps 3 to 4"):
+        fit_translator(model, batch, **options)
+    assert [record["step"] for record in json.loads((tmp_path / "history.json").read_text())] == [2]
+    assert int(keras.models.load_model(tmp_path / "newest.keras").optimizer.iterations) == 2

@@ -1,10 +1,11 @@
 """The loops that users call, Keras style."""
 
 from tf_l2t.training.callbacks import TaughtStudentSummaries, TeacherSummaries
+from tf_l2t.training.errors import StudentDivergedError, TeacherDivergedError
 from tf_l2t.training.optimizers import inner_optimizer
 from tf_l2t.training.problem import classification_problem
 from tf_l2t.training.taught_student import TaughtStudent
-from tf_l2t.training.teacher_trainer import TeacherDivergedError, TeacherTrainer
+from tf_l2t.training.teacher_trainer import TeacherTrainer
 
-__all__ = ["TaughtStudent", "TaughtStudentSummaries", "TeacherDivergedError", "TeacherSummaries", "TeacherTrainer",
-           "classification_problem", "inner_optimizer"]
+__all__ = ["StudentDivergedError", "TaughtStudent", "TaughtStudentSummaries", "TeacherDivergedError",
+           "TeacherSummaries", "TeacherTrainer", "classification_problem", "inner_optimizer"]

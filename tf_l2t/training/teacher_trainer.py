@@ -28,6 +28,7 @@ from tf_l2t.hypergradient import (
 from tf_l2t.students import PreflightReport, choose_hvp
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.callbacks import TeacherProgress
+from tf_l2t.training.errors import TeacherDivergedError
 from tf_l2t.training.forecast import Forecast, forecast
 from tf_l2t.training.optimizers import inner_optimizer
 from tf_l2t.training.tasks import ClassificationTask, Task
@@ -38,10 +39,6 @@ from tf_l2t.training.validation import Validation, weights_of
 VALIDATION_SEED = 1_000_000
 SEEDS_PER_TRAINING = 100_000
 MAX_DROPPED_IN_A_ROW = 3
-
-
-class TeacherDivergedError(RuntimeError):
-    """Several teacher steps in a row had no finite gradient."""
 
 
 class TeacherTrainer:

@@ -15,17 +15,12 @@ import numpy as np
 import tensorflow as tf
 
 from tf_l2t.students.translator import previous_tokens
+from tf_l2t.training.errors import StudentDivergedError
 from tf_l2t.training.workdir import write_json
 from tf_l2t.training.wrapped_translator import WrappedTranslator
 from tf_l2t.translation.subwords import BOS, PAD
 
 NEWEST, HISTORY = "newest.keras", "history.json"
-
-
-
-class StudentDivergedError(RuntimeError):
-    """A student's loss is not finite any more."""
-
 
 BatchFn = Callable[[Any, Any], Any]
 
