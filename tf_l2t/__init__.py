@@ -13,7 +13,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _MODULES = ("data", "export", "features", "hypergradient", "losses", "objectives", "plotting", "students", "teachers",
-            "training")
+            "training", "translation")
 _NAMES = {"TaughtStudent": "tf_l2t.training", "TeacherTrainer": "tf_l2t.training",
           "export_teacher": "tf_l2t.export", "load_teacher": "tf_l2t.export",
           "preflight": "tf_l2t.students"}
