@@ -68,9 +68,12 @@ def sample(model: Translator, source: tf.Tensor, max_length: Any, num_samples: i
                          f"{num_samples!r}, {temperature!r}.")
 
     def choose(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        # By the inverse of the distribution function: tf.random.stateless_categorical draws others on other numbers of
+        # cores.
         key = tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int32), position)
-        drawn = tf.random.stateless_categorical(_allowed(logits) / temperature, 1, key, dtype=tf.int32)
-        return drawn[:, 0]
+        up_to = tf.cumsum(tf.nn.softmax(tf.cast(_allowed(logits) / temperature, tf.float64)), axis=-1)
+        drawn = tf.random.stateless_uniform([tf.shape(logits)[0], 1], key, dtype=tf.float64) * up_to[:, -1:]
+        return tf.reduce_sum(tf.cast(up_to <= drawn, tf.int32), axis=-1)
 
     memory = _repeated(model.encode(source), num_samples)
     tokens = _by_one(model, memory, _repeated(_limits(max_length, source), num_samples), choose)
