@@ -1,6 +1,6 @@
 """LSTM-1 by maximum likelihood with Adam: what its paper's SGD needs many epochs for, in a few.
 
-A vocabulary of 4,000 subwords, rate 0.001 falling to 0, dropout.
+A vocabulary of 4,000 subwords, rate 0.002 falling to 0, dropout.
 
     python -m trainers.train_student --config configs/translation_lstm1_adam.py --config.data.path=DIR \\
         --workdir runs/lstm1

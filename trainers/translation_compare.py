@@ -11,7 +11,7 @@ import ml_collections
 
 from tf_l2t.report import Section, write_html
 from tf_l2t.training.results import mean_std
-from tf_l2t.training.workdir import check_resumable, resume_workdir, write_json
+from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command, translation, translation_teacher
 from trainers.train_teacher import fitting
 from trainers.translator_fit import TAUGHT, prepare_translator
@@ -48,7 +48,8 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
     """The work of the whole table: for every student and seed a start by maximum likelihood, and from there every
     loss, for as many steps. What is there is not made again.
 
-    The teacher of the taught loss, one for a student, begins with the first seed's start. Every loss chooses its rate
+    The teacher of the taught loss, one for a student, begins with the first seed's start, and its students learn at the
+    largest rate. Every loss chooses its rate
     from the same grid on dev, with the first seed. Writes STUDENT/seedN/LOSS/ (`trainers.translator_fit`),
     STUDENT/teacher/, results.json, table.md and report.html.
     """
@@ -61,7 +62,6 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
     for student in compare.students:
         translation.student_fn(of_student(config, student), 5)
     about = translation.describe(text)
-    check_resumable(workdir, command.plain(config), about)
     path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
 
     def work() -> None:
@@ -137,7 +137,7 @@ class StudentTable:
             compare = self._config.compare
             config = command.changed(self._config, [
                 ("training.start", str(self._folder(self._config.seed, START) / "best")),
-                ("training.optimizer", compare.optimizer), ("training.learning_rate", compare.learning_rates[-1]),
+                ("training.optimizer", compare.optimizer), ("training.learning_rate", max(compare.learning_rates)),
                 ("training.decay", compare.decay)])
             fitting(config, translation_teacher.plan(config))(done.with_name("teacher.partial"))
             done.with_name("teacher.partial").rename(done)

@@ -12,7 +12,7 @@ from tf_l2t.students import FunctionalTranslator, Translator
 from tf_l2t.training.sequence_student import SEQUENCE_LOSSES, sequence_student
 from tf_l2t.training.taught_translator import TaughtTranslator
 from tf_l2t.training.translator_fit import fit_translator
-from tf_l2t.training.workdir import check_resumable, resume_workdir, write_json
+from tf_l2t.training.workdir import resume_workdir, write_json
 from tf_l2t.translation import (
     EncodedText,
     Subwords,
@@ -48,7 +48,6 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
         raise ValueError("config.training.evaluate_every must be at least 1; received "
                          f"{config.training.evaluate_every!r}.")
     about = {**translation.describe(text), "train_pairs_used": train.size, "train_pairs_too_long": train.dropped}
-    check_resumable(workdir, command.plain(config), about)
     path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
     dev = translation.sample(text.dev, config.training.dev_sample_size)
     looking: dict[int, Any] = {}  # what is compiled for a model is kept for its next look

@@ -55,7 +55,7 @@ class Task:
         """The student's training run; `options` are optimizer, num_steps, batch_size and refresh_every."""
         raise NotImplementedError
 
-    def measures(self, problem: Problem, objective: Any, data: Any) -> tuple[Measure, Measure]:
+    def measures(self, objective: Any, data: Any) -> tuple[Measure, Measure]:
         """M and the exact measure, on `data`, of a student's state."""
         raise NotImplementedError
 
@@ -116,7 +116,7 @@ class ClassificationTask(Task):
         return classification_problem(self.student, train, dev, loss=teacher.per_example,
                                       objective=_function(objective), **self._options, **options)
 
-    def measures(self, problem: Problem, objective: Any, data: ArrayPair) -> tuple[Measure, Measure]:
+    def measures(self, objective: Any, data: ArrayPair) -> tuple[Measure, Measure]:
         x, y = tf.convert_to_tensor(data.x), tf.convert_to_tensor(data.y)
 
         def measure(function: Callable[..., tf.Tensor]) -> Measure:

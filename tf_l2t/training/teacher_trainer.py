@@ -192,7 +192,7 @@ class TeacherTrainer:
         first = VALIDATION_SEED + self._seed
         validate = Validation(self.teacher, self._task, problem, self._objective, held_out,
                               range(first, first + validation_rollouts), engine["jit"])
-        _, measure = self._task.measures(problem, self._objective, dev)
+        _, measure = self._task.measures(self._objective, dev)
 
         history = keras.callbacks.History()
         bar = [TeacherProgress(teacher_steps)] if verbose else []

@@ -72,7 +72,7 @@ class TranslationTask(Task):
         return translation_problem(self.student, train, dev, form=teacher.loss, objective=objective,
                                    sample_size=self._sample_size, **options)
 
-    def measures(self, problem: Problem, objective: Any, data: EncodedText) -> tuple[Measure, Measure]:
+    def measures(self, objective: Any, data: EncodedText) -> tuple[Measure, Measure]:
         value = tf.function(objective_of(self.student, data, objective), autograph=False)
         batches = list(eval_batches(data, 64))
 

@@ -35,7 +35,7 @@ class Validation:
         self._teacher, self._task, self._problem, self._seeds = teacher, task, problem, seeds
         self._run = advance(problem, teacher, jit=jit)
         names = ("val_objective", f"val_{task.measure}")
-        self._measures = dict(zip(names, task.measures(problem, objective, data), strict=True))
+        self._measures = dict(zip(names, task.measures(objective, data), strict=True))
         self.value = self.best_value = -np.inf
         self.best_weights = weights_of(teacher)
 
