@@ -52,8 +52,12 @@ def array_batches(x: Any, y: Any, batch_size: int, augment: Augment | None = Non
     return batch_fn
 
 
-def batch_dataset(batch_fn: Callable[..., Any], seed: int, num_steps: int) -> tf.data.Dataset:
-    """The batches of the steps 0 … num_steps − 1 as a `tf.data.Dataset` for Keras `fit` (with one epoch)."""
+def batch_dataset(batch_fn: Callable[..., Any], seed: int, stop: int, first: int = 0) -> tf.data.Dataset:
+    """The batches of the steps first … stop − 1 as a `tf.data.Dataset` for Keras `fit` (with one epoch)."""
     seed = tf.constant(seed, tf.int64)
-    return (tf.data.Dataset.range(num_steps).map(lambda step: batch_fn(seed, step), num_parallel_calls=1)
-            .prefetch(tf.data.AUTOTUNE))
+    # Autograph would read source files, which may have changed since.
+    batch = tf.autograph.experimental.do_not_convert(lambda step: batch_fn(seed, step))
+    options = tf.data.Options()
+    # The tuner's thread is waited for when the data end, and it sleeps up to a minute.
+    options.autotune.enabled = False
+    return tf.data.Dataset.range(first, stop).map(batch, num_parallel_calls=1).prefetch(2).with_options(options)

@@ -41,6 +41,7 @@ class Translator(keras.Model):
         if vocabulary_size < 5:
             raise ValueError(f"vocabulary_size must be at least 5; received {vocabulary_size!r}.")
         self.vocabulary_size = vocabulary_size
+        self.supports_jit = False  # one trace for batches of any width, where XLA would compile each anew
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         source, previous = inputs

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_l2t.data import batch_dataset
 from tf_l2t.students.translator import previous_tokens
 from tf_l2t.training.errors import StudentDivergedError
 from tf_l2t.training.workdir import write_json
@@ -27,15 +28,11 @@ BatchFn = Callable[[Any, Any], Any]
 
 def translation_dataset(batch_fn: BatchFn, seed: int, first: int, stop: int) -> tf.data.Dataset:
     """The batches of the steps first … stop − 1 for Keras `fit`: ((source, previous tokens), target)."""
-    seed = tf.constant(seed, tf.int64)
-
-    def pair(step: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.Tensor]:
+    def pair(seed: tf.Tensor, step: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.Tensor]:
         source, target = batch_fn(seed, step)
         return (source, previous_tokens(target, BOS)), target
 
-    # Autograph would read source files, which may have changed since.
-    plain = tf.autograph.experimental.do_not_convert(pair)
-    return tf.data.Dataset.range(first, stop).map(plain, num_parallel_calls=1).prefetch(tf.data.AUTOTUNE)
+    return batch_dataset(pair, seed, stop, first)
 
 
 def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_steps: int, evaluate_every: int,

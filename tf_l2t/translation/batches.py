@@ -12,8 +12,8 @@ import tensorflow as tf
 from tf_l2t.translation.subwords import EOS, PAD, Subwords
 from tf_l2t.translation.text import ParallelText
 
-# Widths of batches, up to that of the longest sentence: few, since each is a shape to trace and compile.
-WIDTHS = (8, 16, 24, 32, 50, 75, 112, 175, 256, 384)
+# Widths of batches, up to that of the longest sentence. Each is a shape of its own where shapes are static.
+WIDTHS = (8, 12, 16, 20, 24, 28, 32, 36, 40, 45, 50, 64, 80, 112, 160, 224, 320, 448)
 
 
 class TokenPair(NamedTuple):

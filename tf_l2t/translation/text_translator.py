@@ -41,8 +41,8 @@ class Decoding(NamedTuple):
 class TextTranslator:
     """Translates lines: `TextTranslator(model, subwords)(["Guten Morgen."])`.
 
-    Lines are sorted by length and decoded in batches of few widths, each compiled once. A line's translation does not
-    depend on the others; that of a line without any word is empty.
+    Lines are sorted by length and decoded in batches, by a function that is compiled once. A line's translation does
+    not depend on the others; that of a line without any word is empty.
 
     Args:
       model: the student; its weights are read anew at every call.
@@ -63,13 +63,8 @@ class TextTranslator:
             raise ValueError("beam_size and batch_size must be at least 1, longest at least 2 and length_penalty at "
                              f"least 0; received {decoding}.")
         self.model, self.subwords, self.decoding = model, subwords, decoding
-        self._compiled: dict[int, Any] = {}  # by the source's width
-
-    def _decode(self, source: tf.Tensor) -> tf.Tensor:
-        width = int(source.shape[1])
-        if width not in self._compiled:
-            self._compiled[width] = tf.function(self._decoded, autograph=False)
-        return self._compiled[width](source)
+        any_width = tf.TensorSpec([decoding.batch_size, None], tf.int32)
+        self._decode = tf.function(self._decoded, input_signature=[any_width], autograph=False)
 
     def _decoded(self, source: tf.Tensor) -> tf.Tensor:
         how, limits = self.decoding, length_limits(source)
