@@ -59,7 +59,7 @@ def get_config() -> ml_collections.ConfigDict:
     outer.decay = "constant"
     outer.epsilon = 1e-8
     outer.damping = 0.0
-    outer.objective = "expected_bleu"  # or "log_expected_bleu", "log_likelihood"
+    outer.objective = "expected_bleu"  # or another of tf_l2t.training.translation_objectives.OBJECTIVES
     outer.penalty = 0.0
     outer.clip_norm = 1.0
     outer.rollouts = 1

@@ -14,11 +14,11 @@ from configs import translation_lstm1
 def get_config() -> ml_collections.ConfigDict:
     config = translation_lstm1.get_config()
     config.data.vocabulary = 4000
-    config.student.options = (("dropout", 0.2),)
+    config.student.options = (("dropout", 0.1),)
     config.training.optimizer = "adam"
     config.training.learning_rate = 0.002
     config.training.decay = "linear"
     config.training.clip_norm = 5.0
-    config.training.batch_size = 64
-    config.training.num_steps = 16_000
+    config.training.num_steps = 18_000
+    config.training.evaluate_every = 500
     return config

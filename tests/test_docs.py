@@ -10,9 +10,12 @@ from benchmarks import first_call, fit
 from benchmarks.tables import FIGURES
 from benchmarks.tables import KEY as ENGINE_KEY
 from tf_l2t.hypergradient.rules import HVP_MODES
+from tf_l2t.students import TRANSLATORS
 from tf_l2t.training.measured import KEY, fill_tables, groups, ratios
+from tf_l2t.training.sequence_student import SEQUENCE_LOSSES
 from trainers.ablate import KEY as ABLATION_KEY
 from trainers.tables import TABLES, documents
+from trainers.translation_table import KEY as TRANSLATION_KEY
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -59,14 +62,25 @@ def check_first_call_row(row):
     assert row["weights"] > 0 and row["peak_mb"] > 0 and row["predicted_mb"] > 0
 
 
-CHECKS = {"engine": check_engine_row, "fit": check_fit_row, "first_call": check_first_call_row}
+def check_translation_row(row):
+    assert row["student"] in TRANSLATORS and row["loss"] in {"start", "mle", "taught", *SEQUENCE_LOSSES}
+    beam = f"beam{row['beam_size']}"
+    for name in ("greedy", beam, "last_greedy"):
+        for prefix in ("bleu", "tokenized_lower"):
+            assert 0 < row[f"{prefix}_{name}_mean"] < 100 and row[f"{prefix}_{name}_std"] >= 0
+    assert row["tokens_per_second"] > 0 and row[f"{beam}_tokens_per_second"] > 0 and row["seeds"] >= 1
+    assert "|tok:13a|" in row["signatures"]["detokenized"] and "|case:lc|" in row["signatures"]["tokenized_lower"]
+
+
+CHECKS = {"engine": check_engine_row, "fit": check_fit_row, "first_call": check_first_call_row,
+          "translation": check_translation_row}
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "measured").glob("*.json")), ids=lambda p: p.name)
 def test_measured_files_have_the_layout(file):
     check = CHECKS.get(file.stem, check_error_row)
     key = {"engine": ENGINE_KEY, "fit": fit.KEY, "first_call": first_call.KEY,
-           "ablation": ABLATION_KEY}.get(file.stem, KEY)
+           "ablation": ABLATION_KEY, "translation": TRANSLATION_KEY}.get(file.stem, KEY)
     content = json.loads(file.read_text())
     assert {"date", "machine", "versions", "rows"} == set(content)
     assert content["rows"] and len({tuple(row[k] for k in key) for row in content["rows"]}) == len(content["rows"])

@@ -11,7 +11,7 @@ import pytest
 
 from configs import translation_lstm1, translation_lstm1_adam
 from tf_l2t.students import AttentionLSTM, Transformer
-from tf_l2t.translation import load_translator, report_bleu
+from tf_l2t.translation import load_translator, report_bleus
 from trainers import command, translation
 from trainers.translator_fit import prepare_translator
 
@@ -57,8 +57,7 @@ def test_files_and_figures(whole):
     assert done.stdout.count("step ") == 3 and "test BLEU of the best weights, greedy:" in done.stdout
 
     results = json.loads((workdir / "results.json").read_text())
-    expected = {f"{which}_{how}{end}" for which in ("last", "best") for how in ("greedy", "beam2")
-                for end in ("", "_signature")}
+    expected = {f"{which}_{how}" for which in ("last", "best") for how in ("greedy", "beam2")}
     assert set(results) == {*expected, "tokens_per_second"}
     config = command.changed(translation_lstm1.get_config(), SMALL.items())
     text = translation.load_text(config)
@@ -66,10 +65,13 @@ def test_files_and_figures(whole):
     for which in ("last", "best"):
         for how, beam_size in (("greedy", 1), ("beam2", 2)):
             found = load_translator(workdir / which, beam_size=beam_size)(text.test.source)
-            score = report_bleu(found, text.test.target)
-            assert results[f"{which}_{how}"] == pytest.approx(score.score, abs=1e-9)
-            assert results[f"{which}_{how}_signature"] == score.signature
-            assert "|tok:13a|" in score.signature and "|version:" in score.signature
+            result = results[f"{which}_{how}"]
+            assert result.pop("tokens_per_second") > 0 and set(result) == {"detokenized", "tokenized_lower"}
+            for kind, (score, signature) in report_bleus(found, text.test.target, "en").items():
+                assert result[kind]["score"] == pytest.approx(score, abs=1e-9)
+                assert result[kind]["signature"] == signature and "|version:" in signature
+            assert "|case:mixed|eff:no|tok:13a|" in result["detokenized"]["signature"]
+            assert "|case:lc|eff:no|tok:none|" in result["tokenized_lower"]["signature"]
     last = load_translator(workdir / "last")
     assert last.decoding.beam_size == 2 and last.subwords.size == 400
     for a, b in zip(last.model.weights, keras.models.load_model(workdir / "newest.keras").weights, strict=True):
@@ -111,7 +113,8 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_weights(whole, tmp_path, m
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     results, theirs = (json.loads((path / "results.json").read_text()) for path in (tmp_path / "run", workdir))
     for figures in (results, theirs):
-        figures.pop("tokens_per_second")
+        for speed in (figures, *(v for v in figures.values() if isinstance(v, dict))):
+            speed.pop("tokens_per_second")
     assert results == theirs
     # Another config may not go on there.
     with pytest.raises(ValueError, match="another config"):

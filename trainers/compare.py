@@ -38,7 +38,8 @@ MEASURED = flags.DEFINE_string("measured", None, "Record the results in this fil
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
     if config.get("task") == "translation":
-        from trainers.translation_compare import KEY, prepare_comparison  # its packages take a second to import
+        from trainers.translation_compare import prepare_comparison  # its packages take a second to import
+        from trainers.translation_table import KEY
 
         if MEASURED.value:
             measured.check(MEASURED.value, KEY)

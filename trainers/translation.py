@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import json
 import pathlib
+import time
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
@@ -15,6 +16,8 @@ import numpy as np
 from tf_l2t.training.rates import learning_rate
 from tf_l2t.translation import (
     Decoding,
+    ParallelText,
+    ReportedBleu,
     Subwords,
     TextSplits,
     TextTranslator,
@@ -25,6 +28,7 @@ from tf_l2t.translation import (
     read_splits,
     read_translation_tfds,
     read_tsv,
+    report_bleus,
     split_text,
 )
 from trainers import command
@@ -109,23 +113,37 @@ def decoding(config: ml_collections.ConfigDict) -> Decoding:
     return Decoding(**command.plain(config.decoding))
 
 
+class Scored(NamedTuple):
+    """`report_bleus`, the translations, and the time that these took."""
+
+    bleus: dict[str, ReportedBleu]
+    lines: list[str]
+    seconds: float
+
+
 class Scores:
-    """BLEU of a student's translations of a text, with sacrebleu.
+    """BLEUs of a student's translations of a text.
 
     Args:
       text: with the references.
       translations: how to translate.
+      language: of the translations.
+      tokenized: whether the text is Moses' tokens; see `is_tokenized`.
     """
 
-    def __init__(self, text: Any, translations: TextTranslator):
+    def __init__(self, text: ParallelText, translations: TextTranslator, language: str, tokenized: bool):
         self._text, self._translations = text, translations
+        self._language, self._tokenized = language, tokenized
 
-    def __call__(self) -> tuple[Any, list[str]]:
-        """(score and signature, the translations)."""
-        from tf_l2t.translation import report_bleu
-
+    def __call__(self) -> Scored:
+        started = time.perf_counter()
         found = self._translations(self._text.source)
-        return report_bleu(found, self._text.target), found
+        seconds = time.perf_counter() - started
+        return Scored(report_bleus(found, self._text.target, self._language, self._tokenized), found, seconds)
+
+
+def is_tokenized(text: TextSplits) -> bool:
+    return text.about.get("tokenized") == "moses"
 
 
 def start_of(config: ml_collections.ConfigDict) -> TextTranslator | None:

@@ -14,10 +14,11 @@ from tf_l2t.training.results import mean_std
 from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command, translation, translation_teacher
 from trainers.train_teacher import fitting
+from trainers.translation_table import translation_table
 from trainers.translator_fit import TAUGHT, prepare_translator
 
 START, CONTINUED = "start", "mle"
-KEY = ("data", "student", "loss")
+KINDS = {"bleu": "detokenized", "tokenized_lower": "tokenized_lower"}
 
 
 class Result(NamedTuple):
@@ -26,21 +27,19 @@ class Result(NamedTuple):
     Attributes:
       learning_rate: chosen by dev BLEU, greedy, of the first seed's best weights.
       dev_bleu: of every seed's best weights.
-      greedy, beam: test BLEU of these.
-      last_greedy: of the last weights.
-      tokens_per_second: of training.
-      signature: sacrebleu's, of the beam's.
+      bleus: test BLEU of these by decoding ("greedy", "beam5"), then by kind (`report_bleus`); "last_greedy" is of the
+        last weights.
+      signatures: sacrebleu's, by kind.
+      tokens_per_second: target tokens in training, the most of all seeds, and in decoding by its name.
     """
 
     student: str
     loss: str
     learning_rate: float
     dev_bleu: list[float]
-    greedy: list[float]
-    beam: list[float]
-    last_greedy: list[float]
-    tokens_per_second: float
-    signature: str
+    bleus: dict[str, dict[str, list[float]]]
+    signatures: dict[str, str]
+    tokens_per_second: dict[str, float]
 
 
 def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose: int,
@@ -65,14 +64,15 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
     path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
 
     def work() -> None:
-        results: list[Result] = []
+        results, rows = [], []
         for student in compare.students:
             table = StudentTable(of_student(config, student), path / student, verbose)
             for result in table.run():
                 results.append(result)
-                record([measured_row(text.name, result, compare.seeds)])
+                rows.append(measured_row(text.name, result, compare.seeds, config.decoding.beam_size))
+                record(rows[-1:])
                 write_json(path / "results.json", [r._asdict() for r in results])
-        markdown = markdown_table(results, config.decoding.beam_size)
+        markdown = translation_table(rows, text.name)
         print("", markdown, "", sep="\n")
         (path / "table.md").write_text(markdown + "\n", encoding="utf-8")
         said = [f"Quoted, not measured here: {config.quoted}."] if config.quoted else []
@@ -145,11 +145,14 @@ class StudentTable:
 
     def _result(self, loss: str, rate: float, folders: list[pathlib.Path]) -> Result:
         found = [json.loads((folder / "results.json").read_text()) for folder in folders]
-        beam = f"best_beam{self._config.decoding.beam_size}"
-        speeds = [r["tokens_per_second"] for r in found if r["tokens_per_second"]]
-        return Result(self._config.student.name, loss, rate, [best_bleu(folder) for folder in folders],
-                      [r["best_greedy"] for r in found], [r[beam] for r in found], [r["last_greedy"] for r in found],
-                      max(speeds, default=0), found[0][f"{beam}_signature"])
+        names = {"greedy": "best_greedy", f"beam{self._config.decoding.beam_size}":
+                 f"best_beam{self._config.decoding.beam_size}", "last_greedy": "last_greedy"}
+        kinds = {kind: bleu["signature"] for kind, bleu in found[0]["best_greedy"].items() if isinstance(bleu, dict)}
+        bleus = {name: {kind: [r[key][kind]["score"] for r in found] for kind in kinds} for name, key in names.items()}
+        speeds = {"training": max((r["tokens_per_second"] or 0 for r in found), default=0),
+                  **{name: max(r[key]["tokens_per_second"] for r in found) for name, key in names.items()}}
+        return Result(self._config.student.name, loss, rate, [best_bleu(folder) for folder in folders], bleus, kinds,
+                      speeds)
 
 
 def best_bleu(folder: pathlib.Path) -> float:
@@ -157,21 +160,14 @@ def best_bleu(folder: pathlib.Path) -> float:
     return max(record["bleu"] for record in json.loads((folder / "history.json").read_text()))
 
 
-def measured_row(data: str, result: Result, seeds: int) -> dict[str, Any]:
-    figures = {f"bleu_{name}_{part}": round(value, 3) for name, values in
-               (("greedy", result.greedy), ("beam", result.beam), ("last_greedy", result.last_greedy))
-               for part, value in zip(("mean", "std"), mean_std(values), strict=True)}
+def measured_row(data: str, result: Result, seeds: int, beam_size: int) -> dict[str, Any]:
+    """One row of docs/measured/translation.json; `bleu_…` are of plain text, `tokenized_lower_…` of tokens."""
+    figures = {f"{prefix}_{name}_{part}": round(value, 3) for prefix, kind in KINDS.items()
+               for name, bleus in result.bleus.items()
+               for part, value in zip(("mean", "std"), mean_std(bleus[kind]), strict=True)}
+    dev = dict(zip(("bleu_dev_mean", "bleu_dev_std"), (round(x, 3) for x in mean_std(result.dev_bleu)), strict=True))
     return {"data": data, "student": result.student, "loss": result.loss, "learning_rate": result.learning_rate,
-            **figures, "seeds": seeds, "tokens_per_second": result.tokens_per_second, "signature": result.signature,
-            "command": command.command_line()}
-
-
-def markdown_table(results: list[Result], beam_size: int) -> str:
-    rows = [f"| student | loss | rate | dev BLEU | test BLEU, greedy | beam {beam_size} | last, greedy | tokens / s |",
-            "|---|---|---|---|---|---|---|---|"]
-    for result in results:
-        cells = ["{:.2f} ± {:.2f}".format(*mean_std(values)) for values in
-                 (result.dev_bleu, result.greedy, result.beam, result.last_greedy)]
-        rows.append(f"| {result.student} | {result.loss} | {result.learning_rate:g} | {' | '.join(cells)} | "
-                    f"{result.tokens_per_second:,.0f} |")
-    return "\n".join(rows)
+            "beam_size": beam_size, **figures, **dev, "seeds": seeds, "tokens_per_second": result.tokens_per_second["training"],
+            **{f"{name}_tokens_per_second": speed for name, speed in result.tokens_per_second.items()
+               if name.startswith(("greedy", "beam"))},
+            "signatures": result.signatures, "command": command.command_line()}

@@ -50,13 +50,14 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
     about = {**translation.describe(text), "train_pairs_used": train.size, "train_pairs_too_long": train.dropped}
     path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
     dev = translation.sample(text.dev, config.training.dev_sample_size)
+    written = config.data.target, translation.is_tokenized(text)
     looking: dict[int, Any] = {}  # what is compiled for a model is kept for its next look
 
     def evaluate(model: Any) -> dict[str, float]:
         if id(model) not in looking:
             greedily = TextTranslator(inner(model), subwords, how._replace(beam_size=1))
-            looking[id(model)] = translation.Scores(dev, greedily)
-        return {"bleu": looking[id(model)]()[0].score}
+            looking[id(model)] = translation.Scores(dev, greedily, *written)
+        return {"bleu": looking[id(model)]().bleus["detokenized"].score}
 
     def work() -> None:
         trained, history = fit_translator(
@@ -69,9 +70,13 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
         for which in ("last", "best"):
             for name, beam_size in (("greedy", 1), (f"beam{how.beam_size}", how.beam_size)):
                 translator = load_translator(path / which, beam_size=beam_size)
-                bleu, found = translation.Scores(text.test, translator)()
-                results |= {f"{which}_{name}": bleu.score, f"{which}_{name}_signature": bleu.signature}
-                print(f"test BLEU of the {which} weights, {name}: {bleu.score:.2f}", flush=True)
+                translator(text.test.source[:1])  # compiles
+                bleus, found, seconds = translation.Scores(text.test, translator, *written)()
+                results[f"{which}_{name}"] = {
+                    **{kind: bleu._asdict() for kind, bleu in bleus.items()},
+                    "tokens_per_second": round(sum(map(len, subwords.encode_lines(found))) / seconds)}
+                print(f"test BLEU of the {which} weights, {name}: {bleus['detokenized'].score:.2f}; of tokens in lower "
+                      f"case: {bleus['tokenized_lower'].score:.2f}", flush=True)
         examples = translation.write_examples(path / "examples.txt", text.test, found)
         write_json(path / "results.json", results)
         print(f"translator: {path / 'best'}\nexamples: {examples}")

@@ -9,10 +9,9 @@ from tf_l2t.hypergradient import hypergradient, initial_state, rollout, sgd
 from tf_l2t.students import AttentionLSTM, FunctionalTranslator, Transformer, previous_tokens
 from tf_l2t.teachers import DiagonalTeacher
 from tf_l2t.training import translation_problem as module
-from tf_l2t.training.translation_problem import OBJECTIVES, PART, dev_statistics, translation_problem
-from tf_l2t.translation.batches import EncodedText, TokenPair
+from tf_l2t.training.translation_problem import translation_problem
+from tf_l2t.translation.batches import EncodedText
 from tf_l2t.translation.decoding import greedy
-from tf_l2t.translation.expected_bleu import expected_corpus_bleu, relaxed_corpus_bleu
 from tf_l2t.translation.subwords import BOS, EOS, PAD
 
 V, WIDTH = 8, 6
@@ -133,54 +132,6 @@ def test_the_status_is_progress_and_sacrebleus_bleu_of_greedy_translations(stude
         expected = [measured / 3, by_sacrebleu(functional, then, train, 7), by_sacrebleu(functional, then, dev, 7)]
         np.testing.assert_allclose(features[step], expected, rtol=0, atol=1e-6)
     assert len(set(features[::2, 1])) > 1 and features[:, 1:].max() > 0.01
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_objectives_are_those_of_all_dev_pairs_at_once(objective):
-    """Value and gradient, of more pairs than a part has and no multiple of it."""
-    dev = pairs(PART + 5, 4)
-    problem, state, functional = new("lstm", objective=objective, dev=dev)
-    real = dev.target != PAD
-
-    def whole(params):
-        logits = functional.apply(params, state.non_trainable, (dev.source, previous_tokens(dev.target, BOS)), False)[0]
-        if objective == "log_likelihood":
-            log_probs = tf.gather(tf.nn.log_softmax(logits), dev.target, batch_dims=2)
-            return tf.reduce_sum(tf.where(real, log_probs, 0)) / real.sum()
-        return expected_corpus_bleu(logits, dev.target, real, log=objective.startswith("log"))
-
-    def value_and_gradient(function):
-        with tf.GradientTape() as tape:
-            tape.watch(state.params)
-            value = function(state.params)
-        return value, tape.gradient(value, state.params, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-
-    found, gradient = value_and_gradient(lambda params: problem.objective_fn(params, state.non_trainable))
-    expected, expected_gradient = value_and_gradient(whole)
-    assert float(found) == pytest.approx(float(expected), rel=1e-12)
-    largest = max(np.abs(tf.convert_to_tensor(g)).max() for g in expected_gradient)
-    for a, b in zip(gradient, expected_gradient, strict=True):
-        np.testing.assert_allclose(tf.convert_to_tensor(a), tf.convert_to_tensor(b), rtol=1e-9, atol=1e-12 * largest)
-    # dropout plays no part in M
-    dropped, with_dropout, _ = new("lstm2", objective=objective, dev=dev)
-    values = [float(dropped.objective_fn(with_dropout.params, n)) for n in (
-        with_dropout.non_trainable, tuple(n + 1 for n in with_dropout.non_trainable))]
-    assert values[0] == values[1]
-
-
-def test_statistics_of_parts_are_put_together():
-    dev = pairs(10, 4)
-    _, state, functional = new("lstm", dev=dev)
-    halves = [dev_statistics(functional, state.params, state.non_trainable,
-                             TokenPair(dev.source[rows], dev.target[rows])) for rows in (slice(0, 4), slice(4, None))]
-    statistics = tf.concat(halves, 0)
-    assert statistics.shape == (10, 13)
-    inputs = dev.source, previous_tokens(dev.target, BOS)
-    logits = functional.apply(state.params, state.non_trainable, inputs, False)[0]
-    expected = expected_corpus_bleu(logits, dev.target, dev.target != PAD)
-    assert float(relaxed_corpus_bleu(statistics[:, :11])) == pytest.approx(float(expected), rel=1e-12)
-    np.testing.assert_array_equal(statistics[:, 12], dev.target_lengths)
-    np.testing.assert_allclose(statistics[:, 9], dev.target_lengths - 1)
 
 
 def test_the_loss_of_a_batch_is_the_mean_of_its_sentences():

@@ -7,24 +7,13 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tf_l2t.hypergradient import InnerOptimizer, Problem, StepOutput
-from tf_l2t.hypergradient.state import Tensors
 from tf_l2t.losses import taught_form
 from tf_l2t.students import FunctionalTranslator, previous_tokens
-from tf_l2t.training.parts import in_parts
+from tf_l2t.training.translation_objectives import objective_of
 from tf_l2t.translation.batches import BucketedBatches, EncodedText, TokenPair, bucketed_batches
-from tf_l2t.translation.expected_bleu import expected_ngram_statistics, relaxed_corpus_bleu
 from tf_l2t.translation.features import status_bleu, translation_features
-from tf_l2t.translation.subwords import BOS, PAD
-from tf_l2t.translation.token_losses import taught_token_loss, token_log_probs
-
-PART = 64  # dev pairs whose logits are in memory at a time
-
-# Of the statistics of all dev pairs, [pairs, 13]: see `dev_statistics`.
-OBJECTIVES: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
-    "expected_bleu": lambda statistics: relaxed_corpus_bleu(statistics[:, :-2]),
-    "log_expected_bleu": lambda statistics: relaxed_corpus_bleu(statistics[:, :-2], log=True),
-    "log_likelihood": lambda statistics: (tf.reduce_sum(statistics[:, -2]) / tf.reduce_sum(statistics[:, -1])),
-}
+from tf_l2t.translation.subwords import BOS
+from tf_l2t.translation.token_losses import taught_token_loss
 
 
 def translation_problem(student: FunctionalTranslator, train: EncodedText, dev: EncodedText, *,
@@ -34,10 +23,10 @@ def translation_problem(student: FunctionalTranslator, train: EncodedText, dev: 
 
     Args:
       student: the network.
-      train, dev: pairs as ids; M is measured on all of `dev`, by teacher forcing.
+      train, dev: pairs as ids; M is measured on all of `dev`.
       form: of the taught loss; that of a mini-batch is the mean over its sentences of `taught_token_loss`, plus the
         student's regularisers.
-      objective: a name in `OBJECTIVES`.
+      objective: a name in `translation_objectives.OBJECTIVES`.
       optimizer: the student's.
       num_steps: T.
       batch_size: sentences.
@@ -88,29 +77,3 @@ def _widest(batch_fn: BucketedBatches) -> Callable[[tf.Tensor, tf.Tensor], Token
 def _narrowed(pair: TokenPair) -> TokenPair:
     """Up to the longest sentence of either side."""
     return TokenPair(*(ids[:, :tf.reduce_max(tf.math.count_nonzero(ids, axis=1))] for ids in pair))
-
-
-def objective_of(student: FunctionalTranslator, dev: EncodedText, objective: str) -> Callable[..., tf.Tensor]:
-    """M on all of `dev`, which is looked at in parts: (params, non_trainable) -> a scalar.
-
-    Raises:
-      ValueError: for an objective that is not in `OBJECTIVES`.
-    """
-    if objective not in OBJECTIVES:
-        raise ValueError(f"objective must be one of {sorted(OBJECTIVES)}; received {objective!r}.")
-    width = dev.source.shape[1]
-    pairs = tf.concat([dev.source, dev.target], axis=1)
-    statistics_fn = in_parts(lambda params, non_trainable, x: dev_statistics(
-        student, params, non_trainable, TokenPair(x[:, :width], x[:, width:])), PART)
-    return lambda params, non_trainable: OBJECTIVES[objective](statistics_fn(params, non_trainable, pairs))
-
-
-def dev_statistics(student: FunctionalTranslator, params: Tensors, non_trainable: Tensors, pair: TokenPair
-                   ) -> tf.Tensor:
-    """What M is made of: `expected_ngram_statistics`, log p(y | x) and |y| of every pair, [pairs, 13]."""
-    inputs = (pair.source, previous_tokens(pair.target, BOS))
-    logits = student.apply(params, non_trainable, inputs, training=False)[0]
-    real = tf.not_equal(pair.target, PAD)
-    expected = expected_ngram_statistics(logits, pair.target, real)
-    likelihood = tf.reduce_sum(token_log_probs(pair.target, logits), axis=-1, keepdims=True)
-    return tf.concat([expected, likelihood, tf.reduce_sum(tf.cast(real, logits.dtype), -1, keepdims=True)], axis=-1)

@@ -13,7 +13,8 @@ from tf_l2t.students import FunctionalTranslator, Translator
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.tasks import Measure, Task
 from tf_l2t.training.taught_translator import check_fits_translator
-from tf_l2t.training.translation_problem import OBJECTIVES, objective_of, translation_problem
+from tf_l2t.training.translation_objectives import check_objective, objective_of
+from tf_l2t.training.translation_problem import translation_problem
 from tf_l2t.translation.batches import EncodedText, check_ids, eval_batches
 from tf_l2t.translation.bleu import corpus_bleu, ngram_statistics
 from tf_l2t.translation.decoding import greedy, length_limits
@@ -27,7 +28,7 @@ class TranslationTask(Task):
         trainer.compile(optimizer=..., objective="log_expected_bleu", hvp="reverse_over_reverse")
         trainer.fit(train, dev, teacher_steps=50)          # `EncodedText` of `encode_pairs`
 
-    M is a function of the dev distributions by teacher forcing; `dev_bleu` is BLEU of greedy translations of subwords.
+    M is one of `translation_objectives.OBJECTIVES`; `dev_bleu` is BLEU of greedy translations of subwords.
 
     Args:
       student_fn: builds a new `Translator`.
@@ -64,8 +65,7 @@ class TranslationTask(Task):
         return data
 
     def check_objective(self, objective: Any) -> None:
-        if objective not in OBJECTIVES:
-            raise ValueError(f"objective must be one of {sorted(OBJECTIVES)}; received {objective!r}.")
+        check_objective(objective)
 
     def problem(self, train: EncodedText, dev: EncodedText, teacher: Teacher, objective: Any, **options: Any
                 ) -> Problem:

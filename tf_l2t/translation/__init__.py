@@ -1,7 +1,14 @@
 """Translation: text and subwords, decoding, BLEU and its expectation, the losses of sentences."""
 
 from tf_l2t.translation.batches import EncodedText, TokenPair, bucketed_batches, encode_pairs, eval_batches
-from tf_l2t.translation.bleu import corpus_bleu, ngram_statistics, prefix_rewards, report_bleu, sentence_bleu
+from tf_l2t.translation.bleu import (
+    ReportedBleu,
+    corpus_bleu,
+    ngram_statistics,
+    prefix_rewards,
+    report_bleu,
+    sentence_bleu,
+)
 from tf_l2t.translation.decoding import Beams, beam_search, greedy, sample
 from tf_l2t.translation.expected_bleu import (
     expected_corpus_bleu,
@@ -10,6 +17,7 @@ from tf_l2t.translation.expected_bleu import (
     relaxed_corpus_bleu,
 )
 from tf_l2t.translation.iwslt import iwslt14
+from tf_l2t.translation.reports import report_bleus
 from tf_l2t.translation.subwords import BOS, EOS, PAD, UNK, Subwords
 from tf_l2t.translation.text import (
     ParallelText,
@@ -35,6 +43,7 @@ __all__ = [
     "Decoding",
     "EncodedText",
     "ParallelText",
+    "ReportedBleu",
     "Subwords",
     "TextSplits",
     "TextTranslator",
@@ -61,6 +70,7 @@ __all__ = [
     "read_tsv",
     "relaxed_corpus_bleu",
     "report_bleu",
+    "report_bleus",
     "sample",
     "sentence_bleu",
     "split_text",

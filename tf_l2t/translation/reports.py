@@ -1,0 +1,33 @@
+"""The BLEUs of a text that are reported beside each other, whichever way the text is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tf_l2t.translation import moses
+from tf_l2t.translation.bleu import ReportedBleu, report_bleu
+
+
+def report_bleus(hypotheses: Sequence[str], references: Sequence[str], language: str, tokenized: bool = False
+                 ) -> dict[str, ReportedBleu]:
+    """Corpus BLEU by sacrebleu, of plain text and of tokens in lower case.
+
+    "detokenized": sacrebleu's own tokenization (13a) of plain text, case counted; tokens are put together first, by
+    Moses' rules. "tokenized_lower": of Moses' tokens in lower case, as papers on IWSLT-14 have it.
+
+    Args:
+      hypotheses: one line a sentence; lines may be empty.
+      references: as many lines.
+      language: of both, such as "en".
+      tokenized: whether the lines are Moses' tokens, such as those of `iwslt14`; else they are plain text.
+
+    Raises:
+      ValueError: as `report_bleu`.
+    """
+    plain = report_bleu(hypotheses, references)  # checks the lines
+    if tokenized:
+        plain = report_bleu(*(moses.detokenized(lines, language) for lines in (hypotheses, references)))
+        tokens = hypotheses, references
+    else:
+        tokens = (moses.tokenized(hypotheses, language), moses.tokenized(references, language))
+    return {"detokenized": plain, "tokenized_lower": report_bleu(*tokens, "tokenized_lower")}

@@ -1,0 +1,27 @@
+"""Rows of docs/measured/translation.json, and the table made from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+KEY = ("data", "student", "loss")
+COLUMNS = {"dev": "bleu_dev", "test, greedy": "bleu_greedy", "beam": "bleu_beam{}", "beam, tokens in lower case":
+           "tokenized_lower_beam{}", "last weights, greedy": "bleu_last_greedy"}
+SPEEDS = {"training": "tokens_per_second", "greedy": "greedy_tokens_per_second", "beam": "beam{}_tokens_per_second"}
+
+
+def translation_table(rows: list[dict[str, Any]], data: str) -> str:
+    """BLEU of every student and loss on `data`, mean ± standard deviation over seeds, in the order of the rows."""
+    rows = [row for row in rows if row["data"] == data]
+    if not rows:
+        return "No figures yet."
+    heads = ["student", "loss", "rate", *COLUMNS, "seeds", "tokens / s: " + ", ".join(SPEEDS)]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for row in rows:
+        beam = row["beam_size"]
+        figures = ["{:.2f} ± {:.2f}".format(*(row[f"{name.format(beam)}_{part}"] for part in ("mean", "std")))
+                   for name in COLUMNS.values()]
+        speeds = ", ".join(f"{row[name.format(beam)]:,}" for name in SPEEDS.values())
+        cells = [row["student"], row["loss"], f"{row['learning_rate']:g}", *figures, str(row["seeds"]), speeds]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
