@@ -38,6 +38,7 @@ def get_config() -> ml_collections.ConfigDict:
     training.batch_size = 32
     training.num_steps = 20_000
     training.evaluate_every = 2000
+    training.keep_every = 0  # looks between the translators that are kept in kept/STEP; 0 keeps none
     training.dev_sample_size = 500  # dev pairs that are translated at every look; 0 for all
 
     config.features = features = ml_collections.ConfigDict()

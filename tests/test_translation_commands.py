@@ -8,6 +8,8 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from configs import translation_lstm1, translation_lstm1_adam
 from tf_l2t.students import AttentionLSTM, Transformer
@@ -21,7 +23,7 @@ SMALL = {"data.name": "libreoffice_help", "data.vocabulary": 400, "data.dev_size
          "training.evaluate_every": 2, "training.dev_sample_size": 10, "training.batch_size": 8,
          "decoding.beam_size": 2, "decoding.longest": 12}
 ARGUMENTS = [f"--config.{field}={value}" for field, value in SMALL.items()]
-FILES = ["best", "examples.txt", "history.json", "last", "manifest.json", "newest.keras", "results.json"]
+FILES = ["best", "examples.txt", "history.json", "last", "manifest.json", "newest.keras", "results.json", "tensorboard"]
 
 
 def run(workdir, *arguments, config="configs/translation_lstm1.py"):
@@ -85,6 +87,26 @@ def test_files_and_figures(whole):
         place = text.test.source.index(source[0])
         assert reference == [text.test.target[place]]
         assert (translated or [""])[0].strip() == greedy[source[0]].strip()
+
+
+def events(folder):
+    """{tag: {step: value}} of all event files, histograms as arrays [bins, 3]."""
+    found = {}
+    for file in sorted(folder.iterdir()):
+        for event in EventFileLoader(str(file)).Load():
+            for value in event.summary.value:
+                found.setdefault(value.tag, {})[event.step] = tf.make_ndarray(value.tensor)
+    return found
+
+
+def test_tensorboard_shows_every_look(whole):
+    history = json.loads((whole[0] / "history.json").read_text())
+    found = events(whole[0] / "tensorboard")
+    assert set(found) == {f"student/{name}" for name in history[0] if name != "step"}
+    for tag, values in found.items():
+        expected = {record["step"]: record[tag.removeprefix("student/")] for record in history}
+        assert list(values) == [2, 4, 6]
+        assert values == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_run_that_was_stopped_goes_on_with_the_same_weights(whole, tmp_path, monkeypatch):
@@ -216,6 +238,12 @@ def test_a_teacher_its_student_and_lines(whole, tmp_path):
     assert done.returncode == 0, done.stderr
     looks = json.loads((tmp_path / "taught" / "history.json").read_text())
     assert [look["step"] for look in looks] == [2, 4, 6] and {"token_loss", "dev_bleu"} <= set(looks[0])
+    shown = events(tmp_path / "taught" / "tensorboard")["coefficients"]
+    assert sorted(shown) == [2, 4, 6] and all(values[:, 2].sum() == 400 for values in shown.values())
+
+    # Another seed of the split is another train side, so other subwords, as many.
+    done = run(tmp_path / "other", *ARGUMENTS, "--config.data.split_seed=1", "--config.training.loss=taught", teacher)
+    assert done.returncode == 2 and "other subwords" in done.stderr and not (tmp_path / "other").exists(), done.stderr
 
     lines = "Öffnen Sie die Datei.\n\nSpeichern Sie das Dokument.\n"
     done = subprocess.run([sys.executable, "-m", "trainers.translate", "--model", str(tmp_path / "taught" / "best"),

@@ -166,8 +166,8 @@ def measured_row(data: str, result: Result, seeds: int, beam_size: int) -> dict[
                for name, bleus in result.bleus.items()
                for part, value in zip(("mean", "std"), mean_std(bleus[kind]), strict=True)}
     dev = dict(zip(("bleu_dev_mean", "bleu_dev_std"), (round(x, 3) for x in mean_std(result.dev_bleu)), strict=True))
+    speeds = dict(result.tokens_per_second)
     return {"data": data, "student": result.student, "loss": result.loss, "learning_rate": result.learning_rate,
-            "beam_size": beam_size, **figures, **dev, "seeds": seeds, "tokens_per_second": result.tokens_per_second["training"],
-            **{f"{name}_tokens_per_second": speed for name, speed in result.tokens_per_second.items()
-               if name.startswith(("greedy", "beam"))},
+            "beam_size": beam_size, **figures, **dev, "seeds": seeds, "tokens_per_second": speeds.pop("training"),
+            **{f"{name}_tokens_per_second": speed for name, speed in speeds.items()},
             "signatures": result.signatures, "command": command.command_line()}

@@ -53,4 +53,4 @@ def plan(config: ml_collections.ConfigDict, number: int = 0) -> TeacherPlan:
         f"{training.learning_rate:g} ({training.decay})",
         described(config, teacher))
     return TeacherPlan(teacher, stages, train, dev, translation.describe(text),
-                       {**text.about, "features": list(FEATURES)}, description)
+                       {**text.about, "features": list(FEATURES), "subwords": subwords.fingerprint}, description)

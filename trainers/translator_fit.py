@@ -9,6 +9,7 @@ import ml_collections
 
 import tf_l2t
 from tf_l2t.students import FunctionalTranslator, Translator
+from tf_l2t.training.callbacks import TranslatorSummaries
 from tf_l2t.training.sequence_student import SEQUENCE_LOSSES, sequence_student
 from tf_l2t.training.taught_translator import TaughtTranslator
 from tf_l2t.training.translator_fit import fit_translator
@@ -31,8 +32,8 @@ TAUGHT = "taught"
 def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose: int) -> Callable[[], None]:
     """The work that trains config.student, translates the test set, and saves the translator.
 
-    Writes manifest.json, history.json, newest.keras (to go on from), best/ and last/ (translators, by dev BLEU and
-    after the last step), results.json and examples.txt.
+    Writes manifest.json, history.json, newest.keras (to go on from), tensorboard/, best/ and last/ (translators, by dev
+    BLEU and after the last step), kept/STEP/ if config.training.keep_every says so, results.json and examples.txt.
     """
     text = translation.load_text(config)
     start = translation.start_of(config)
@@ -59,12 +60,20 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
             looking[id(model)] = translation.Scores(dev, greedily, *written)
         return {"bleu": looking[id(model)]().bleus["detokenized"].score}
 
+    summaries = TranslatorSummaries(path / "tensorboard")
+
+    def looked(model: Any, record: dict[str, float]) -> None:
+        summaries(model, record)
+        every = config.training.keep_every * config.training.evaluate_every
+        if every and record["step"] % every == 0:
+            TextTranslator(inner(model), subwords, how).save(path / "kept" / str(record["step"]))
+
     def work() -> None:
         trained, history = fit_translator(
             model, batches, seed=config.seed, num_steps=config.training.num_steps,
             evaluate_every=config.training.evaluate_every, evaluate=evaluate,
             best=lambda model: TextTranslator(inner(model), subwords, how).save(path / "best"), path=path,
-            verbose=verbose)
+            verbose=verbose, looked=looked)
         TextTranslator(inner(trained), subwords, how).save(path / "last")
         results: dict[str, Any] = {"tokens_per_second": history[-1].get("tokens_per_second")}
         for which in ("last", "best"):
@@ -79,7 +88,7 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
                       f"case: {bleus['tokenized_lower'].score:.2f}", flush=True)
         examples = translation.write_examples(path / "examples.txt", text.test, found)
         write_json(path / "results.json", results)
-        print(f"translator: {path / 'best'}\nexamples: {examples}")
+        print(f"translator: {path / 'best'}\nexamples: {examples}\nTensorBoard: {path / 'tensorboard'}")
 
     return work
 
@@ -97,9 +106,14 @@ def compiled(config: ml_collections.ConfigDict, student: Translator, subwords: S
         if not training.teacher or options:
             raise ValueError("the taught loss needs config.training.teacher, the directory of an exported teacher, and "
                              f"takes no loss_options; received {training.teacher!r}, {options}.")
+        teacher = tf_l2t.load_teacher(training.teacher)
+        theirs = teacher.training.get("data", {}).get("subwords", subwords.fingerprint)
+        if theirs != subwords.fingerprint:
+            raise ValueError(f"the teacher in {training.teacher!r} was trained with other subwords than this student's "
+                             "are: its coefficients are of other tokens. Start from a student of the same vocabulary.")
         dev = encode_pairs(subwords, text.dev, config.data.max_length, too_long="drop")
-        model = TaughtTranslator(student, tf_l2t.load_teacher(training.teacher), train, dev, training.num_steps,
-                                 config.features.refresh_every, config.features.sample_size)
+        model = TaughtTranslator(student, teacher, train, dev, training.num_steps, config.features.refresh_every,
+                                 config.features.sample_size)
     elif training.loss in SEQUENCE_LOSSES:
         model = sequence_student(student, training.loss, seed=config.seed, **options)
     else:

@@ -175,7 +175,7 @@ def test_buckets_of_less_than_a_batch_are_merged(lengths, expected):
 def test_widths():
     assert widths_for(50) == (8, 12, 16, 20, 24, 28, 32, 36, 40, 45, 50) and widths_for(19) == (8, 12, 16, 19)
     assert widths_for(8) == (8,) and widths_for(3) == (3,) and widths_for(500)[-2:] == (448, 500)
-    assert bucketed_batches(_random(), BATCH).shapes == ((4, 8), (4, 16), (4, 20))
+    assert bucketed_batches(_random(), BATCH).shapes == ((4, 8), (4, 12), (4, 16), (4, 20))
     for widths, message in (((), "increase"), ((8, 8, 20), "increase"), ((0, 20), "increase"),
                             ((10, 5, 20), "increase"), ((8, 19), "longest sentence, 20")):
         with pytest.raises(ValueError, match=message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -110,6 +111,31 @@ class TaughtStudentSummaries(_Summaries):
         with self._writer.as_default(step=self.model.step):
             for name, value in (logs or {}).items():
                 tf.summary.scalar(f"student/{name}", value)
+        self._writer.flush()
+
+
+class TranslatorSummaries:
+    """TensorBoard event files of a translation student's run: what `fit_translator` calls at every look.
+
+    The figures of a look as the scalars `student/…`; of a taught student, Φ as the histogram `coefficients`. A run that
+    goes on adds a file.
+
+    Args:
+      log_dir: for the event file.
+    """
+
+    def __init__(self, log_dir: str | pathlib.Path):
+        self._log_dir = str(log_dir)
+        self._writer: Any = None
+
+    def __call__(self, model: keras.Model, record: Mapping[str, float]) -> None:
+        self._writer = self._writer or tf.summary.create_file_writer(self._log_dir)
+        with self._writer.as_default(step=int(record["step"])):
+            for name, value in record.items():
+                if name != "step":
+                    tf.summary.scalar(f"student/{name}", value)
+            if hasattr(model, "coefficients"):
+                tf.summary.histogram("coefficients", model.coefficients)
         self._writer.flush()
 
 

@@ -37,7 +37,9 @@ def translation_dataset(batch_fn: BatchFn, seed: int, first: int, stop: int) -> 
 
 def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_steps: int, evaluate_every: int,
                    evaluate: Callable[[keras.Model], dict[str, float]], best: Callable[[keras.Model], Any],
-                   path: str | os.PathLike[str], verbose: int = 1) -> tuple[keras.Model, list[dict[str, float]]]:
+                   path: str | os.PathLike[str], verbose: int = 1,
+                   looked: Callable[[keras.Model, dict[str, float]], Any] = lambda model, record: None
+                   ) -> tuple[keras.Model, list[dict[str, float]]]:
     """Fits a compiled model for `num_steps` steps, looks at it every so often, and keeps it so that a run can go on.
 
     Batches are a function of seed and step, and weights, optimizer and random states are in the file: a run that was
@@ -53,6 +55,7 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
       best: keeps the model: called whenever it is better than ever before.
       path: a directory for newest.keras and history.json. If a run has left them there, this one goes on.
       verbose: 1 for a line at every look.
+      looked: called with the model and the record of every look.
 
     Returns:
       The model after the last step — another object than `model` if a run went on — and one record of every look:
@@ -96,6 +99,7 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
         partial.replace(folder / NEWEST)
         history.append(_look(model, evaluate, best, history, record))
         write_json(folder / HISTORY, history)
+        looked(model, history[-1])
         if verbose:
             print(", ".join(f"{name} {value:,.4g}" for name, value in history[-1].items()), flush=True)
     return model, history

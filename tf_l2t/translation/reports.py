@@ -26,8 +26,7 @@ def report_bleus(hypotheses: Sequence[str], references: Sequence[str], language:
     """
     plain = report_bleu(hypotheses, references)  # checks the lines
     if tokenized:
-        plain = report_bleu(*(moses.detokenized(lines, language) for lines in (hypotheses, references)))
-        tokens = hypotheses, references
+        plain = report_bleu(moses.detokenized(hypotheses, language), moses.detokenized(references, language))
     else:
-        tokens = (moses.tokenized(hypotheses, language), moses.tokenized(references, language))
-    return {"detokenized": plain, "tokenized_lower": report_bleu(*tokens, "tokenized_lower")}
+        hypotheses, references = moses.tokenized(hypotheses, language), moses.tokenized(references, language)
+    return {"detokenized": plain, "tokenized_lower": report_bleu(hypotheses, references, "tokenized_lower")}

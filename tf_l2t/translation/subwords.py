@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import os
 import pathlib
@@ -114,6 +115,11 @@ class Subwords:
     def proto(self) -> bytes:
         """The serialized SentencePiece model."""
         return self._proto
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of `proto`."""
+        return hashlib.sha256(self._proto).hexdigest()
 
     @property
     def size(self) -> int:
