@@ -68,7 +68,8 @@ def measure_fit(name: str, repetitions: int) -> dict[str, Any]:
                            evaluate=lambda model: {"bleu": 0.0}, best=lambda model: None, path=folder, verbose=0)
             own_ms = (time.perf_counter() - start) * 1000 / FIT_STEPS
         start = time.perf_counter()
-        plain.fit(tf.data.Dataset.from_generator(lambda: iter(ready), output_signature=signature), verbose=0)
+        plain.fit(tf.data.Dataset.from_generator(lambda: iter(ready), output_signature=signature), verbose=0,
+                  shuffle=False)
         plain_ms = (time.perf_counter() - start) * 1000 / FIT_STEPS
         if repetition:
             times["fit_translator"].append(own_ms)

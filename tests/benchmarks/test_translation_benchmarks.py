@@ -1,0 +1,53 @@
+"""The benchmarks of translation, at a tiny size: that they measure what their rows say."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from benchmarks import objectives, translation
+from tf_l2t.students import TRANSLATORS, AttentionLSTM, previous_tokens
+from tf_l2t.training.translation_objectives import OBJECTIVES
+from tf_l2t.translation import BOS, Decoding, Subwords, TextTranslator, embedded_help, encode_pairs, split_text
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setattr(translation, "VOCABULARY", 400)
+    monkeypatch.setattr(translation, "LONGEST", 20)
+    monkeypatch.setattr(translation, "FIT_STEPS", 2)
+    monkeypatch.setattr(translation, "DEV", 6)
+    monkeypatch.setitem(TRANSLATORS, "lstm1", lambda size: AttentionLSTM(size, units=8))
+
+
+def test_spearman():
+    """By hand, ties with the mean of their ranks: 1 − 6 Σ d² / (n (n² − 1)) without ties."""
+    assert objectives.spearman([1, 2, 3, 4], [10, 30, 20, 40]) == pytest.approx(1 - 6 * 2 / (4 * 15))
+    assert objectives.spearman([3, 2, 1], [1, 5, 9]) == pytest.approx(-1)
+    assert objectives.spearman([1, 1, 2], [1, 2, 3]) == pytest.approx(
+        np.corrcoef([1.5, 1.5, 3], [1, 2, 3])[0, 1])
+
+
+def test_objectives_of_a_saved_translator(tmp_path):
+    text = split_text(embedded_help(), 12, 12, 0)
+    subwords = Subwords.train((*text.train.source, *text.train.target), 400)
+    model = AttentionLSTM(400, units=8)
+    TextTranslator(model, subwords, Decoding(longest=40)).save(tmp_path)
+    found = objectives.measure(str(tmp_path), text.dev)
+    assert set(found) == {"bleu", *OBJECTIVES}
+    encoded = encode_pairs(subwords, text.dev, 40, too_long="truncate")
+    logits = model((encoded.source, previous_tokens(tf.constant(encoded.target), BOS)))
+    log_probs = tf.gather(tf.nn.log_softmax(logits), encoded.target, batch_dims=2)
+    real = encoded.target != 0
+    assert found["log_likelihood"] == pytest.approx(float(tf.reduce_sum(tf.where(real, log_probs, 0))) / real.sum(),
+                                                    rel=1e-5)
+
+
+def test_rows_of_cost(tiny):
+    row = translation.measure_fit("lstm1", 1)
+    assert (row["what"], row["steps"], row["repetitions"]) == ("fit", 2, 1)
+    assert row["ms_per_step"] > 0 and row["keras_ms_per_step"] > 0 and row["tokens_per_second"] > 0
+    row = translation.measure_decoding("lstm1")
+    assert min(row["beam1_positions_per_second"], row["beam5_positions_per_second"]) > 0
+    row = translation.measure_teacher_step("lstm1", 3)
+    assert row["steps"] == 3 and row["seconds"] > 0 and row["peak_mb"] >= 0
+    assert {*translation.KEY} <= set(row)
