@@ -12,7 +12,15 @@ from keras import layers
 
 import tf_l2t
 from tests import tiny
-from tf_l2t.students import LayerReport, PreflightReport, choose_hvp, mlp, preflight
+from tf_l2t.students import (
+    AttentionLSTM,
+    LayerReport,
+    PreflightReport,
+    Transformer,
+    choose_hvp,
+    mlp,
+    preflight,
+)
 from tf_l2t.students.examine import Findings, has_fused_kernel
 
 BOTH = ("forward_over_reverse", "reverse_over_reverse")
@@ -347,3 +355,36 @@ def test_layers_that_differ_in_width_alone_are_checked_once(parts, distinct, mon
     report = preflight(build)
     assert report.passed and len(report.rows) == len(parts()) + 1
     assert len(checked) == distinct + 1  # and the whole
+
+
+class Rounded(AttentionLSTM):
+    """Its logits are rounded, and pass the gradient on as if they were not."""
+
+    def logits(self, hidden):
+        logits = super().logits(hidden)
+        return logits + tf.stop_gradient(tf.sin(9 * logits))
+
+
+@pytest.mark.parametrize(("student_fn", "forward", "reverse"), [
+    (lambda: AttentionLSTM(8, units=4), "missing", "ok"),
+    (lambda: AttentionLSTM(8, units=4, dropout=0.2, unroll=True), "ok", "ok"),
+    (lambda: Transformer(8, 1, 4, 6, 2, dropout=0.2), "ok", "ok"),
+    (lambda: Rounded(8, units=4, unroll=True), "wrong", "wrong"),
+])
+def test_translators_are_checked_as_a_whole(student_fn, forward, reverse):
+    (row,) = preflight(student_fn).rows
+    assert row.name == "whole model" and row.replayable
+    assert row.forward_over_reverse.startswith(forward) and row.reverse_over_reverse.startswith(reverse)
+
+
+def test_a_built_translator_is_checked_and_left_as_it_is():
+    model = AttentionLSTM(8, units=4)
+    before = model.get_weights()
+    report = preflight(model)
+    assert report.modes == ("reverse_over_reverse",) and "unroll=True" in str(report)
+    for a, b in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.warns(UserWarning, match="while loop"):
+        assert choose_hvp(report, "forward_over_reverse") == "reverse_over_reverse"
+    with pytest.raises(ValueError, match="Rounded.*stop_gradient"):
+        preflight(Rounded(8, units=4, unroll=True)).require()

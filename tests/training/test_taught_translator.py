@@ -93,6 +93,7 @@ def test_a_teacher_is_trained_through_the_task():
                                     student_optimizer=keras.optimizers.SGD(0.1))
     trainer.compile(optimizer=keras.optimizers.SGD(0.01), objective="log_likelihood", hvp="reverse_over_reverse",
                     clip_norm=None, jit=False)
+    assert trainer.preflight().modes == ("reverse_over_reverse",)
     history = trainer.fit(TRAIN, DEV, 2, validation_freq=1, validation_rollouts=1, verbose=0)
     assert trainer.measure == "bleu" and 0 <= history.history["val_bleu"][-1] <= 1
     values = [history.params["initial_val_objective"], *history.history["val_objective"]]

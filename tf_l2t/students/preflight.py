@@ -11,6 +11,7 @@ import keras
 
 from tf_l2t.students.examine import FAILING, MISSING, MODES, NOT_CHECKED, Call, Findings, examine
 from tf_l2t.students.functional import building
+from tf_l2t.students.translator import Translator
 
 WHOLE = "whole model"
 # Findings about stock Keras layers and models made of them alone hold for as long as the process lives.
@@ -102,10 +103,11 @@ def preflight(student: keras.Model | Callable[[], keras.Model]) -> PreflightRepo
     training, but in float64 and on three random examples: the engine's own Hessian-vector products against central
     differences of the gradient, the gradient against differences of the value, and one call against its repetition. Of
     the usual layers of Keras those that differ in their number of channels alone are not distinct.
-    Derivatives with respect to data are not needed and not asked for.
+    Derivatives with respect to data are not needed and not asked for. A `Translator` is checked as a whole alone.
 
     Args:
-      student: a function that builds a Functional or Sequential model, or such a model, built; it is left unchanged. A
+      student: a function that builds a Functional or Sequential model or a `Translator`, or such a model, built; it is
+        left unchanged. A
         layer that cannot be made anew in float64, by the function under a float64 policy or from its config, is
         checked in its own precision, roughly.
 
@@ -113,10 +115,12 @@ def preflight(student: keras.Model | Callable[[], keras.Model]) -> PreflightRepo
       A `PreflightReport`.
 
     Raises:
-      ValueError: if the model is not built, or is neither Functional nor Sequential.
+      ValueError: if the model is not built, or is neither Functional nor Sequential nor a `Translator`.
     """
     with building(0, "float64"):
         model = student if isinstance(student, keras.Model) else student()
+        if isinstance(model, Translator):
+            return _translator_report(model)
         if _functional(model) is None:
             raise ValueError("preflight takes a built Functional or Sequential model; received "
                              f"{getattr(model, 'name', model)!r} ({type(model).__name__}). Give its first layer a "
@@ -133,6 +137,18 @@ def preflight(student: keras.Model | Callable[[], keras.Model]) -> PreflightRepo
             forward, reverse = (NOT_CHECKED if rows[-1].fails(mode) else getattr(rows[-1], mode) for mode in MODES)
             rows[-1] = rows[-1]._replace(forward_over_reverse=forward, reverse_over_reverse=reverse)
     return PreflightReport(tuple(rows))
+
+
+def _translator_report(model: Translator) -> PreflightReport:
+    """A translation student is checked as a whole: it calls its layers as it pleases."""
+    if not _is_float64(model):
+        copied = type(model).from_config(_with_float64(model.get_config()))
+        copied.set_weights(model.get_weights())
+        model = copied
+    sentences = tuple(keras.KerasTensor([None, None], "int32") for _ in range(2))
+    call = Call(model, (sentences,), {}, frozenset(map(id, sentences)))
+    (forward, reverse), replayable, notes = examine(call, points=1)
+    return PreflightReport((LayerReport(WHOLE, type(model).__name__, forward, reverse, replayable, notes),))
 
 
 def choose_hvp(report: PreflightReport, hvp: str) -> str:

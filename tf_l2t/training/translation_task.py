@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_l2t.hypergradient import Problem
-from tf_l2t.students import FunctionalTranslator, Translator
+from tf_l2t.students import FunctionalTranslator, PreflightReport, Translator, preflight
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.tasks import Measure, Task
 from tf_l2t.training.taught_translator import check_fits_translator
@@ -93,5 +93,5 @@ class TranslationTask(Task):
             params = tuple(tf.constant(np.asarray(w), self.student.dtype) for w in self._start.trainable_variables)
         return params, non_trainable
 
-    def preflight(self) -> None:
-        """None: the library's own translators are checked by its tests."""
+    def preflight(self) -> PreflightReport:
+        return preflight(self._student_fn)
