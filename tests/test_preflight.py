@@ -386,5 +386,5 @@ def test_a_built_translator_is_checked_and_left_as_it_is():
         np.testing.assert_array_equal(a, b)
     with pytest.warns(UserWarning, match="while loop"):
         assert choose_hvp(report, "forward_over_reverse") == "reverse_over_reverse"
-    with pytest.raises(ValueError, match="Rounded.*stop_gradient"):
+    with pytest.raises(ValueError, match=r"Rounded.*stop_gradient"):
         preflight(Rounded(8, units=4, unroll=True)).require()
