@@ -21,7 +21,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.teacher_training.learning_rate = 0.003
     config.teacher_training.decay = "cosine"
     config.teacher_training.steps = 30
-    config.compare.losses = ("mle", "reinforce", "mrt", "actor_critic", "softmax_margin", "risk", "taught")
+    config.compare.losses = ("mle", "reinforce", "mrt", "actor_critic", "softmax_margin", "risk", "untaught",
+                             "taught")
     # Fewer candidates than the source papers have: a step by 16 costs fifteen of maximum likelihood.
     config.compare.loss_options = (("mrt", (("num_candidates", 8),)), ("risk", (("num_candidates", 5),)),
                                    ("softmax_margin", (("num_candidates", 5),)))
@@ -36,5 +37,5 @@ def get_config() -> ml_collections.ConfigDict:
         ("teacher_training.steps", 2), ("teacher_training.num_steps", 6), ("teacher_training.dev_size", 40),
         ("features.sample_size", 20), ("compare.num_steps", 6), ("compare.evaluate_every", 3),
         ("compare.learning_rates", (0.1,)), ("compare.seeds", 2),
-        ("compare.losses", ("mle", "softmax_margin", "taught")))
+        ("compare.losses", ("mle", "softmax_margin", "untaught", "taught")))
     return config

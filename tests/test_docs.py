@@ -63,7 +63,7 @@ def check_first_call_row(row):
 
 
 def check_translation_row(row):
-    assert row["student"] in TRANSLATORS and row["loss"] in {"start", "mle", "taught", *SEQUENCE_LOSSES}
+    assert row["student"] in TRANSLATORS and row["loss"] in {"start", "mle", "untaught", "taught", *SEQUENCE_LOSSES}
     beam = f"beam{row['beam_size']}"
     for name in ("greedy", beam, "last_greedy"):
         for prefix in ("bleu", "tokenized_lower"):

@@ -8,16 +8,18 @@ import sys
 import numpy as np
 import pytest
 
+import tf_l2t
 from tests.test_translation_commands import SMALL
 from tf_l2t.translation import load_translator
 from trainers.translation_table import translation_table
 
 ROOT = pathlib.Path(__file__).parent.parent
-TINY = SMALL | {"training.num_steps": 4, "compare.students": ("lstm1",), "compare.losses": ("softmax_margin", "taught"),
-                "compare.loss_options": (("softmax_margin", (("num_candidates", 2),)),),
-                "compare.learning_rates": (0.0, 0.1), "compare.num_steps": 2, "compare.evaluate_every": 1,
-                "compare.seeds": 2, "teacher_training.steps": 1, "teacher_training.num_steps": 2,
-                "teacher_training.dev_size": 8, "teacher_training.validation_freq": 0, "features.sample_size": 4}
+TINY = SMALL | {
+    "training.num_steps": 4, "compare.students": ("lstm1",), "compare.losses": ("softmax_margin", "untaught", "taught"),
+    "compare.loss_options": (("softmax_margin", (("num_candidates", 2),)),), "compare.learning_rates": (0.0, 0.1),
+    "compare.num_steps": 2, "compare.evaluate_every": 1, "compare.seeds": 2, "teacher_training.steps": 1,
+    "teacher_training.num_steps": 2, "teacher_training.dev_size": 8, "teacher_training.validation_freq": 0,
+    "features.sample_size": 4}
 
 
 def compare(folder, **changes):
@@ -42,7 +44,7 @@ def read(path):
 def test_rows_are_the_runs(table):
     folder, done = table
     rows = read(folder / "measured.json")["rows"]
-    assert [row["loss"] for row in rows] == ["start", "mle", "softmax_margin", "taught"]
+    assert [row["loss"] for row in rows] == ["start", "mle", "softmax_margin", "untaught", "taught"]
     for row in rows:
         rates = [] if row["loss"] == "start" else [0.0, 0.1]
         first = [read(folder / f"run/lstm1/seed0/{row['loss']}-{rate:g}/history.json") for rate in rates]
@@ -60,13 +62,13 @@ def test_rows_are_the_runs(table):
         assert row["seeds"] == 2 and row["student"] == "lstm1" and row["data"] == "libreoffice_help"
     markdown = translation_table(rows, "libreoffice_help")
     assert markdown in done.stdout and (folder / "run" / "table.md").read_text() == markdown + "\n"
-    assert len(markdown.splitlines()) == 6 and "Quoted, not measured here" in (folder / "run/report.html").read_text()
+    assert len(markdown.splitlines()) == 7 and "Quoted, not measured here" in (folder / "run/report.html").read_text()
 
 
 def test_every_loss_begins_where_maximum_likelihood_ended(table):
     """At rate 0 a student stays what it was."""
     folder, _ = table
-    for loss in ("mle", "softmax_margin", "taught"):
+    for loss in ("mle", "softmax_margin", "untaught", "taught"):
         found, start = (load_translator(folder / f"run/lstm1/seed0/{name}").model.trainable_weights
                         for name in (f"{loss}-0/last", "start/best"))
         moved = load_translator(folder / f"run/lstm1/seed0/{loss}-0.1/last").model.trainable_weights
@@ -75,13 +77,22 @@ def test_every_loss_begins_where_maximum_likelihood_ended(table):
         assert any(np.any(a.numpy() != b.numpy()) for a, b in zip(moved, start, strict=True))
 
 
+def test_the_untaught_loss_is_that_of_a_new_teacher(table):
+    folder, _ = table
+    new, trained = (tf_l2t.load_teacher(folder / f"run/lstm1/{name}") for name in ("untaught", "teacher/teacher"))
+    np.testing.assert_array_equal(new(np.zeros(3, np.float32)), np.full(400, new.form.start, np.float32))
+    assert new.form == trained.form
+    assert np.abs(trained(np.zeros(3, np.float32)) - new.form.start).max() > 1e-4
+    assert new.training["data"]["subwords"] == trained.training["data"]["subwords"]
+
+
 def test_what_is_there_is_not_made_again(table):
     folder, _ = table
     before = {path: path.stat().st_mtime_ns for path in (folder / "run/lstm1").rglob("*.keras")}
     done = compare(folder)
     assert done.returncode == 0, done.stderr
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "run/lstm1").rglob("*.keras")} and before
-    assert len(read(folder / "measured.json")["rows"]) == 4
+    assert len(read(folder / "measured.json")["rows"]) == 5
 
 
 def test_bad_configs_are_refused_before_any_work(tmp_path):

@@ -70,6 +70,7 @@ def fitting(config: ml_collections.ConfigDict, plan: TeacherPlan
         for trainer, _ in plan.stages:
             trainer.plan(plan.train, plan.dev)
     last, steps = plan.stages[-1]
+    earlier = [{"num_steps": trainer.num_steps, "teacher_steps": count} for trainer, count in plan.stages[:-1]]
 
     def fit(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
         history, validated = keras.callbacks.History(), Validated(f"val_{last.measure}")
@@ -82,7 +83,7 @@ def fitting(config: ml_collections.ConfigDict, plan: TeacherPlan
                      callbacks=[TeacherSummaries(path / "tensorboard"), history, validated])
         finally:  # a run that diverged keeps its best teacher, one that was interrupted its newest
             teacher_dir = tf_l2t.export_teacher(plan.teacher, path / "teacher", num_steps=last.num_steps,
-                                                summary={"data": dict(plan.source)})
+                                                summary={"data": dict(plan.source), "curriculum": earlier})
             write_history(history, validated.steps, path)
             curve = draw_curve(history, validated.steps, path / "figures" / "teacher_curve.png", last.measure)
         return teacher_dir, curve

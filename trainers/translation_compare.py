@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import ml_collections
 
+from tf_l2t import export_teacher
 from tf_l2t.report import Section, write_html
 from tf_l2t.training.results import mean_std
 from tf_l2t.training.workdir import resume_workdir, write_json
+from tf_l2t.translation import load_translator
 from trainers import command, translation, translation_teacher
 from trainers.train_teacher import fitting
 from trainers.translation_table import translation_table
 from trainers.translator_fit import TAUGHT, prepare_translator
 
-START, CONTINUED = "start", "mle"
+START, CONTINUED, UNTAUGHT = "start", "mle", "untaught"
 KINDS = {"bleu": "detokenized", "tokenized_lower": "tokenized_lower"}
 
 
@@ -48,9 +50,9 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
     loss, for as many steps. What is there is not made again.
 
     The teacher of the taught loss, one for a student, begins with the first seed's start, and its students learn at the
-    largest rate. Every loss chooses its rate
-    from the same grid on dev, with the first seed. Writes STUDENT/seedN/LOSS/ (`trainers.translator_fit`),
-    STUDENT/teacher/, results.json, table.md and report.html.
+    largest rate; "untaught" is the fixed loss with which it begins. Every loss chooses its rate from the same grid on
+    dev, with the first seed. Writes STUDENT/seedN/LOSS/ (`trainers.translator_fit`), STUDENT/teacher/, results.json,
+    table.md and report.html.
     """
     compare = config.compare
     if min(compare.seeds, compare.num_steps) < 1 or not compare.learning_rates or not compare.losses \
@@ -93,19 +95,19 @@ class StudentTable:
     def __init__(self, config: ml_collections.ConfigDict, path: pathlib.Path, verbose: int):
         self._config, self._path, self._verbose = config, path, verbose
 
-    def run(self) -> list[Result]:
+    def run(self) -> Iterator[Result]:
+        """Row after row, each as soon as it is whole."""
         compare = self._config.compare
         seeds = range(self._config.seed, self._config.seed + compare.seeds)
         for seed in seeds:
             self._run(seed, START, [])
-        results = [self._result(START, self._config.training.learning_rate, [self._folder(s, START) for s in seeds])]
+        yield self._result(START, self._config.training.learning_rate, [self._folder(s, START) for s in seeds])
         for loss in (CONTINUED, *(loss for loss in compare.losses if loss != CONTINUED)):
             first = [self._from_start(seeds[0], loss, rate) for rate in compare.learning_rates]
             best = max(range(len(first)), key=lambda i: best_bleu(first[i]))
             rate = compare.learning_rates[best]
             others = [self._from_start(seed, loss, rate) for seed in seeds[1:]]
-            results.append(self._result(loss, rate, [first[best], *others]))
-        return results
+            yield self._result(loss, rate, [first[best], *others])
 
     def _folder(self, seed: int, name: str) -> pathlib.Path:
         return self._path / f"seed{seed}" / name
@@ -113,10 +115,11 @@ class StudentTable:
     def _from_start(self, seed: int, loss: str, rate: float) -> pathlib.Path:
         compare = self._config.compare
         options = dict(compare.loss_options).get(loss, ())
-        teacher = str(self._teacher()) if loss == TAUGHT else ""
+        teacher = {TAUGHT: self._teacher, UNTAUGHT: self._new_teacher}.get(loss, lambda: "")()
         return self._run(seed, f"{loss}-{rate:g}", [
-            ("training.start", str(self._folder(seed, START) / "best")), ("training.loss", loss),
-            ("training.loss_options", options), ("training.teacher", teacher),
+            ("training.start", str(self._folder(seed, START) / "best")),
+            ("training.loss", TAUGHT if loss == UNTAUGHT else loss),
+            ("training.loss_options", options), ("training.teacher", str(teacher)),
             ("training.optimizer", compare.optimizer), ("training.learning_rate", rate),
             ("training.decay", compare.decay), ("training.num_steps", compare.num_steps),
             ("training.evaluate_every", compare.evaluate_every)])
@@ -142,6 +145,16 @@ class StudentTable:
             fitting(config, translation_teacher.plan(config))(done.with_name("teacher.partial"))
             done.with_name("teacher.partial").rename(done)
         return done / "teacher"
+
+    def _new_teacher(self) -> pathlib.Path:
+        """An exported teacher that was not trained: the fixed loss with which teachers start."""
+        path = self._path / "untaught"
+        if not path.is_dir():
+            subwords = load_translator(self._folder(self._config.seed, START) / "best").subwords
+            teacher = translation_teacher.new_teacher(self._config, subwords.size)
+            export_teacher(teacher, path, num_steps=self._config.compare.num_steps,
+                           summary={"data": {"subwords": subwords.fingerprint}})
+        return path
 
     def _result(self, loss: str, rate: float, folders: list[pathlib.Path]) -> Result:
         found = [json.loads((folder / "results.json").read_text()) for folder in folders]

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import ml_collections
 
-from tf_l2t.teachers import TEACHERS
+from tf_l2t.teachers import TEACHERS, Teacher
 from tf_l2t.training import TeacherTrainer
 from tf_l2t.training.translation_task import TranslationTask
 from tf_l2t.translation import encode_pairs
 from tf_l2t.translation.features import FEATURES
 from trainers import translation
 from trainers.teacher_plan import TeacherPlan, compile_trainer, described
+
+
+def new_teacher(config: ml_collections.ConfigDict, vocabulary_size: int, number: int = 0) -> Teacher:
+    """The config's teacher as it begins.
+
+    Raises:
+      ValueError: for another kind of teacher than the diagonal one.
+    """
+    if config.teacher.name != "diagonal":
+        raise ValueError("the teacher of a translation student is the diagonal one, with a coefficient for every "
+                         f"subword; received config.teacher.name={config.teacher.name!r}.")
+    return TEACHERS["diagonal"](vocabulary_size, len(FEATURES), num_keys=config.teacher.num_keys,
+                                loss=config.teacher.loss, seed=config.teacher.seed + number)
 
 
 def plan(config: ml_collections.ConfigDict, number: int = 0) -> TeacherPlan:
@@ -28,11 +41,7 @@ def plan(config: ml_collections.ConfigDict, number: int = 0) -> TeacherPlan:
     subwords = start.subwords if start else translation.train_subwords(config, text)
     train = encode_pairs(subwords, text.train, config.data.max_length, too_long="drop")
     dev = encode_pairs(subwords, translation.sample(text.dev, outer.dev_size), config.data.max_length, too_long="drop")
-    if config.teacher.name != "diagonal":
-        raise ValueError("the teacher of a translation student is the diagonal one, with a coefficient for every "
-                         f"subword; received config.teacher.name={config.teacher.name!r}.")
-    teacher = TEACHERS["diagonal"](subwords.size, len(FEATURES), num_keys=config.teacher.num_keys,
-                                   loss=config.teacher.loss, seed=config.teacher.seed + number)
+    teacher = new_teacher(config, subwords.size, number)
     num_steps = outer.num_steps or training.num_steps
     stages = []
     for length, steps in (*outer.curriculum, (num_steps, outer.steps)):
