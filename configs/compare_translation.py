@@ -1,6 +1,6 @@
 """Table 3 of the L2T-DLF paper: LSTM-1 by every loss, LSTM-2 and the Transformer by two.
 
-A start by maximum likelihood (configs/translation_lstm1_adam.py), and from there 2,000 steps by each loss, at a rate of
+A start by maximum likelihood (configs/translation_lstm1_adam.py), and from there 1,000 steps by each loss, at a rate of
 its own, chosen on dev; two seeds. The paper's table is of IWSLT-14, which --config.data.name=iwslt14 reads.
 
     python -m trainers.compare --config configs/compare_translation.py --config.data.path=DIR --workdir runs/table3

@@ -85,8 +85,8 @@ def get_config() -> ml_collections.ConfigDict:
     compare.optimizer = "sgd"  # of the second part of a run
     compare.decay = "linear"
     compare.learning_rates = (0.1,)
-    compare.num_steps = 2000
-    compare.evaluate_every = 500
+    compare.num_steps = 1000
+    compare.evaluate_every = 250
     compare.seeds = 2
 
     config.quoted = ""
