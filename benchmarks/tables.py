@@ -120,10 +120,37 @@ def first_call_table(rows: Rows) -> str:
     return "\n".join([*lines, "", "    python -m benchmarks.first_call"])
 
 
+def translation_fit_table(rows: Rows) -> str:
+    """`fit_translator` beside Keras's `fit`, and decoding."""
+    decoding = {row["student"]: row for row in rows if row["what"] == "decoding"}
+    titles = ("student", "`fit_translator`, ms a step", "Keras `fit`, ms a step", "ratio", "training, tokens / s",
+              "greedy, positions / s", "beam 5, positions / s")
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for row in (row for row in rows if row["what"] == "fit"):
+        own, plain, decoded = row["ms_per_step"], row["keras_ms_per_step"], decoding[row["student"]]
+        speeds = (row["tokens_per_second"], *(decoded[f"beam{k}_positions_per_second"] for k in (1, 5)))
+        lines.append(f"| {row['student']} | {own:,.0f} | {plain:,.0f} | {_number(own / plain)} | "
+                     f"{' | '.join(f'{speed:,}' for speed in speeds)} |")
+    return "\n".join([*lines, "", "    python -m benchmarks.translation"])
+
+
+def teacher_step_table(rows: Rows) -> str:
+    """Time and memory of a translation teacher's step against T."""
+    lines = ["| student | T | seconds | seconds / T | trace and compile, s | peak, MB |", "|---|---|---|---|---|---|"]
+    for row in sorted((row for row in rows if row["what"] == "teacher_step"),
+                      key=lambda row: (row["student"], row["steps"])):
+        lines.append(f"| {row['student']} | {row['steps']} | {_number(row['seconds'], 1)} | "
+                     f"{_number(row['seconds'] / row['steps'])} | {_number(row['compile_s'], 1)} | "
+                     f"{row['peak_mb']:,} |")
+    return "\n".join([*lines, "", "    python -m benchmarks.translation"])
+
+
 TABLES: dict[str, Callable[[Rows], str]] = {
     "engine mlp": lambda rows: times_table(rows, "mlp"),
     "engine lenet": lambda rows: times_table(rows, "lenet"),
     "engine memory": memory_table,
     "fit": fit_table,
     "first_call": first_call_table,
+    "translation_cost fit": translation_fit_table,
+    "translation_cost teacher": teacher_step_table,
 }

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from benchmarks import first_call, fit
+from benchmarks import first_call, fit, translation
 from benchmarks.tables import FIGURES
 from benchmarks.tables import KEY as ENGINE_KEY
 from tf_l2t.hypergradient.rules import HVP_MODES
@@ -72,15 +72,22 @@ def check_translation_row(row):
     assert "|tok:13a|" in row["signatures"]["detokenized"] and "|case:lc|" in row["signatures"]["tokenized_lower"]
 
 
+def check_translation_cost_row(row):
+    figures = {"fit": ("ms_per_step", "keras_ms_per_step", "tokens_per_second"), "teacher_step": ("seconds", "peak_mb"),
+               "decoding": ("beam1_positions_per_second", "beam5_positions_per_second")}[row["what"]]
+    assert row["student"] in TRANSLATORS and all(row[name] > 0 for name in figures)
+
+
 CHECKS = {"engine": check_engine_row, "fit": check_fit_row, "first_call": check_first_call_row,
-          "translation": check_translation_row}
+          "translation": check_translation_row, "translation_cost": check_translation_cost_row}
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "measured").glob("*.json")), ids=lambda p: p.name)
 def test_measured_files_have_the_layout(file):
     check = CHECKS.get(file.stem, check_error_row)
     key = {"engine": ENGINE_KEY, "fit": fit.KEY, "first_call": first_call.KEY,
-           "ablation": ABLATION_KEY, "translation": TRANSLATION_KEY}.get(file.stem, KEY)
+           "ablation": ABLATION_KEY, "translation": TRANSLATION_KEY,
+           "translation_cost": translation.KEY}.get(file.stem, KEY)
     content = json.loads(file.read_text())
     assert {"date", "machine", "versions", "rows"} == set(content)
     assert content["rows"] and len({tuple(row[k] for k in key) for row in content["rows"]}) == len(content["rows"])

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import objectives, translation
+from benchmarks.tables import teacher_step_table, translation_fit_table
 from tf_l2t.students import TRANSLATORS, AttentionLSTM, previous_tokens
 from tf_l2t.training.translation_objectives import OBJECTIVES
 from tf_l2t.translation import BOS, Decoding, Subwords, TextTranslator, embedded_help, encode_pairs, split_text
@@ -51,3 +52,16 @@ def test_rows_of_cost(tiny):
     row = translation.measure_teacher_step("lstm1", 3)
     assert row["steps"] == 3 and row["seconds"] > 0 and row["peak_mb"] >= 0
     assert {*translation.KEY} <= set(row)
+
+
+def test_tables_of_cost():
+    steps = {"student": "lstm1", "what": "teacher_step"}
+    rows = [{**steps, "steps": 200, "seconds": 50.0, "compile_s": 9.0, "peak_mb": 1500},
+            {**steps, "steps": 50, "seconds": 10.0, "compile_s": 8.5, "peak_mb": 900},
+            {"student": "lstm1", "what": "fit", "steps": 60, "ms_per_step": 210.0, "keras_ms_per_step": 200.0,
+             "tokens_per_second": 2500},
+            {"student": "lstm1", "what": "decoding", "steps": 0, "beam1_positions_per_second": 9000,
+             "beam5_positions_per_second": 3000}]
+    assert translation_fit_table(rows).splitlines()[2] == "| lstm1 | 210 | 200 | 1.05 | 2,500 | 9,000 | 3,000 |"
+    assert teacher_step_table(rows).splitlines()[2:4] == ["| lstm1 | 50 | 10.0 | 0.20 | 8.5 | 900 |",
+                                                         "| lstm1 | 200 | 50.0 | 0.25 | 9.0 | 1,500 |"]
