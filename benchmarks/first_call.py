@@ -9,15 +9,15 @@ Every figure is of a process of its own. Rows go to docs/measured/first_call.jso
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import os
 import pathlib
 import subprocess
 import sys
 import time
 from typing import Any
 
-from benchmarks.memory import Peak, resident
+from benchmarks.memory import repeated
 
 ROOT = pathlib.Path(__file__).parent.parent
 MODES = ("forward_over_reverse", "reverse_over_reverse", "saved_residuals")
@@ -55,13 +55,8 @@ def measure(name: str, hvp: str) -> dict[str, Any]:
         objective=relaxed_accuracy, optimizer=sgd(0.01, momentum=0.9), num_steps=STEPS, batch_size=batch)
     run = hypergradient(problem, teacher, hvp=hvp, schedule="store_all")
     state = initial_state(problem, *student.init(0))
-    seconds = []
-    before = resident(os.getpid())
-    with Peak(os.getpid()) as memory:
-        for seed in range(3):
-            start = time.perf_counter()
-            tf.nest.map_structure(lambda t: t.numpy(), run(state, seed).gradient)
-            seconds.append(time.perf_counter() - start)
+    seeds = itertools.count()
+    seconds, peak_mb = repeated(lambda: tf.nest.map_structure(lambda t: t.numpy(), run(state, next(seeds)).gradient), 3)
     start = time.perf_counter()
     if name not in SMALL:
         tf_l2t.preflight(student_fn)  # last, as what it has freed would hide some of the peak
@@ -71,7 +66,7 @@ def measure(name: str, hvp: str) -> dict[str, Any]:
     return {"student": name, "weights": weights, "batch": batch, "dev": dev, "steps": STEPS, "hvp": hvp,
             "jit": run.choice.jit, "preflight_s": preflight,
             "compile_s": round(seconds[0] - min(seconds[1:]), 2), "seconds": round(min(seconds[1:]), 3),
-            "peak_mb": round((memory.peak - before) / 1e6), "predicted_mb": round(run.choice.peak_bytes / 1e6),
+            "peak_mb": peak_mb, "predicted_mb": round(run.choice.peak_bytes / 1e6),
             "command": "python -m benchmarks.first_call"}
 
 

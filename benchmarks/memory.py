@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import re
 import threading
+import time
+from collections.abc import Callable
 
 POLL_SECONDS = 0.005
 
@@ -58,3 +61,14 @@ class Peak:
             self._poller.join()
         with contextlib.suppress(OSError):  # the process has ended; what it was doing says why
             self.peak = max(self.peak, status(self.pid, "VmHWM") if self.exact else resident(self.pid))
+
+
+def repeated(call: Callable[[], object], times: int) -> tuple[list[float], int]:
+    """The seconds of each of so many calls, and the most memory during them beyond what this process held, in MB."""
+    seconds, before = [], resident(os.getpid())
+    with Peak(os.getpid()) as memory:
+        for _ in range(times):
+            start = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - start)
+    return seconds, round((memory.peak - before) / 1e6)

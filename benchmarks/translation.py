@@ -10,8 +10,8 @@ in a process of its own. Rows go to docs/measured/translation_cost.json.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import os
 import pathlib
 import statistics
 import subprocess
@@ -20,7 +20,7 @@ import tempfile
 import time
 from typing import Any
 
-from benchmarks.memory import Peak, resident
+from benchmarks.memory import repeated
 
 ROOT = pathlib.Path(__file__).parent.parent
 STUDENTS = ("lstm1", "lstm2", "transformer")
@@ -121,15 +121,10 @@ def measure_teacher_step(name: str, steps: int) -> dict[str, Any]:
     run = hypergradient(problem, DiagonalTeacher(VOCABULARY, 3, loss="stable"), hvp="reverse_over_reverse",
                         schedule="every_k")
     state = initial_state(problem, *student.init(0))
-    seconds = []
-    before = resident(os.getpid())
-    with Peak(os.getpid()) as memory:
-        for seed in range(2):
-            start = time.perf_counter()
-            tf.nest.map_structure(lambda t: t.numpy(), run(state, seed).gradient)
-            seconds.append(time.perf_counter() - start)
+    seeds = itertools.count()
+    seconds, peak_mb = repeated(lambda: tf.nest.map_structure(lambda t: t.numpy(), run(state, next(seeds)).gradient), 2)
     return {"student": name, "what": "teacher_step", "steps": steps, "repetitions": 1, "seconds": round(seconds[1], 1),
-            "compile_s": round(seconds[0] - seconds[1], 1), "peak_mb": round((memory.peak - before) / 1e6)}
+            "compile_s": round(seconds[0] - seconds[1], 1), "peak_mb": peak_mb}
 
 
 def main() -> None:

@@ -6,13 +6,14 @@ import re
 
 import pytest
 
-from benchmarks import first_call, fit, translation
+from benchmarks import first_call, fit, objectives, translation
 from benchmarks.tables import FIGURES
 from benchmarks.tables import KEY as ENGINE_KEY
 from tf_l2t.hypergradient.rules import HVP_MODES
 from tf_l2t.students import TRANSLATORS
 from tf_l2t.training.measured import KEY, fill_tables, groups, ratios
 from tf_l2t.training.sequence_student import SEQUENCE_LOSSES
+from tf_l2t.training.translation_objectives import OBJECTIVES
 from trainers.ablate import KEY as ABLATION_KEY
 from trainers.tables import TABLES, documents
 from trainers.translation_table import KEY as TRANSLATION_KEY
@@ -78,8 +79,13 @@ def check_translation_cost_row(row):
     assert row["student"] in TRANSLATORS and all(row[name] > 0 for name in figures)
 
 
+def check_objectives_row(row):
+    assert 0 <= row["bleu"] <= 100 and row["dev_pairs"] > 0 and set(OBJECTIVES) <= set(row)
+
+
 CHECKS = {"engine": check_engine_row, "fit": check_fit_row, "first_call": check_first_call_row,
-          "translation": check_translation_row, "translation_cost": check_translation_cost_row}
+          "translation": check_translation_row, "translation_cost": check_translation_cost_row,
+          "objectives": check_objectives_row}
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "measured").glob("*.json")), ids=lambda p: p.name)
@@ -87,7 +93,7 @@ def test_measured_files_have_the_layout(file):
     check = CHECKS.get(file.stem, check_error_row)
     key = {"engine": ENGINE_KEY, "fit": fit.KEY, "first_call": first_call.KEY,
            "ablation": ABLATION_KEY, "translation": TRANSLATION_KEY,
-           "translation_cost": translation.KEY}.get(file.stem, KEY)
+           "translation_cost": translation.KEY, "objectives": objectives.KEY}.get(file.stem, KEY)
     content = json.loads(file.read_text())
     assert {"date", "machine", "versions", "rows"} == set(content)
     assert content["rows"] and len({tuple(row[k] for k in key) for row in content["rows"]}) == len(content["rows"])

@@ -95,6 +95,7 @@ def test_its_teacher_is_exported_and_read(teacher_dir):
     phi, before = np.asarray(teacher(state)), np.asarray(start(state))
     assert phi.shape == before.shape and phi.shape[-2:] == (CLASSES, CLASSES)
     assert 0 < np.abs(phi - before).max() < 1 and np.isfinite(phi).all()
+    assert teacher.training["curriculum"] == [{"num_steps": 15, "teacher_steps": 1}]
     assert teacher.training["teacher_steps"] == 2 and teacher.training["data"]["source"] == "cifar100"
 
 

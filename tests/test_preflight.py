@@ -357,8 +357,8 @@ def test_layers_that_differ_in_width_alone_are_checked_once(parts, distinct, mon
     assert len(checked) == distinct + 1  # and the whole
 
 
-class Rounded(AttentionLSTM):
-    """Its logits are rounded, and pass the gradient on as if they were not."""
+class Stopped(AttentionLSTM):
+    """A part of its logits passes no gradient on."""
 
     def logits(self, hidden):
         logits = super().logits(hidden)
@@ -369,7 +369,7 @@ class Rounded(AttentionLSTM):
     (lambda: AttentionLSTM(8, units=4), "missing", "ok"),
     (lambda: AttentionLSTM(8, units=4, dropout=0.2, unroll=True), "ok", "ok"),
     (lambda: Transformer(8, 1, 4, 6, 2, dropout=0.2), "ok", "ok"),
-    (lambda: Rounded(8, units=4, unroll=True), "wrong", "wrong"),
+    (lambda: Stopped(8, units=4, unroll=True), "wrong", "wrong"),
 ])
 def test_translators_are_checked_as_a_whole(student_fn, forward, reverse):
     (row,) = preflight(student_fn).rows
@@ -386,5 +386,5 @@ def test_a_built_translator_is_checked_and_left_as_it_is():
         np.testing.assert_array_equal(a, b)
     with pytest.warns(UserWarning, match="while loop"):
         assert choose_hvp(report, "forward_over_reverse") == "reverse_over_reverse"
-    with pytest.raises(ValueError, match=r"Rounded.*stop_gradient"):
-        preflight(Rounded(8, units=4, unroll=True)).require()
+    with pytest.raises(ValueError, match=r"Stopped.*stop_gradient"):
+        preflight(Stopped(8, units=4, unroll=True)).require()

@@ -146,9 +146,11 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_weights(whole, tmp_path, m
 def test_a_run_may_start_from_another(whole, tmp_path):
     workdir, _ = whole
     prepare(tmp_path / "run", training__start=str(workdir / "last"), training__num_steps=1, training__learning_rate=0.0,
-            training__evaluate_every=1)()
+            training__evaluate_every=1, training__keep_every=1)()
     started, first = (load_translator(path) for path in (tmp_path / "run" / "last", workdir / "last"))
     assert started.subwords.proto == first.subwords.proto
+    assert not (workdir / "kept").exists() and [p.name for p in (tmp_path / "run" / "kept").iterdir()] == ["1"]
+    assert load_translator(tmp_path / "run" / "kept" / "1").subwords.fingerprint == first.subwords.fingerprint
     for a, b in zip(started.model.trainable_weights, first.model.trainable_weights, strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 import tf_l2t
+from configs import compare_translation
 from tests.test_translation_commands import SMALL
 from tf_l2t.translation import load_translator
+from trainers import command
+from trainers.translation_compare import prepare_comparison
 from trainers.translation_table import translation_table
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -96,9 +99,18 @@ def test_what_is_there_is_not_made_again(table):
     assert len(read(folder / "measured.json")["rows"]) == 5
 
 
-def test_bad_configs_are_refused_before_any_work(tmp_path):
-    done = compare(tmp_path, **{"compare.seeds": 0})
-    assert done.returncode == 2 and "config.compare needs" in done.stderr and not (tmp_path / "run").exists()
+@pytest.mark.parametrize(("change", "match"), [
+    ({"compare.seeds": 0}, "config.compare needs"),
+    ({"compare.students": ("gru",)}, "gru"),
+    ({"compare.losses": ("mle", "hinge")}, "hinge"),
+    ({"teacher.loss": "hinge"}, "hinge"),
+    ({"teacher_training.objective": "hinge"}, "log_greedy_expected_bleu"),
+])
+def test_bad_configs_are_refused_before_any_work(change, match, tmp_path):
+    config = command.changed(compare_translation.get_config(), (TINY | change).items())
+    with pytest.raises(ValueError, match=match):
+        prepare_comparison(config, str(tmp_path / "run"), 0, print)
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_figures_yet():

@@ -12,12 +12,14 @@ import ml_collections
 from tf_l2t import export_teacher
 from tf_l2t.report import Section, write_html
 from tf_l2t.training.results import mean_std
+from tf_l2t.training.sequence_student import SEQUENCE_LOSSES
+from tf_l2t.training.translation_objectives import check_objective
 from tf_l2t.training.workdir import resume_workdir, write_json
 from tf_l2t.translation import load_translator
 from trainers import command, translation, translation_teacher
 from trainers.train_teacher import fitting
 from trainers.translation_table import translation_table
-from trainers.translator_fit import TAUGHT, prepare_translator
+from trainers.translator_fit import TAUGHT, prepare_translator, token_loss
 
 START, CONTINUED, UNTAUGHT = "start", "mle", "untaught"
 KINDS = {"bleu": "detokenized", "tokenized_lower": "tokenized_lower"}
@@ -62,6 +64,7 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
     text = translation.load_text(config)
     for student in compare.students:
         translation.student_fn(of_student(config, student), 5)
+    check_losses(config)
     about = translation.describe(text)
     path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
 
@@ -83,6 +86,17 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
                                     json.dumps(command.plain(config), indent=2)))
 
     return work
+
+
+def check_losses(config: ml_collections.ConfigDict) -> None:
+    """Raises ValueError for a loss or a teacher that there is not, before a start has taken its hours."""
+    options = dict(config.compare.loss_options)
+    for loss in config.compare.losses:
+        if loss in (TAUGHT, UNTAUGHT):
+            translation_teacher.new_teacher(config, 5)
+            check_objective(config.teacher_training.objective)
+        elif loss not in SEQUENCE_LOSSES:
+            token_loss(loss, dict(options.get(loss, ())))
 
 
 def of_student(config: ml_collections.ConfigDict, student: str) -> ml_collections.ConfigDict:

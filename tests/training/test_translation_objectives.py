@@ -81,7 +81,7 @@ def test_values(objective, student):
     found = float(problem.objective_fn(state.params, state.non_trainable))
     # Rewards are float32's, everything else float64's.
     assert found == pytest.approx(by_hand(objective, functional, state.params, DEV),
-                                  rel=1e-6 if objective in ("n_best_bleu", "sampled_bleu") else 1e-10)
+                                  rel=1e-6 if objective in ("n_best_bleu", "sampled_bleu") else 1e-12)
     if objective != "log_likelihood":
         assert found < 0 if objective.startswith("log") else 1e-4 < found < 1
 
@@ -141,11 +141,11 @@ def test_many_pairs_in_parts_are_those_at_once(objective):
 
     found, gradient = value_and_gradient(lambda params: problem.objective_fn(params, state.non_trainable), state.params)
     expected, expected_gradient = value_and_gradient(at_once, state.params)
-    assert found == pytest.approx(expected, rel=1e-9)
+    assert found == pytest.approx(expected, rel=1e-12)
     largest = max(np.abs(g).max() for g in expected_gradient)
     assert largest > 1e-3
     for a, b in zip(gradient, expected_gradient, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-11 * largest)
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12 * largest)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

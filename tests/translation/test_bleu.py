@@ -19,6 +19,7 @@ from tf_l2t.translation.bleu import (
     sentence_bleu,
     token_mask,
 )
+from tf_l2t.translation.reports import report_bleus
 from tf_l2t.translation.subwords import BOS, EOS, PAD, UNK
 
 TABLE = pathlib.Path(__file__).parents[2] / "tf_l2t" / "translation" / "embedded" / "libreoffice_help_de_en.tsv.gz"
@@ -229,3 +230,20 @@ def test_report_bleu():
 def test_bad_reports(arguments, match):
     with pytest.raises(ValueError, match=match):
         report_bleu(*arguments)
+
+
+def test_both_bleus_of_text_and_of_the_same_text_in_tokens():
+    """Written either way, the same two numbers: by sacrebleu's own tokenization of the text, and of Moses' tokens."""
+    hypotheses = ["I don't know the file (yet).", "The Cat is here!", ""]
+    references = ["I don't know this file (yet).", "the cat is here!", "Nothing, he said."]
+    tokens = [["I don &apos;t know the file ( yet ) .", "The Cat is here !", ""],
+              ["I don &apos;t know this file ( yet ) .", "the cat is here !", "Nothing , he said ."]]
+    plain, tokenized = report_bleus(hypotheses, references, "en"), report_bleus(*tokens, "en", tokenized=True)
+    assert plain == tokenized and set(plain) == {"detokenized", "tokenized_lower"}
+    by_13a = sacrebleu.BLEU(tokenize="13a").corpus_score(hypotheses, [references]).score
+    lower = [[line.lower() for line in lines] for lines in tokens]
+    by_tokens = sacrebleu.BLEU(tokenize="none", force=True).corpus_score(lower[0], [lower[1]]).score
+    assert plain["detokenized"].score == pytest.approx(by_13a, rel=1e-12)
+    assert plain["tokenized_lower"].score == pytest.approx(by_tokens, rel=1e-12) and by_tokens != by_13a
+    with pytest.raises(ValueError, match="one reference"):
+        report_bleus(hypotheses, references[:2], "en", tokenized=True)

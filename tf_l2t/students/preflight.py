@@ -107,9 +107,8 @@ def preflight(student: keras.Model | Callable[[], keras.Model]) -> PreflightRepo
 
     Args:
       student: a function that builds a Functional or Sequential model or a `Translator`, or such a model, built; it is
-        left unchanged. A
-        layer that cannot be made anew in float64, by the function under a float64 policy or from its config, is
-        checked in its own precision, roughly.
+        left unchanged. A layer that cannot be made anew in float64, by the function under a float64 policy or from its
+        config, is checked in its own precision, roughly.
 
     Returns:
       A `PreflightReport`.
