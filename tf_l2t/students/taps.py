@@ -14,8 +14,9 @@ _TAP = re.compile(r"(stem|stage\d+|pooled|logits)(_preact)?")
 def taps(student: keras.Model) -> dict[str, Any]:
     """The named inner tensors of a student, from input to output, as symbolic Keras tensors.
 
-    `stem`, `stage1` and on: [batch, h, w, channels]; `pooled`: [batch, channels]; `logits`: [batch, classes]. With
-    `_preact`, stem and stages before their activation; a stage that has none is its own.
+    `stem`, `stage1` and on: [batch, h, w, channels]; `pooled`: [batch, channels], what the layer `logits` reads where no
+    layer has this name; `logits`: [batch, classes]. With `_preact`, stem and stages before their activation; a stage
+    that has none is its own.
 
     Args:
       student: any Functional model whose layers bear these names, such as all of `tf_l2t.students` for images.
@@ -25,6 +26,8 @@ def taps(student: keras.Model) -> dict[str, Any]:
     for name in dict.fromkeys(name.removesuffix("_preact") for name in named):
         if name in named and name.startswith("st"):
             found[f"{name}_preact"] = named.get(f"{name}_preact", named[name])
+        if name == "logits" and "pooled" not in named:
+            found["pooled"] = student.get_layer("logits").input
         found |= {name: named[name]} if name in named else {}
     return found
 

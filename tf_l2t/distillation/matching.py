@@ -1,0 +1,83 @@
+"""Losses without weights of their own, by name, as Keras' `DistillationLoss`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tf_l2t.distillation.maps import attention_transfer, neuron_selectivity, similarity_preserving
+from tf_l2t.distillation.relations import correlation_congruence, probabilistic, relational
+from tf_l2t.distillation.targets import kullback_leibler, soft_cross_entropy
+
+
+class Matching(NamedTuple):
+    """A loss, and the taps that it compares in the public code (`tf_l2t.distillation.pairs`)."""
+
+    loss: Callable[..., tf.Tensor]
+    at: str
+
+
+MATCHING: dict[str, Matching] = {
+    "kd": Matching(kullback_leibler, "logits"),
+    "soft_cross_entropy": Matching(soft_cross_entropy, "logits"),
+    "at": Matching(attention_transfer, "stages"),
+    "nst": Matching(neuron_selectivity, "stages"),
+    "sp": Matching(similarity_preserving, "last_stage"),
+    "rkd": Matching(relational, "pooled"),
+    "pkt": Matching(probabilistic, "pooled"),
+    "cc": Matching(correlation_congruence, "pooled"),  # of features of one width; else `CorrelationCongruence`
+}
+
+
+@keras.saving.register_keras_serializable(package="tf_l2t")
+class MatchingLoss(keras.distillation.DistillationLoss):
+    """A loss of `MATCHING`, for `DistillationTrainer` and for Keras' own `Distiller`.
+
+        keras.distillation.Distiller(teacher, student, [MatchingLoss("kd", temperature=4.0), MatchingLoss(
+            "at", teacher_layer_name="stage3", student_layer_name="stage2")], student_loss_weight=0.1)
+
+    Args:
+      loss: a name in `MATCHING`.
+      teacher_layer_name, student_layer_name: the layers whose outputs Keras' `Distiller` compares; None for the models'
+        own outputs.
+      **options: of the loss, such as `temperature`.
+
+    Raises:
+      ValueError: for an unknown loss or option, or one layer name of the two; from `compute_loss`, as the loss.
+    """
+
+    def __init__(self, loss: str, teacher_layer_name: str | None = None, student_layer_name: str | None = None,
+                 **options: Any):
+        if loss not in MATCHING:
+            raise ValueError(f"loss must be one of {sorted(MATCHING)}; received {loss!r}.")
+        if (teacher_layer_name is None) != (student_layer_name is None):
+            raise ValueError("name a layer of both networks, or none; received "
+                             f"{teacher_layer_name!r}, {student_layer_name!r}.")
+        known = [name for name in inspect.signature(MATCHING[loss].loss).parameters][2:]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise ValueError(f"the loss {loss!r} takes the options {known}; received {unknown}.")
+        self.loss, self.options = loss, options
+        self.teacher_layer_name, self.student_layer_name = teacher_layer_name, student_layer_name
+
+    def validate_outputs(self, teacher_outputs: Any, student_outputs: Any) -> None:
+        """Raises ValueError unless both are one tensor; shapes are looked at by the loss."""
+        for outputs in (teacher_outputs, student_outputs):
+            if isinstance(outputs, (list, tuple, dict)):
+                raise ValueError(f"{self.loss!r} compares two tensors; received {type(outputs).__name__}.")
+
+    def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any) -> tf.Tensor:
+        """The loss of two tensors, a scalar; nothing flows back to the teacher."""
+        return MATCHING[self.loss].loss(tf.stop_gradient(teacher_outputs), student_outputs, **self.options)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"loss": self.loss, "teacher_layer_name": self.teacher_layer_name,
+                "student_layer_name": self.student_layer_name, **self.options}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> MatchingLoss:
+        return cls(**config)

@@ -1,0 +1,153 @@
+"""Every way of distillation, by name: where a student's targets come from, and what its loss is.
+
+The loss of a phase is ce · H(y, q_s) + kd · T² KL(p_t ‖ q_s) + Σ weight · term.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from tf_l2t.distillation.terms import TERMS
+
+# Where targets come from.
+TEACHERS = {
+    "none": "there is no teacher",
+    "fixed": "a teacher that stays as it is",
+    "anchors": "a teacher's checkpoints, one after the other",
+    "trained": "a teacher that is trained along, every step before the student",
+}
+
+
+class Phase(NamedTuple):
+    """A part of the training.
+
+    Attributes:
+      name: what `DistillationTrainer.begin` takes.
+      ce: weight of the labels' cross entropy.
+      kd: of the divergence from the teacher's distribution.
+      terms: (name in `tf_l2t.distillation.TERMS`, weight).
+      prepares: whether, in place of the student, the terms' own layers are trained on the teacher alone.
+    """
+
+    name: str = "main"
+    ce: float = 0.0
+    kd: float = 0.0
+    terms: tuple[tuple[str, float], ...] = ()
+    prepares: bool = False
+
+
+class Method(NamedTuple):
+    """A way of distillation.
+
+    Attributes:
+      name: in `METHODS`.
+      teacher: a name in `TEACHERS`.
+      phases: one after the other; all but the last are before the student's training proper.
+      temperature: T.
+      lam: λ of a trained teacher: the weight of the student's distribution in the teacher's targets.
+      epsilon: of ProKT's constrained form, the divergence that is allowed; None for a fixed λ.
+      lam_rate: of the constrained form, the rate of its multiplier, which begins with λ.
+      options: of the terms.
+    """
+
+    name: str
+    teacher: str
+    phases: tuple[Phase, ...]
+    temperature: float = 4.0
+    lam: float = 0.0
+    epsilon: float | None = None
+    lam_rate: float = 0.01
+    options: Mapping[str, Any] = {}
+
+    @property
+    def last(self) -> Phase:
+        return self.phases[-1]
+
+
+def _feature(name: str, weight: float, *before: Phase, kd: float = 0.0, ce: float = 1.0) -> Method:
+    return Method(name, "fixed", (*before, Phase(ce=ce, kd=kd, terms=((name.split("_")[0], weight),))))
+
+
+def _prokt(name: str, *terms: tuple[str, float]) -> Method:
+    return Method(name, "trained", (Phase(kd=1.0, terms=terms),), temperature=1.0, lam=0.3)
+
+
+# Weights and temperature of RepDistiller's commands; AB's student learns from its term only before it sees labels.
+METHODS: dict[str, Method] = {found.name: found for found in (
+    Method("none", "none", (Phase(ce=1.0),)),
+    Method("kd", "fixed", (Phase(ce=0.1, kd=0.9),)),
+    Method("rco", "anchors", (Phase(ce=0.1, kd=0.9),)),
+    _feature("crd", 0.8),
+    _feature("crd_kd", 0.8, kd=1.0),
+    _feature("fitnet", 100.0),
+    _feature("at", 1000.0),
+    _feature("sp", 3000.0),
+    _feature("cc", 0.02),
+    _feature("vid", 1.0),
+    _feature("rkd", 1.0),
+    _feature("pkt", 30000.0),
+    Method("ab", "fixed", (Phase("boundaries", terms=(("ab", 1.0),)), Phase(ce=1.0))),
+    _feature("ft", 200.0, Phase("paraphraser", terms=(("ft", 1.0),), prepares=True)),
+    _feature("nst", 50.0),
+    _prokt("prokt"),
+    _prokt("crd_prokt", ("crd", 0.8)),
+)}
+FIELDS = ("ce", "kd", "temperature", "lam", "epsilon", "lam_rate", "weight")
+
+
+def method(name: str, **options: Any) -> Method:
+    """A method of `METHODS` with other constants.
+
+        method("kd", ce=0.0, kd=1.0, temperature=1.0)       # the text experiments'
+        method("at", weight=500.0, variant="paper")
+        method("prokt", epsilon=0.2)                        # the constrained form
+
+    Args:
+      name: in `METHODS`.
+      **options: `ce` and `kd` of the last phase, `weight` of its term; fields of `Method`; and options of the term.
+
+    Raises:
+      ValueError: for an unknown method, a number out of range, or an option that the method does not have.
+    """
+    if name not in METHODS:
+        raise ValueError(f"method must be one of {sorted(METHODS)}; received {name!r}.")
+    found = METHODS[name]
+    last = found.last
+    fields = {key: options.pop(key) for key in FIELDS if key in options}
+    for key, value in fields.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0):
+            raise ValueError(f"{key} must be a number of at least 0; received {value!r}.")
+    _check_fitting(found, fields, options)
+    if "weight" in fields:
+        last = last._replace(terms=((last.terms[0][0], fields.pop("weight")),))
+    last = last._replace(**{key: fields.pop(key) for key in ("ce", "kd") if key in fields})
+    if found.teacher == "none" and last.kd:
+        raise ValueError(f"the method {name!r} has no teacher, so that kd must be 0; received {last.kd!r}.")
+    return found._replace(phases=(*found.phases[:-1], last), **fields, options=options)
+
+
+def _check_fitting(found: Method, fields: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Raises ValueError for options that a method does not have, or out of their range."""
+    trained = [key for key in ("lam", "epsilon", "lam_rate") if key in fields]
+    if trained and found.teacher != "trained":
+        raise ValueError(f"{trained} are of methods that train the teacher along; {found.name!r} has "
+                         f"{TEACHERS[found.teacher]}.")
+    if fields.get("epsilon") is None and not fields.get("lam", 0.0) <= 1:
+        raise ValueError(f"lam must be in [0, 1]; received {fields['lam']!r}.")
+    if fields.get("temperature", 1.0) == 0:
+        raise ValueError("temperature must be above 0; received 0.")
+    if ("weight" in fields or options) and not any(phase.terms for phase in found.phases):
+        raise ValueError(f"the method {found.name!r} has no term of inner tensors, which would take "
+                         f"{sorted((*(['weight'] if 'weight' in fields else []), *options))}.")
+    if "weight" in fields and not found.last.terms:
+        raise ValueError(f"the last phase of {found.name!r} has no term that a weight would be of.")
+
+
+def check_method(found: Method) -> None:
+    """Raises ValueError for a method of one's own that names what there is not."""
+    if found.teacher not in TEACHERS or not found.phases:
+        raise ValueError(f"a method needs a teacher, one of {sorted(TEACHERS)}, and phases; received {found}.")
+    unknown = [name for phase in found.phases for name, _ in phase.terms if name not in TERMS]
+    if unknown:
+        raise ValueError(f"the terms of a student's loss are {sorted(TERMS)}; received {unknown}.")

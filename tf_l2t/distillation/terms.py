@@ -1,0 +1,136 @@
+"""The terms of a student's loss that compare inner tensors, by name: what they are made of and where they stand."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_l2t.distillation.connectors import (
+    ActivationBoundaries,
+    CorrelationCongruence,
+    FactorTransfer,
+    FitNet,
+    VariationalInformation,
+)
+from tf_l2t.distillation.contrastive import ContrastiveRepresentation
+from tf_l2t.distillation.matching import MATCHING, MatchingLoss
+from tf_l2t.distillation.pairs import pairs
+from tf_l2t.students import taps
+
+
+class Kind(NamedTuple):
+    """How a term is made.
+
+    Attributes:
+      make: (**options) -> a `MatchingLoss`, or a Keras layer of two tensors.
+      at: a name in `tf_l2t.distillation.PLACES`.
+      scale: (i, n) -> the factor of the i-th of n pairs, from 0.
+      examples: whether it is told the examples' indices and labels.
+    """
+
+    make: Callable[..., Any]
+    at: str
+    scale: Callable[[int, int], float] = lambda i, n: 1.0
+    examples: bool = False
+
+
+def _matching(name: str) -> Kind:
+    return Kind(lambda **options: MatchingLoss(name, **options), MATCHING[name].at)
+
+
+TERMS: dict[str, Kind] = {
+    **{name: _matching(name) for name in ("at", "nst", "sp", "rkd", "pkt")},
+    "fitnet": Kind(FitNet, "hint"),
+    "ab": Kind(ActivationBoundaries, "preactivations", lambda i, n: 2.0 ** (i - n + 1)),
+    "vid": Kind(VariationalInformation, "stages"),
+    "cc": Kind(CorrelationCongruence, "pooled"),
+    "ft": Kind(FactorTransfer, "last_stage"),
+    "crd": Kind(ContrastiveRepresentation, "pooled", examples=True),
+}
+
+
+class Examples(NamedTuple):
+    """Of a batch: indices among all train examples (None if not known) and labels, [batch]."""
+
+    index: tf.Tensor | None
+    labels: tf.Tensor
+
+
+class Term:
+    """A term of the student's loss: the sum over pairs of taps of a loss that may have weights of its own.
+
+    Args:
+      name: in `TERMS`.
+      teacher, student: the networks, with named taps.
+      options: of the loss.
+      labels: of all train examples, [N], which terms that tell examples apart need.
+
+    Attributes:
+      pairs: names of the taps, of teacher and student.
+      layers: the Keras layers among its parts.
+
+    Raises:
+      ValueError: for an unknown name or option, networks that do not fit, or labels that are missing.
+    """
+
+    def __init__(self, name: str, teacher: keras.Model, student: keras.Model, options: Mapping[str, Any] = {},
+                 labels: np.ndarray | None = None):
+        if name not in TERMS:
+            raise ValueError(f"the terms of a student's loss are {sorted(TERMS)}; received {name!r}.")
+        self.name, self._kind, given = name, TERMS[name], dict(options)
+        if self._kind.examples:
+            if labels is None:
+                raise ValueError(f"{name!r} tells the train examples apart: give their labels, [examples].")
+            given["labels"] = labels
+        self.pairs = pairs(self._kind.at, teacher, student)
+        self._parts = []
+        of_teacher, of_student = taps(teacher), taps(student)
+        for teacher_tap, student_tap in self.pairs:
+            part = self._made(given)
+            if isinstance(part, keras.layers.Layer):
+                try:
+                    part.build(of_teacher[teacher_tap].shape, of_student[student_tap].shape)
+                except ValueError as error:
+                    raise ValueError(f"{name!r} cannot connect {teacher_tap!r} of {teacher.name!r} and {student_tap!r} "
+                                     f"of {student.name!r}: {error}") from error
+            self._parts.append(part)
+
+    def _made(self, options: dict[str, Any]) -> Any:
+        try:
+            return self._kind.make(**options)
+        except TypeError as error:
+            known = [p for p in inspect.signature(self._kind.make).parameters if p not in ("labels", "kwargs")]
+            raise ValueError(f"the term {self.name!r} takes the options {known}; received {sorted(options)}.") from error
+
+    @property
+    def layers(self) -> list[keras.layers.Layer]:
+        return [part for part in self._parts if isinstance(part, keras.layers.Layer)]
+
+    @property
+    def needs_index(self) -> bool:
+        return self._kind.examples
+
+    def loss(self, teacher: Mapping[str, tf.Tensor], student: Mapping[str, tf.Tensor], examples: Examples,
+             training: bool) -> tf.Tensor:
+        """A scalar, of the networks' taps by name."""
+        total = []
+        for i, (part, names) in enumerate(zip(self._parts, self.pairs, strict=True)):
+            tensors = tf.stop_gradient(teacher[names[0]]), student[names[1]]
+            if isinstance(part, MatchingLoss):
+                value = part.compute_loss(*tensors)
+            elif self._kind.examples:
+                value = part(*tensors, examples.index, examples.labels, training=training)
+            else:
+                value = part(*tensors, training=training)
+            total.append(self._kind.scale(i, len(self._parts)) * value)
+        return tf.add_n(total)
+
+    def preparation_loss(self, teacher: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """What is minimised before the student's training, of the teacher's taps alone (factor transfer)."""
+        return tf.add_n([part.reconstruction(tf.stop_gradient(teacher[names[0]]))
+                         for part, names in zip(self._parts, self.pairs, strict=True)])

@@ -1,0 +1,274 @@
+"""Distillation in Keras style: compile, fit, evaluate, save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_l2t.distillation.methods import Method, Phase, check_method, method
+from tf_l2t.distillation.pairs import tapped_outputs
+from tf_l2t.distillation.prokt import (
+    constrained_teacher_loss,
+    cross_entropy,
+    next_multiplier,
+    proximal_teacher_loss,
+    zero_head,
+)
+from tf_l2t.distillation.targets import kullback_leibler
+from tf_l2t.distillation.terms import Examples, Term
+
+Outputs = Callable[..., dict[str, tf.Tensor]]
+
+
+class DistillationTrainer(keras.Model):
+    """Trains a student by a method of distillation; a teacher or a student by itself with "none".
+
+        trainer = DistillationTrainer(student, teacher, "kd")
+        trainer.compile(CoupledSGD(0.05), metrics=["accuracy"])
+        trainer.fit(x, y, batch_size=64, epochs=240, validation_data=(x_dev, y_dev), callbacks=[...])
+        trainer.student.save("student.keras")
+
+    Called, evaluated and asked to predict it is the student. A step of a method whose teacher is trained along (ProKT,
+    Algorithm 1) is: the student's outputs; a step of the teacher by `teacher_optimizer`; the updated teacher's outputs;
+    a step of the student. A network whose turn it is not is called in inference mode, so that its batch normalisation
+    and dropout stay as they are. Both begin with the uniform distribution: their last layers' weights are set to 0.
+
+    Logs, besides the metrics: `loss`, the student's, or cross entropy when it is evaluated; of train batches
+    `divergence`, KL(p_t ‖ q_s) at temperature 1, and `teacher_accuracy`; `teacher_loss` of a teacher trained along, and
+    `multiplier` of the constrained form.
+
+    Args:
+      student: a Keras model that returns logits; for terms of inner tensors a Functional one with named taps.
+      teacher: a model of as many classes; for anchors several of one architecture, in the order of their training,
+        each of which is the teacher for as many epochs; None for "none".
+      method: a name in `METHODS`, or what `method(name, **options)` returns.
+      train_labels: of all train examples, integers [examples]; for "crd". Data then come with the examples' indices:
+        arrays get them from `fit`, data sets return (x, y, index).
+
+    Attributes:
+      student, teacher: the networks.
+      method, phase: what is trained now.
+
+    Raises:
+      ValueError: for networks that do not fit the method or each other, and as `method`.
+    """
+
+    def __init__(self, student: keras.Model, teacher: keras.Model | Sequence[keras.Model] | None = None,
+                 method: str | Method = "kd", train_labels: np.ndarray | None = None, name: str = "distillation",
+                 **options: Any):
+        super().__init__(name=name, **options)
+        self.method = _found(method)
+        anchors = list(teacher) if isinstance(teacher, (list, tuple)) else []
+        _check_networks(self.method, student, teacher, anchors)
+        if anchors:
+            teacher = keras.models.clone_model(anchors[0])
+            self._anchors = [[w.numpy() for w in anchor.weights] for anchor in anchors]
+            _set(teacher, self._anchors[0])
+        self.student, self.teacher = student, teacher
+        names = dict.fromkeys(name for phase in self.method.phases for name, _ in phase.terms)
+        self._terms = {name: Term(name, teacher, student, self.method.options, train_labels) for name in names}
+        self._connectors = [layer for term in self._terms.values() for layer in term.layers]
+        self._needs_index = any(term.needs_index for term in self._terms.values())
+        if self.method.teacher == "trained":
+            for network in (student, teacher):
+                zero_head(network)
+        self._multiplier = self.add_weight(shape=(), initializer=keras.initializers.Constant(self.method.lam),
+                                           trainable=False, name="multiplier")
+        shown = ["loss", *(["divergence", "teacher_accuracy"] if teacher is not None else []),
+                 *(["teacher_loss"] if self.method.teacher == "trained" else [])]
+        self._means = {name: keras.metrics.Mean(name=name) for name in shown}
+        self.built = True
+        self.begin(self.method.phases[0].name)
+
+    def begin(self, phase: str) -> None:
+        """Begins a phase of the method; compile again, with its optimizer, before the next `fit`.
+
+        Raises:
+          ValueError: for a phase that the method does not have.
+        """
+        found = {p.name: p for p in self.method.phases}
+        if phase not in found:
+            raise ValueError(f"the phases of {self.method.name!r} are {list(found)}; received {phase!r}.")
+        self.phase: Phase = found[phase]
+        terms = [self._terms[name] for name, _ in self.phase.terms]
+        of_teacher, of_student = ([pair[i] for term in terms for pair in term.pairs] for i in (0, 1))
+        self._student_outputs = tapped_outputs(self.student, of_student)
+        self._teacher_outputs = None if self.teacher is None else tapped_outputs(self.teacher, of_teacher)
+        self.compiled = False
+
+    @property
+    def trained_variables(self) -> list[Any]:
+        """What the student's optimizer updates in this phase: the student's weights and its terms' layers'."""
+        own = [w for layer in self._connectors for w in layer.trainable_variables]
+        return own if self.phase.prepares else [*self.student.trainable_variables, *own]
+
+    def compile(self, optimizer: Any = "sgd", teacher_optimizer: Any = None, metrics: Any = None,
+                jit_compile: Any = False, **options: Any) -> None:
+        """As Keras' `compile`, with the optimizer of a teacher that is trained along.
+
+        Args:
+          optimizer: of the student and of the weights of its loss.
+          teacher_optimizer: of a teacher that is trained along, and only then.
+          metrics: of the student's logits.
+          jit_compile, **options: of `keras.Model.compile`; the loss is the method's.
+
+        Raises:
+          ValueError: for a loss, or a teacher's optimizer that is missing or has no teacher to train.
+        """
+        if "loss" in options:
+            raise ValueError("the method has the student's loss: leave out `loss`.")
+        trained = self.method.teacher == "trained"
+        if trained != (teacher_optimizer is not None):
+            raise ValueError(f"the method {self.method.name!r} " + (
+                "trains its teacher: give teacher_optimizer." if trained else "trains no teacher: leave out "
+                "teacher_optimizer."))
+        super().compile(optimizer=optimizer, metrics=None if self.phase.prepares else metrics, jit_compile=jit_compile,
+                        **options)
+        self.optimizer.build(self.trained_variables)
+        self.teacher_optimizer = keras.optimizers.get(teacher_optimizer) if trained else None
+        if trained:
+            self.teacher_optimizer.build(self.teacher.trainable_variables)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """The student's logits."""
+        return self.student(inputs, training=training)
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, callbacks: Any = None, **options: Any
+            ) -> keras.callbacks.History:
+        """As Keras' `fit`. Arrays for "crd" are given their examples' indices."""
+        if self._needs_index and y is not None:
+            options["sample_weight"] = np.arange(len(y))
+        if self.method.teacher == "anchors":
+            callbacks = [*(callbacks or []), _Anchors(self, self._anchors)]
+        return super().fit(x, y, *args, callbacks=callbacks, **options)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, y, index = keras.utils.unpack_x_y_sample_weight(data)
+        labels = tf.cast(tf.reshape(y, [-1]), tf.int32)
+        if self._needs_index and index is None:
+            raise ValueError(f"the method {self.method.name!r} tells examples apart: data sets must return (x, y, "
+                             "index).")
+        if self.method.teacher == "trained":
+            self._teach(x, labels)
+        targets = None if self.teacher is None else {
+            name: tf.stop_gradient(value) for name, value in self._teacher_outputs(x, training=False).items()}
+        if self.phase.prepares:
+            return self._prepare(targets, labels)
+        with tf.GradientTape() as tape:
+            outputs = self._student_outputs(x, training=True)
+            loss = self._student_loss(labels, targets, outputs, Examples(index, labels))
+        self._apply(self.optimizer, tape, loss, self.trained_variables)
+        seen = {"loss": loss}
+        if targets is not None:
+            right = tf.equal(tf.argmax(targets["logits"], axis=-1, output_type=tf.int32), labels)
+            seen |= {"teacher_accuracy": tf.reduce_mean(tf.cast(right, tf.float32)),
+                     "divergence": kullback_leibler(targets["logits"], outputs["logits"], temperature=1.0)}
+        self._note(labels, **seen)
+        logs = self.compute_metrics(x, y, outputs["logits"])
+        return logs | ({"multiplier": self._multiplier.value} if self.method.epsilon is not None else {})
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        logits = self.student(x, training=False)
+        self._note(y, loss=cross_entropy(y, logits))
+        logs = self.compute_metrics(x, y, logits)
+        return {name: value for name, value in logs.items() if name == "loss" or name not in self._means}
+
+    def _note(self, labels: tf.Tensor, **values: tf.Tensor) -> None:
+        """Adds a batch's values to the means over examples."""
+        for name, value in values.items():
+            self._means[name].update_state(value, sample_weight=tf.cast(tf.shape(labels)[0], value.dtype))
+
+    def _student_loss(self, labels: tf.Tensor, teacher: dict[str, tf.Tensor] | None, student: dict[str, tf.Tensor],
+                      examples: Examples) -> tf.Tensor:
+        parts = []
+        if self.phase.ce:
+            parts.append(self.phase.ce * cross_entropy(labels, student["logits"]))
+        if self.phase.kd:
+            parts.append(self.phase.kd * kullback_leibler(teacher["logits"], student["logits"],
+                                                          self.method.temperature))
+        for name, weight in self.phase.terms:
+            parts.append(weight * self._terms[name].loss(teacher, student, examples, training=True))
+        return tf.add_n(parts)
+
+    def _teach(self, x: Any, labels: tf.Tensor) -> None:
+        """A step of the teacher towards the labels and the student."""
+        student = self.student(x, training=False)
+        with tf.GradientTape() as tape:
+            teacher = self.teacher(x, training=True)
+            if self.method.epsilon is None:
+                loss = proximal_teacher_loss(labels, teacher, student, self.method.lam)
+            else:
+                loss, excess = constrained_teacher_loss(labels, teacher, student, self._multiplier.value,
+                                                        self.method.epsilon)
+        self._apply(self.teacher_optimizer, tape, loss, self.teacher.trainable_variables)
+        if self.method.epsilon is not None:
+            self._multiplier.assign(next_multiplier(self._multiplier.value, excess, self.method.lam_rate))
+        self._note(labels, teacher_loss=loss)
+
+    def _prepare(self, targets: dict[str, tf.Tensor], labels: tf.Tensor) -> dict[str, Any]:
+        with tf.GradientTape() as tape:
+            loss = tf.add_n([weight * self._terms[name].preparation_loss(targets) for name, weight in
+                             self.phase.terms])
+        self._apply(self.optimizer, tape, loss, self.trained_variables)
+        self._note(labels, loss=loss)
+        return {"loss": self._means["loss"].result()}
+
+    @staticmethod
+    def _apply(optimizer: Any, tape: tf.GradientTape, loss: tf.Tensor, variables: list[Any]) -> None:
+        """Updates the variables that the loss depends on."""
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        found = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+        optimizer.apply_gradients(found)
+
+
+class _Anchors(keras.callbacks.Callback):
+    """Gives the teacher the weights of the anchor whose epochs have come."""
+
+    def __init__(self, trainer: DistillationTrainer, anchors: Sequence[Sequence[np.ndarray]]):
+        super().__init__()
+        self._trainer, self._anchors = trainer, anchors
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        which = epoch * len(self._anchors) // max(self.params["epochs"], 1)
+        _set(self._trainer.teacher, self._anchors[min(which, len(self._anchors) - 1)])
+
+
+def _set(network: keras.Model, values: Sequence[np.ndarray]) -> None:
+    for weight, value in zip(network.weights, values, strict=True):
+        weight.assign(value)
+
+
+def _found(given: str | Method) -> Method:
+    if isinstance(given, Method):
+        check_method(given)
+        return given
+    return method(given)
+
+
+def _check_networks(found: Method, student: keras.Model, teacher: Any, anchors: list[keras.Model]) -> None:
+    """Raises ValueError for networks that the method cannot use."""
+    if not isinstance(student, keras.Model):
+        raise ValueError(f"the student must be a Keras model; received {type(student).__name__}.")
+    if (found.teacher == "none") != (teacher is None):
+        raise ValueError(f"the method {found.name!r} " + ("has no teacher: leave it out." if teacher is not None else
+                                                          "needs a teacher."))
+    if bool(anchors) != (found.teacher == "anchors"):
+        raise ValueError(f"the method {found.name!r} takes " + (
+            "several teachers, a list of anchors." if found.teacher == "anchors" else "one teacher; received a list."))
+    networks = anchors or ([] if teacher is None else [teacher])
+    for network in networks:
+        if not isinstance(network, keras.Model):
+            raise ValueError(f"a teacher must be a Keras model; received {type(network).__name__}.")
+        if network is student:
+            raise ValueError("teacher and student are the same model; build two.")
+        shapes = [getattr(m, "output_shape", None) for m in (network, student)]
+        if None not in shapes and shapes[0] != shapes[1]:
+            raise ValueError(f"teacher and student return other shapes, {shapes[0]} and {shapes[1]}: their classes must "
+                             "be the same.")
+    if len({tuple(tuple(w.shape) for w in anchor.weights) for anchor in anchors}) > 1:
+        raise ValueError("anchors are checkpoints of one architecture; their weights have other shapes.")
