@@ -61,6 +61,7 @@ def get_config() -> ml_collections.ConfigDict:
     outer.penalty = 0.004  # of classes treated unlike, see tf_l2t.teachers.Teacher.penalty
     outer.clip_norm = 1.0  # of one rollout's gradient; 0 for no limit
     outer.rollouts = 1
+    outer.judge = "objective"  # by which the best teacher is chosen on dev; or "measure", the exact one
     outer.rollback = -1.0  # go back to the best teacher when validation falls by more; below 0 for never
     outer.hvp = "forward_over_reverse"  # or "reverse_over_reverse", "saved_residuals", "auto"
     outer.schedule = "every_k"  # or "store_all", "binomial:SNAPSHOTS"

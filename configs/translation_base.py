@@ -64,6 +64,7 @@ def get_config() -> ml_collections.ConfigDict:
     outer.penalty = 0.0
     outer.clip_norm = 1.0
     outer.rollouts = 1
+    outer.judge = "objective"  # by which the best teacher is chosen on dev; or "measure", BLEU
     outer.rollback = -1.0
     outer.hvp = "reverse_over_reverse"  # LSTMs are loops
     outer.schedule = "every_k"
@@ -81,6 +82,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.compare = compare = ml_collections.ConfigDict()  # of trainers.compare: every loss from the same start
     compare.students = ("lstm1",)
     compare.losses = ("mle", "taught")  # "mle" is maximum likelihood for as many further steps
+    compare.start = "best"  # of the start's translators: "last", or "kept/STEP", from the middle of its training
     compare.loss_options = ()  # (loss, ((name, value), …))
     compare.optimizer = "sgd"  # of the second part of a run
     compare.decay = "linear"

@@ -18,7 +18,8 @@ from trainers.translation_table import translation_table
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = SMALL | {
-    "training.num_steps": 4, "compare.students": ("lstm1",), "compare.losses": ("softmax_margin", "untaught", "taught"),
+    "training.num_steps": 4, "training.keep_every": 1, "compare.start": "kept/2", "compare.students": ("lstm1",),
+    "compare.losses": ("softmax_margin", "untaught", "taught"),
     "compare.loss_options": (("softmax_margin", (("num_candidates", 2),)),), "compare.learning_rates": (0.0, 0.1),
     "compare.num_steps": 2, "compare.evaluate_every": 1, "compare.seeds": 2, "teacher_training.steps": 1,
     "teacher_training.num_steps": 2, "teacher_training.dev_size": 8, "teacher_training.validation_freq": 0,
@@ -68,12 +69,12 @@ def test_rows_are_the_runs(table):
     assert len(markdown.splitlines()) == 7 and "Quoted, not measured here" in (folder / "run/report.html").read_text()
 
 
-def test_every_loss_begins_where_maximum_likelihood_ended(table):
-    """At rate 0 a student stays what it was."""
+def test_every_loss_begins_where_the_config_says(table):
+    """At rate 0 a student stays what it was: here the middle of the start's training."""
     folder, _ = table
     for loss in ("mle", "softmax_margin", "untaught", "taught"):
         found, start = (load_translator(folder / f"run/lstm1/seed0/{name}").model.trainable_weights
-                        for name in (f"{loss}-0/last", "start/best"))
+                        for name in (f"{loss}-0/last", "start/kept/2"))
         moved = load_translator(folder / f"run/lstm1/seed0/{loss}-0.1/last").model.trainable_weights
         for a, b in zip(found, start, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -103,6 +104,9 @@ def test_what_is_there_is_not_made_again(table):
     ({"compare.seeds": 0}, "config.compare needs"),
     ({"compare.students": ("gru",)}, "gru"),
     ({"compare.losses": ("mle", "hinge")}, "hinge"),
+    ({"compare.start": "kept/3"}, "multiple of .* received 'kept/3', 1, 2"),
+    ({"compare.start": "kept/6"}, "received 'kept/6'"),
+    ({"compare.start": "first"}, '"best", "last", or "kept/STEP"'),
     ({"teacher.loss": "hinge"}, "hinge"),
     ({"teacher_training.objective": "hinge"}, "log_greedy_expected_bleu"),
 ])

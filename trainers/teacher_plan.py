@@ -49,5 +49,5 @@ def compile_trainer(trainer: TeacherTrainer, config: ml_collections.ConfigDict, 
     trainer.compile(keras.optimizers.Adam(learning_rate(outer.learning_rate, outer.decay, steps), epsilon=epsilon),
                     objective=outer.objective, penalty=outer.penalty, clip_norm=outer.clip_norm or None,
                     rollouts=outer.rollouts, rollback=outer.rollback if outer.rollback >= 0 else None, hvp=outer.hvp,
-                    schedule=outer.schedule, memory_budget=outer.memory_budget or None,
+                    judge=outer.judge, schedule=outer.schedule, memory_budget=outer.memory_budget or None,
                     truncate=max(1, round(outer.truncate * trainer.num_steps / whole)) if outer.truncate else None)

@@ -51,16 +51,17 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
     """The work of the whole table: for every student and seed a start by maximum likelihood, and from there every
     loss, for as many steps. What is there is not made again.
 
-    The teacher of the taught loss, one for a student, begins with the first seed's start, and its students learn at the
-    largest rate; "untaught" is the fixed loss with which it begins. Every loss chooses its rate from the same grid on
-    dev, with the first seed. Writes STUDENT/seedN/LOSS/ (`trainers.translator_fit`), STUDENT/teacher/, results.json,
-    table.md and report.html.
+    Losses begin with the start's translator config.compare.start. The teacher of the taught loss, one for a student,
+    begins with the first seed's, and its students learn at the largest rate; "untaught" is the fixed loss with which it
+    begins. Every loss chooses its rate from the same grid on dev, with the first seed. Writes STUDENT/seedN/LOSS/
+    (`trainers.translator_fit`), STUDENT/teacher/, results.json, table.md and report.html.
     """
     compare = config.compare
     if min(compare.seeds, compare.num_steps) < 1 or not compare.learning_rates or not compare.losses \
             or not compare.students:
         raise ValueError("config.compare needs students, losses, learning_rates, and seeds and num_steps of at least "
                          f"1; received {command.plain(compare)}.")
+    check_start(config)
     text = translation.load_text(config)
     for student in compare.students:
         translation.student_fn(of_student(config, student), 5)
@@ -86,6 +87,18 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
                                     json.dumps(command.plain(config), indent=2)))
 
     return work
+
+
+def check_start(config: ml_collections.ConfigDict) -> None:
+    """Raises ValueError if the starts' runs will not hold the translator that losses are to begin with."""
+    training, (kind, _, step) = config.training, config.compare.start.partition("/")
+    looks = training.keep_every * training.evaluate_every
+    if config.compare.start not in ("best", "last") and not (
+            kind == "kept" and step.isdigit() and looks and 0 < int(step) <= training.num_steps
+            and int(step) % looks == 0):
+        raise ValueError('config.compare.start is "best", "last", or "kept/STEP", the step one that the starts\' runs '
+                         "keep, a multiple of config.training.keep_every looks of evaluate_every steps; received "
+                         f"{config.compare.start!r}, {training.keep_every!r}, {training.evaluate_every!r}.")
 
 
 def check_losses(config: ml_collections.ConfigDict) -> None:
@@ -126,12 +139,16 @@ class StudentTable:
     def _folder(self, seed: int, name: str) -> pathlib.Path:
         return self._path / f"seed{seed}" / name
 
+    def _start(self, seed: int) -> pathlib.Path:
+        """The translator from which every loss begins."""
+        return self._folder(seed, START) / self._config.compare.start
+
     def _from_start(self, seed: int, loss: str, rate: float) -> pathlib.Path:
         compare = self._config.compare
         options = dict(compare.loss_options).get(loss, ())
         teacher = {TAUGHT: self._teacher, UNTAUGHT: self._new_teacher}.get(loss, lambda: "")()
         return self._run(seed, f"{loss}-{rate:g}", [
-            ("training.start", str(self._folder(seed, START) / "best")),
+            ("training.start", str(self._start(seed))), ("training.keep_every", 0),
             ("training.loss", TAUGHT if loss == UNTAUGHT else loss),
             ("training.loss_options", options), ("training.teacher", str(teacher)),
             ("training.optimizer", compare.optimizer), ("training.learning_rate", rate),
@@ -153,7 +170,7 @@ class StudentTable:
         if not done.is_dir():
             compare = self._config.compare
             config = command.changed(self._config, [
-                ("training.start", str(self._folder(self._config.seed, START) / "best")),
+                ("training.start", str(self._start(self._config.seed))),
                 ("training.optimizer", compare.optimizer), ("training.learning_rate", max(compare.learning_rates)),
                 ("training.decay", compare.decay)])
             fitting(config, translation_teacher.plan(config))(done.with_name("teacher.partial"))
@@ -164,7 +181,7 @@ class StudentTable:
         """An exported teacher that was not trained: the fixed loss with which teachers start."""
         path = self._path / "untaught"
         if not path.is_dir():
-            subwords = load_translator(self._folder(self._config.seed, START) / "best").subwords
+            subwords = load_translator(self._start(self._config.seed)).subwords
             teacher = translation_teacher.new_teacher(self._config, subwords.size)
             export_teacher(teacher, path, num_steps=self._config.compare.num_steps,
                            summary={"data": {"subwords": subwords.fingerprint}})

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.distillation.test_matching import bins, cc, unit
 from tf_l2t.distillation.connectors import (
     ActivationBoundaries,
     CorrelationCongruence,
@@ -14,7 +15,6 @@ from tf_l2t.distillation.connectors import (
     VariationalInformation,
 )
 from tf_l2t.distillation.contrastive import ContrastiveRepresentation
-from tests.distillation.test_matching import bins, cc, unit
 
 RNG = np.random.default_rng(0)
 
@@ -67,8 +67,8 @@ def weights(layer, seed=1):
 
 def regressed(x, w, kind, prefix=""):
     kernel, bias = w[f"{prefix}conv/kernel"], w[f"{prefix}conv/bias"]
-    y = {"half": lambda: convolved(x, kernel, bias, stride=2, pad=1), "double": lambda: transposed(x, kernel, bias, 2, 1),
-         "valid": lambda: convolved(x, kernel, bias)}[kind]()
+    y = {"half": lambda: convolved(x, kernel, bias, stride=2, pad=1), "valid": lambda: convolved(x, kernel, bias),
+         "double": lambda: transposed(x, kernel, bias, stride=2, pad=1)}[kind]()
     return batch_normed(y, w[f"{prefix}bn/gamma"], w[f"{prefix}bn/beta"])
 
 
@@ -139,7 +139,8 @@ CASES = {
     "ab, connected": boundaries(8, 2, 1.0, True),
     "vid": vid(4), "vid, larger student": vid(8), "vid, smaller student": vid(2),
     "cc": congruence({}), "cc, paper": congruence({"variant": "paper"}),
-    "ft": factors(4, "repdistiller"), "ft, larger student": factors(8, "repdistiller"), "ft, paper": factors(4, "paper"),
+    "ft": factors(4, "repdistiller"), "ft, larger student": factors(8, "repdistiller"),
+    "ft, paper": factors(4, "paper"),
 }
 
 
@@ -170,7 +171,7 @@ def test_derivatives_against_differences(name):
     """In the student's features and every weight at once, along a random direction."""
     layer, _, t, s, _ = built(name)
     rng = np.random.default_rng(2)
-    trained = [w for w in layer.trainable_weights if not w.path.split("/")[1] in ("paraphraser", "decoder")]
+    trained = [w for w in layer.trainable_weights if w.path.split("/")[1] not in ("paraphraser", "decoder")]
     features = tf.Variable(s)
     with tf.GradientTape() as tape:
         loss = loss_of(layer, t, features)
@@ -288,9 +289,9 @@ def test_negatives_are_of_other_classes_and_uniform():
     again = ContrastiveRepresentation(LABELS, num_negatives=6000, seed=1)._negatives(tf.constant([0, 1, 2]))
     np.testing.assert_array_equal(drawn, again)
     for label, row in enumerate(drawn):
-        others = np.flatnonzero(LABELS != label)
+        others = np.flatnonzero(label != LABELS)
         counts = np.bincount(row, minlength=8)
-        assert counts[LABELS == label].sum() == 0
+        assert counts[label == LABELS].sum() == 0
         # Five deviations of a binomial count.
         share = 1 / len(others)
         assert (abs(counts[others] - 6000 * share) < 5 * np.sqrt(6000 * share * (1 - share))).all()

@@ -146,6 +146,25 @@ def test_a_penalty_does_not_judge():
         np.testing.assert_array_equal(kept, then)
 
 
+@pytest.mark.parametrize(("judge", "kept"), [("objective", 3), ("measure", 1)])
+def test_the_exact_measure_may_judge(monkeypatch, judge, kept):
+    """M rises to the end, accuracy is best behind the first step, the second validation."""
+    seen = ((0.0, 0.4), (0.1, 0.6), (0.2, 0.5), (0.3, 0.5))
+    values = iter([{"val_objective": m, "val_accuracy": a} for m, a in seen])
+    monkeypatch.setattr(Validation, "_means", lambda _: next(values))
+    made = trainer()
+    made.compile(keras.optimizers.Adam(0.01), judge=judge)
+    weights = [made.get_weights()]
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda step, logs: weights.append(made.get_weights()))
+    made.fit(noisy_train(), DEV, teacher_steps=3, validation_freq=1, verbose=0, callbacks=[watch])
+    for a, b in zip(made.get_weights(), weights[kept], strict=True):
+        np.testing.assert_array_equal(a, b)
+    noted = {"objective": ("val_objective", 0.3), "measure": ("val_accuracy", 0.6)}[judge]
+    assert noted in made.teacher.training.items()
+    with pytest.raises(ValueError, match="judge must be one of"):
+        made.compile(keras.optimizers.Adam(0.01), judge="accuracy")
+
+
 def exploding() -> InnerOptimizer:
     plain = sgd(0.05)
     return plain._replace(update=lambda g, s, p, t: (tuple(x * 1e30 for x in plain.update(g, s, p, t)[0]), s))

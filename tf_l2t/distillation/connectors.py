@@ -181,7 +181,8 @@ class CorrelationCongruence(keras.layers.Layer):
     def __init__(self, width: int = 128, variant: str = "repdistiller", gamma: float = 0.4, order: int = 2,
                  **kwargs: Any):
         super().__init__(**kwargs)
-        self.width, self._options = width, {"variant": variant, "gamma": gamma, "order": order}
+        self.width = width
+        self._options: dict[str, Any] = {"variant": variant, "gamma": gamma, "order": order}
 
     def build(self, teacher_shape: Shape, student_shape: Shape) -> None:
         self._embeddings = [embedding(shape, self.width, name, self.dtype_policy) for shape, name in
@@ -204,7 +205,8 @@ class FactorTransfer(keras.layers.Layer):
       rate: k, factors per channel of the teacher.
       variant: of `tf_l2t.distillation.maps.VARIANTS`.
 
-    Source: Kim et al., "Paraphrasing complex network: network compression via factor transfer", NeurIPS 2018, section 3.
+    Source: Kim et al., "Paraphrasing complex network: network compression via factor transfer", NeurIPS 2018,
+    section 3.
     """
 
     def __init__(self, rate: float = 0.5, variant: str = "repdistiller", **kwargs: Any):

@@ -64,6 +64,16 @@ class Method(NamedTuple):
     def last(self) -> Phase:
         return self.phases[-1]
 
+    def to_config(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**self._asdict(), "phases": [phase._asdict() for phase in self.phases], "options": dict(self.options)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Method:
+        phases = tuple(Phase(**{**phase, "terms": tuple((name, weight) for name, weight in phase["terms"])})
+                       for phase in config["phases"])
+        return cls(**{**config, "phases": phases})
+
 
 def _feature(name: str, weight: float, *before: Phase, kd: float = 0.0, ce: float = 1.0) -> Method:
     return Method(name, "fixed", (*before, Phase(ce=ce, kd=kd, terms=((name.split("_")[0], weight),))))

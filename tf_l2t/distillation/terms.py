@@ -57,7 +57,7 @@ TERMS: dict[str, Kind] = {
 class Examples(NamedTuple):
     """Of a batch: indices among all train examples (None if not known) and labels, [batch]."""
 
-    index: tf.Tensor | None
+    indices: tf.Tensor | None
     labels: tf.Tensor
 
 
@@ -87,11 +87,15 @@ class Term:
             if labels is None:
                 raise ValueError(f"{name!r} tells the train examples apart: give their labels, [examples].")
             given["labels"] = labels
+        if isinstance(self._kind.make, type):  # a `MatchingLoss` looks at its options itself
+            known = [p for p in inspect.signature(self._kind.make).parameters if p not in ("labels", "kwargs")]
+            if set(options) - set(known):
+                raise ValueError(f"the term {name!r} takes the options {known}; received {sorted(options)}.")
         self.pairs = pairs(self._kind.at, teacher, student)
         self._parts = []
         of_teacher, of_student = taps(teacher), taps(student)
         for teacher_tap, student_tap in self.pairs:
-            part = self._made(given)
+            part = self._kind.make(**given)
             if isinstance(part, keras.layers.Layer):
                 try:
                     part.build(of_teacher[teacher_tap].shape, of_student[student_tap].shape)
@@ -99,13 +103,6 @@ class Term:
                     raise ValueError(f"{name!r} cannot connect {teacher_tap!r} of {teacher.name!r} and {student_tap!r} "
                                      f"of {student.name!r}: {error}") from error
             self._parts.append(part)
-
-    def _made(self, options: dict[str, Any]) -> Any:
-        try:
-            return self._kind.make(**options)
-        except TypeError as error:
-            known = [p for p in inspect.signature(self._kind.make).parameters if p not in ("labels", "kwargs")]
-            raise ValueError(f"the term {self.name!r} takes the options {known}; received {sorted(options)}.") from error
 
     @property
     def layers(self) -> list[keras.layers.Layer]:
@@ -124,7 +121,7 @@ class Term:
             if isinstance(part, MatchingLoss):
                 value = part.compute_loss(*tensors)
             elif self._kind.examples:
-                value = part(*tensors, examples.index, examples.labels, training=training)
+                value = part(*tensors, examples.indices, examples.labels, training=training)
             else:
                 value = part(*tensors, training=training)
             total.append(self._kind.scale(i, len(self._parts)) * value)

@@ -24,6 +24,7 @@ from tf_l2t.distillation.terms import Examples, Term
 Outputs = Callable[..., dict[str, tf.Tensor]]
 
 
+@keras.saving.register_keras_serializable(package="tf_l2t")
 class DistillationTrainer(keras.Model):
     """Trains a student by a method of distillation; a teacher or a student by itself with "none".
 
@@ -66,9 +67,11 @@ class DistillationTrainer(keras.Model):
         _check_networks(self.method, student, teacher, anchors)
         if anchors:
             teacher = keras.models.clone_model(anchors[0])
-            self._anchors = [[w.numpy() for w in anchor.weights] for anchor in anchors]
-            _set(teacher, self._anchors[0])
-        self.student, self.teacher = student, teacher
+            _copy(anchors[0], teacher)
+        self.student: keras.Model = student
+        self.teacher: Any = teacher
+        self.anchors: list[keras.Model] = anchors
+        self._train_labels = train_labels
         names = dict.fromkeys(name for phase in self.method.phases for name, _ in phase.terms)
         self._terms = {name: Term(name, teacher, student, self.method.options, train_labels) for name in names}
         self._connectors = [layer for term in self._terms.values() for layer in term.layers]
@@ -97,7 +100,7 @@ class DistillationTrainer(keras.Model):
         terms = [self._terms[name] for name, _ in self.phase.terms]
         of_teacher, of_student = ([pair[i] for term in terms for pair in term.pairs] for i in (0, 1))
         self._student_outputs = tapped_outputs(self.student, of_student)
-        self._teacher_outputs = None if self.teacher is None else tapped_outputs(self.teacher, of_teacher)
+        self._teacher_outputs = tapped_outputs(self.teacher, of_teacher) if self.teacher is not None else None
         self.compiled = False
 
     @property
@@ -128,8 +131,9 @@ class DistillationTrainer(keras.Model):
                 "teacher_optimizer."))
         super().compile(optimizer=optimizer, metrics=None if self.phase.prepares else metrics, jit_compile=jit_compile,
                         **options)
-        self.optimizer.build(self.trained_variables)
-        self.teacher_optimizer = keras.optimizers.get(teacher_optimizer) if trained else None
+        own: Any = self.optimizer
+        own.build(self.trained_variables)
+        self.teacher_optimizer: Any = keras.optimizers.get(teacher_optimizer) if trained else None
         if trained:
             self.teacher_optimizer.build(self.teacher.trainable_variables)
 
@@ -143,7 +147,7 @@ class DistillationTrainer(keras.Model):
         if self._needs_index and y is not None:
             options["sample_weight"] = np.arange(len(y))
         if self.method.teacher == "anchors":
-            callbacks = [*(callbacks or []), _Anchors(self, self._anchors)]
+            callbacks = [*(callbacks or []), _Anchors(self)]
         return super().fit(x, y, *args, callbacks=callbacks, **options)
 
     def train_step(self, data: Any) -> dict[str, Any]:
@@ -154,8 +158,10 @@ class DistillationTrainer(keras.Model):
                              "index).")
         if self.method.teacher == "trained":
             self._teach(x, labels)
-        targets = None if self.teacher is None else {
-            name: tf.stop_gradient(value) for name, value in self._teacher_outputs(x, training=False).items()}
+        targets: dict[str, tf.Tensor] = {}
+        if self._teacher_outputs is not None:
+            found = self._teacher_outputs(x, training=False)
+            targets = {name: tf.stop_gradient(value) for name, value in found.items()}
         if self.phase.prepares:
             return self._prepare(targets, labels)
         with tf.GradientTape() as tape:
@@ -163,7 +169,7 @@ class DistillationTrainer(keras.Model):
             loss = self._student_loss(labels, targets, outputs, Examples(index, labels))
         self._apply(self.optimizer, tape, loss, self.trained_variables)
         seen = {"loss": loss}
-        if targets is not None:
+        if targets:
             right = tf.equal(tf.argmax(targets["logits"], axis=-1, output_type=tf.int32), labels)
             seen |= {"teacher_accuracy": tf.reduce_mean(tf.cast(right, tf.float32)),
                      "divergence": kullback_leibler(targets["logits"], outputs["logits"], temperature=1.0)}
@@ -183,7 +189,7 @@ class DistillationTrainer(keras.Model):
         for name, value in values.items():
             self._means[name].update_state(value, sample_weight=tf.cast(tf.shape(labels)[0], value.dtype))
 
-    def _student_loss(self, labels: tf.Tensor, teacher: dict[str, tf.Tensor] | None, student: dict[str, tf.Tensor],
+    def _student_loss(self, labels: tf.Tensor, teacher: dict[str, tf.Tensor], student: dict[str, tf.Tensor],
                       examples: Examples) -> tf.Tensor:
         parts = []
         if self.phase.ce:
@@ -210,6 +216,25 @@ class DistillationTrainer(keras.Model):
             self._multiplier.assign(next_multiplier(self._multiplier.value, excess, self.method.lam_rate))
         self._note(labels, teacher_loss=loss)
 
+    def get_config(self) -> dict[str, Any]:
+        labels = None if self._train_labels is None else np.asarray(self._train_labels).tolist()
+        teacher = self.anchors or self.teacher
+        return {"name": self.name, "student": keras.saving.serialize_keras_object(self.student),
+                "teacher": None if teacher is None else keras.saving.serialize_keras_object(teacher),
+                "method": self.method.to_config(), "train_labels": labels, "phase": self.phase.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> DistillationTrainer:
+        config, phase = dict(config), config["phase"]
+        del config["phase"]
+        for name in ("student", "teacher"):
+            config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects=custom_objects)
+        labels = config.pop("train_labels")
+        trainer = cls(method=Method.from_config(config.pop("method")), train_labels=None if labels is None else
+                      np.array(labels), **config)
+        trainer.begin(phase)
+        return trainer
+
     def _prepare(self, targets: dict[str, tf.Tensor], labels: tf.Tensor) -> dict[str, Any]:
         with tf.GradientTape() as tape:
             loss = tf.add_n([weight * self._terms[name].preparation_loss(targets) for name, weight in
@@ -229,18 +254,19 @@ class DistillationTrainer(keras.Model):
 class _Anchors(keras.callbacks.Callback):
     """Gives the teacher the weights of the anchor whose epochs have come."""
 
-    def __init__(self, trainer: DistillationTrainer, anchors: Sequence[Sequence[np.ndarray]]):
+    def __init__(self, trainer: DistillationTrainer):
         super().__init__()
-        self._trainer, self._anchors = trainer, anchors
+        self._trainer = trainer
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        which = epoch * len(self._anchors) // max(self.params["epochs"], 1)
-        _set(self._trainer.teacher, self._anchors[min(which, len(self._anchors) - 1)])
+        anchors = self._trainer.anchors
+        which = epoch * len(anchors) // max(self.params["epochs"], 1)
+        _copy(anchors[min(which, len(anchors) - 1)], self._trainer.teacher)
 
 
-def _set(network: keras.Model, values: Sequence[np.ndarray]) -> None:
-    for weight, value in zip(network.weights, values, strict=True):
-        weight.assign(value)
+def _copy(source: keras.Model, target: keras.Model) -> None:
+    for weight, value in zip(target.weights, source.weights, strict=True):
+        weight.assign(value.value)
 
 
 def _found(given: str | Method) -> Method:
@@ -268,7 +294,7 @@ def _check_networks(found: Method, student: keras.Model, teacher: Any, anchors: 
             raise ValueError("teacher and student are the same model; build two.")
         shapes = [getattr(m, "output_shape", None) for m in (network, student)]
         if None not in shapes and shapes[0] != shapes[1]:
-            raise ValueError(f"teacher and student return other shapes, {shapes[0]} and {shapes[1]}: their classes must "
-                             "be the same.")
+            raise ValueError(f"teacher and student return other shapes, {shapes[0]} and {shapes[1]}; give both as many "
+                             "classes.")
     if len({tuple(tuple(w.shape) for w in anchor.weights) for anchor in anchors}) > 1:
         raise ValueError("anchors are checkpoints of one architecture; their weights have other shapes.")

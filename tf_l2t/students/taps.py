@@ -14,8 +14,8 @@ _TAP = re.compile(r"(stem|stage\d+|pooled|logits)(_preact)?")
 def taps(student: keras.Model) -> dict[str, Any]:
     """The named inner tensors of a student, from input to output, as symbolic Keras tensors.
 
-    `stem`, `stage1` and on: [batch, h, w, channels]; `pooled`: [batch, channels], what the layer `logits` reads where no
-    layer has this name; `logits`: [batch, classes]. With `_preact`, stem and stages before their activation; a stage
+    `stem`, `stage1` and on: [batch, h, w, channels]; `pooled`: [batch, channels], what the layer `logits` reads where
+    no layer has this name; `logits`: [batch, classes]. With `_preact`, stem and stages before their activation; a stage
     that has none is its own.
 
     Args:

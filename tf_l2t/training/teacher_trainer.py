@@ -32,7 +32,7 @@ from tf_l2t.training.errors import TeacherDivergedError
 from tf_l2t.training.forecast import Forecast, forecast
 from tf_l2t.training.optimizers import inner_optimizer
 from tf_l2t.training.tasks import ClassificationTask, Task
-from tf_l2t.training.validation import Validation, weights_of
+from tf_l2t.training.validation import JUDGES, Validation, weights_of
 
 # Seeds 0 … 999,999 are students that train a teacher; from here on, students that validate it. Those of
 # `comparison` lie higher still, so that no table reports a student that a teacher has seen.
@@ -101,7 +101,7 @@ class TeacherTrainer:
                 "log_likelihood", penalty: float = 0.0, clip_norm: float | None = 1.0, rollouts: int = 1,
                 rollback: float | None = None, hvp: str = "forward_over_reverse", schedule: str | int = "every_k",
                 memory_budget: str | int | None = None, truncate: int | None = None, jit: str | bool = "auto",
-                adjoint_alarm: float | None = 1e4, debug: bool = False) -> None:
+                adjoint_alarm: float | None = 1e4, debug: bool = False, judge: str = "objective") -> None:
         """Sets how the teacher is trained.
 
         Args:
@@ -114,12 +114,14 @@ class TeacherTrainer:
             are those of the highest M alone.
           clip_norm: the largest norm of one rollout's dθ; None for no limit.
           rollouts: students per teacher step, each from its own initialisation; their dθ are averaged.
-          rollback: when a validation's objective falls by more than this below the best, the teacher goes back to its
+          rollback: when a validation's value falls by more than this below the best, the teacher goes back to its
             best weights and the optimizer's steps are halved from then on (what it remembers of gradients stays); None
             to go on.
           hvp, schedule, memory_budget, truncate, jit, debug: as for `tf_l2t.hypergradient.hypergradient`.
           adjoint_alarm: warn when ‖dω_t‖ grows beyond this factor on its way back through a student's run, and name
             the `truncate` that would keep it below; None for no warning.
+          judge: what validated teachers are compared by: "objective", M, or "measure", the exact measure of the task,
+            such as BLEU. M is smooth, so that it has a gradient, and may rise where the measure does not.
 
         Raises:
           ValueError: for an unknown objective or a number out of range.
@@ -135,6 +137,8 @@ class TeacherTrainer:
             raise ValueError(f"rollback must be at least 0, or None; received {rollback!r}.")
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"clip_norm must be above 0, or None; received {clip_norm!r}.")
+        if judge not in JUDGES:
+            raise ValueError(f"judge must be one of {JUDGES}; received {judge!r}.")
         if adjoint_alarm is not None and not adjoint_alarm > 1:
             raise ValueError(f"adjoint_alarm must be a factor above 1, or None; received {adjoint_alarm!r}.")
         check_options(hvp, schedule, self.num_steps, memory_budget, truncate)
@@ -146,6 +150,7 @@ class TeacherTrainer:
         self._clip_norm = clip_norm
         self._rollouts = rollouts
         self._rollback = rollback
+        self._judge = judge
         self._adjoint_alarm = adjoint_alarm
         self._engine: dict[str, Any] = {"hvp": hvp, "schedule": schedule, "memory_budget": memory_budget,
                                         "truncate": truncate, "jit": jit, "debug": debug}
@@ -156,7 +161,7 @@ class TeacherTrainer:
         """Runs `teacher_steps` teacher optimization steps and leaves the teacher at its best weights.
 
         Every `validation_freq` steps, and before the first, new students of seeds that never train the teacher
-        follow it; the teacher whose students have the highest mean objective is the best one.
+        follow it; the teacher whose students have the highest mean objective, or exact measure (`judge`), is the best.
 
         Args:
           train: (x, y), what students are trained on.
@@ -191,7 +196,7 @@ class TeacherTrainer:
         gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients", "adjoint_norm"), **engine)
         first = VALIDATION_SEED + self._seed
         validate = Validation(self.teacher, self._task, problem, self._objective, held_out,
-                              range(first, first + validation_rollouts), engine["jit"])
+                              range(first, first + validation_rollouts), engine["jit"], self._judge)
         _, measure = self._task.measures(self._objective, dev)
 
         history = keras.callbacks.History()
@@ -203,7 +208,7 @@ class TeacherTrainer:
         dropped = dropped_in_a_row = dropped_rollouts = rollbacks = 0
         calls.on_train_begin()
         if validation_freq:
-            history.params["initial_val_objective"] = validate()["val_objective"]
+            history.params |= {f"initial_{name}": value for name, value in validate().items()}
         for step in range(teacher_steps):
             calls.on_epoch_begin(step)
             started = time.perf_counter()
@@ -246,7 +251,7 @@ class TeacherTrainer:
         if validation_freq:
             self.set_weights(validate.best_weights)
         calls.on_train_end()
-        validated = {"val_objective": validate.best_value} if np.isfinite(validate.best_value) else {}
+        validated = {validate.judged_by: validate.best_value} if np.isfinite(validate.best_value) else {}
         self.teacher.note_training({"num_steps": self.num_steps, "teacher_steps": len(history.epoch),
                                     "dropped": dropped, **validated})
         return history

@@ -10,12 +10,14 @@ from tf_l2t.hypergradient import Problem, advance, initial_state
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.tasks import Task
 
+JUDGES = ("objective", "measure")
+
 
 class Validation:
     """Students that follow a teacher as it is, and the best weights that it had so far.
 
-    The best are those of the highest M. A penalty does not enter: at its full weight it shrinks coefficients that are
-    needed, and weights from before that are the better ones (docs/teaching.md has the figures).
+    The best are those of the highest M, or exact measure. A penalty does not enter: at its full weight it shrinks
+    coefficients that are needed, and weights from before that are the better ones (docs/teaching.md has the figures).
 
     Args:
       teacher: whose weights are judged.
@@ -24,17 +26,19 @@ class Validation:
       data: checked, on which M and the task's exact measure are measured.
       seeds: of the students.
       jit: as for `tf_l2t.hypergradient.advance`.
+      judge: "objective" for M, "measure" for the exact measure.
 
     Attributes:
-      value: M of the newest validation; −∞ where it is not finite.
+      value: by which the newest validation is judged; −∞ where it is not finite.
       best_value, best_weights: those of the best one; before the first, −∞, and the weights given.
     """
 
     def __init__(self, teacher: Teacher, task: Task, problem: Problem, objective: Any, data: Any, seeds: range,
-                 jit: str | bool = "auto"):
+                 jit: str | bool = "auto", judge: str = "objective"):
         self._teacher, self._task, self._problem, self._seeds = teacher, task, problem, seeds
         self._run = advance(problem, teacher, jit=jit)
         names = ("val_objective", f"val_{task.measure}")
+        self.judged_by = names[JUDGES.index(judge)]
         self._measures = dict(zip(names, task.measures(objective, data), strict=True))
         self.value = self.best_value = -np.inf
         self.best_weights = weights_of(teacher)
@@ -42,7 +46,7 @@ class Validation:
     def __call__(self) -> dict[str, float]:
         """Validates the teacher, keeps its weights if they are the best, and returns the means over its students."""
         logs = self._means()
-        self.value = logs["val_objective"]
+        self.value = logs[self.judged_by]
         if self.value > self.best_value:
             self.best_value, self.best_weights = self.value, weights_of(self._teacher)
         return logs

@@ -1,0 +1,347 @@
+"""The trainer against loops written out, ProKT's properties, and what Keras users expect of a model."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_l2t.distillation import METHODS, CoupledSGD, DistillationTrainer, method
+from tf_l2t.distillation.terms import Examples
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((12, 8, 8, 2)).astype("float32")
+Y = (np.arange(12) % 3).astype("int32")
+
+
+def network(width, name, seed, dropout=0.0):
+    """Two stages, named as the taps of the students are."""
+    keras.utils.set_random_seed(seed)
+    inputs = x = keras.Input((8, 8, 2))
+    for stage in (1, 2):
+        x = keras.layers.Conv2D(width * stage, 3, strides=2, padding="same")(x)
+        x = keras.layers.BatchNormalization(momentum=0.9, name=f"stage{stage}_preact")(x)
+        x = keras.layers.ReLU(name=f"stage{stage}")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pooled")(x)
+    x = keras.layers.Dropout(dropout, seed=seed)(x) if dropout else x
+    return keras.Model(inputs, keras.layers.Dense(3, name="logits")(x), name=name)
+
+
+def linear(name, seed):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((8, 8, 2))
+    return keras.Model(inputs, keras.layers.Dense(3, name="logits")(keras.layers.Flatten()(inputs)), name=name)
+
+
+def trainer_of(name, student=None, **options):
+    student = student or network(2, "student", 1)
+    kind = METHODS[name].teacher
+    teacher = {"none": None, "anchors": [network(4, f"anchor{i}", 5 + i) for i in range(4)]}.get(
+        kind, network(4, "teacher", 2))
+    if name in ("crd", "crd_kd", "crd_prokt"):
+        options.setdefault("num_negatives", 6)
+    return DistillationTrainer(student, teacher, method(name, **options), train_labels=Y)
+
+
+def compiled(trainer, rate=0.05, **options):
+    trained = trainer.method.teacher == "trained"
+    trainer.compile(keras.optimizers.SGD(rate), keras.optimizers.SGD(rate) if trained else None, metrics=["accuracy"],
+                    **options)
+    return trainer
+
+
+def values(model):
+    return [w.numpy() for w in model.weights]
+
+
+def fit(trainer, epochs=1, batch_size=12, **options):
+    return trainer.fit(X, Y, batch_size=batch_size, epochs=epochs, shuffle=False, verbose=0, **options).history
+
+
+def log_softmax(z):
+    z = z - z.max(1, keepdims=True)
+    return z - np.log(np.exp(z).sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].teacher != "trained"])
+def test_the_loss_is_what_the_method_says(name):
+    """ce · H(y, q) + kd · T² KL(p ‖ q) + weight · term, the first two in NumPy, the last by the term itself."""
+    trainer = compiled(trainer_of(name))
+    trainer.begin(trainer.method.last.name)
+    compiled(trainer)
+    (phase, temperature), student = (trainer.method.last, trainer.method.temperature), trainer.student
+    log_q = log_softmax(np.asarray(student(X, training=True)))
+    student.set_weights(values(network(2, "student", 1)))  # as they were: the call renewed the moving statistics
+    expected = -phase.ce * log_q[np.arange(12), Y].mean()
+    if phase.kd:
+        logits = np.asarray(trainer.teacher(X, training=False)), np.asarray(student(X, training=True))
+        student.set_weights(values(network(2, "student", 1)))
+        log_p, log_q = (log_softmax(z / temperature) for z in logits)
+        expected += phase.kd * temperature ** 2 * (np.exp(log_p) * (log_p - log_q)).sum(1).mean()
+    drawn = []
+    for term, weight in phase.terms:
+        found = trainer._terms[term]
+        for layer in found.layers:
+            if hasattr(layer, "_negatives"):  # the same ones twice
+                drawn.append(layer._negatives(tf.constant(Y)))
+                layer._negatives = lambda labels: drawn[0]
+        outputs = trainer._teacher_outputs(X, training=False), trainer._student_outputs(X, training=True)
+        student.set_weights(values(network(2, "student", 1)))
+        expected += weight * float(found.loss(*outputs, Examples(tf.range(12), tf.constant(Y)), training=False))
+    # In training mode batch normalisation of connectors has the batch's statistics: only there the two differ.
+    if name in ("fitnet", "ft"):
+        outputs = trainer._teacher_outputs(X, training=False), trainer._student_outputs(X, training=True)
+        student.set_weights(values(network(2, "student", 1)))
+        modes = [float(trainer._terms[name].loss(*outputs, Examples(None, tf.constant(Y)), training=mode))
+                 for mode in (False, True)]
+        expected += phase.terms[0][1] * (modes[1] - modes[0])
+    np.testing.assert_allclose(fit(trainer)["loss"][0], expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.4])
+def test_a_step_of_prokt_is_algorithm_1(lam):
+    """Weights after two steps, against a loop of NumPy: linear networks, whose gradients are (q − p) x."""
+    teacher, student = linear("teacher", 2), linear("student", 1)
+    trainer = DistillationTrainer(student, teacher, method("prokt", lam=lam))
+    assert all((w == 0).all() for model in (teacher, student) for w in values(model))
+    compiled(trainer, 0.1)
+    flat = X.reshape(12, -1).astype("float64")
+    one_hot = np.eye(3)[Y]
+    t, s = (np.zeros((flat.shape[1] + 1, 3)) for _ in range(2))
+    inputs = np.concatenate([flat, np.ones((12, 1))], axis=1)
+    for _ in range(2):
+        q = np.exp(log_softmax(inputs @ s))
+        p = np.exp(log_softmax(inputs @ t))
+        t -= 0.1 * inputs.T @ (p - (1 - lam) * one_hot - lam * q) / 12
+        p = np.exp(log_softmax(inputs @ t))  # the updated teacher's
+        s -= 0.1 * inputs.T @ (q - p) / 12
+    fit(trainer, epochs=2)
+    for model, expected in ((teacher, t), (student, s)):
+        kernel, bias = values(model)
+        np.testing.assert_allclose(np.concatenate([kernel, bias[None]]), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_without_lambda_the_teacher_is_trained_as_if_alone():
+    trainer = compiled(trainer_of("prokt", lam=0.0))
+    alone = DistillationTrainer(trainer_of("prokt").teacher, None, "none")  # its head is 0, too
+    alone.student.set_weights(values(trainer.teacher))
+    fit(trainer, epochs=3, batch_size=6)
+    fit(compiled(alone), epochs=3, batch_size=6)
+    for a, b in zip(values(trainer.teacher), values(alone.student), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_the_idle_network_stays_as_it_is():
+    """One update of moving statistics and one draw of dropout a step, for either network."""
+    student, teacher = network(2, "student", 1, dropout=0.5), network(4, "teacher", 2, dropout=0.5)
+    trainer = compiled(DistillationTrainer(student, teacher, "prokt"), rate=0.0)
+    before = [{w.path: w.numpy() for w in model.non_trainable_weights} for model in (student, teacher)]
+    fit(trainer)
+    for model, start in zip((student, teacher), before, strict=True):
+        convolution = keras.Model(model.inputs, model.layers[1].output)(X).numpy()
+        for w in model.non_trainable_weights:
+            if w.path.endswith("stage1_preact/moving_mean"):
+                np.testing.assert_allclose(w, 0.1 * convolution.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
+            if w.path.endswith("stage1_preact/moving_variance"):
+                np.testing.assert_allclose(w, 0.9 + 0.1 * convolution.var((0, 1, 2)), rtol=1e-4)
+            if "seed" in w.path:
+                assert (w.numpy() - start[w.path]).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["kd", "at", "crd"])
+def test_a_fixed_teacher_is_fixed(name):
+    trainer = compiled(trainer_of(name))
+    before = values(trainer.teacher)
+    fit(trainer, epochs=2)
+    for a, b in zip(before, values(trainer.teacher), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.3, 0.7])
+def test_the_students_cross_entropy_falls_monotonically(lam):
+    """Proposition 1, on a convex problem: linear networks of the same form, all data at every step."""
+    trainer = DistillationTrainer(linear("student", 1), linear("teacher", 2), method("prokt", lam=lam))
+    compiled(trainer, 0.05)
+    losses = [trainer.evaluate(X, Y, verbose=0, return_dict=True)["loss"]]
+    for _ in range(40):
+        fit(trainer)
+        losses.append(trainer.evaluate(X, Y, verbose=0, return_dict=True)["loss"])
+    np.testing.assert_allclose(losses[0], np.log(3), rtol=1e-6)
+    assert (np.diff(losses) < 0).all() and losses[-1] < 0.7 * losses[0]
+
+
+def test_the_multiplier_rises_while_the_teacher_is_too_far():
+    """β ← max(0, β + rate · (KL(q_s ‖ p_t) − ε)), KL before the teacher's step."""
+    trainer = compiled(DistillationTrainer(linear("student", 1), linear("teacher", 2),
+                                           method("prokt", lam=0.02, epsilon=1e-4, lam_rate=10.0)), 0.5)
+    multiplier = 0.02
+    for _ in range(6):
+        log_q, log_p = (log_softmax(np.asarray(m(X))) for m in (trainer.student, trainer.teacher))
+        divergence = (np.exp(log_q) * (log_q - log_p)).sum(1).mean()
+        multiplier = max(0.0, multiplier + 10.0 * (divergence - 1e-4))
+        np.testing.assert_allclose(fit(trainer)["multiplier"][0], multiplier, rtol=1e-4, atol=1e-6)
+    assert multiplier > 0.02
+
+
+def test_divergence_and_teacher_accuracy_are_of_the_targets():
+    trainer = compiled(trainer_of("kd"), rate=0.0)
+    log_p = log_softmax(np.asarray(trainer.teacher(X)))
+    log_q = log_softmax(np.asarray(trainer.student(X, training=True)))
+    history = fit(trainer)
+    np.testing.assert_allclose(history["divergence"][0], (np.exp(log_p) * (log_p - log_q)).sum(1).mean(), rtol=1e-4)
+    np.testing.assert_allclose(history["teacher_accuracy"][0], (log_p.argmax(1) == Y).mean(), rtol=1e-6)
+
+
+def test_anchors_follow_each_other():
+    trainer = compiled(trainer_of("rco"))
+    seen = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: seen.append(values(trainer.teacher)[0]))
+    fit(trainer, epochs=8, callbacks=[watch])
+    for epoch, kernel in enumerate(seen):
+        np.testing.assert_array_equal(kernel, values(trainer.anchors[epoch // 2])[0])
+
+
+def test_boundaries_come_before_labels():
+    """AB's first phase teaches all but the last layer; its second has the labels only."""
+    trainer = compiled(trainer_of("ab"))
+    start = values(trainer.student)
+    fit(trainer)
+    moved = [not np.array_equal(a, b) for a, b in zip(start, values(trainer.student), strict=True)]
+    assert moved[:-2] == [True] * (len(start) - 2) and moved[-2:] == [False, False]
+    connector = [w.numpy() for layer in trainer._connectors for w in layer.trainable_variables]
+    trainer.begin("main")
+    fit(compiled(trainer))
+    assert not np.array_equal(values(trainer.student)[-1], start[-1])
+    for a, layer_weight in zip(connector, [w for layer in trainer._connectors for w in layer.trainable_variables],
+                               strict=True):
+        np.testing.assert_array_equal(a, layer_weight)
+
+
+def test_the_paraphraser_is_prepared_and_stays():
+    trainer = compiled(trainer_of("ft"))
+    start, student = values(trainer._connectors[0]), values(trainer.student)
+    losses = fit(trainer, epochs=20)["loss"]
+    assert losses[-1] < losses[0]
+    for a, b in zip(student, values(trainer.student), strict=True):
+        np.testing.assert_array_equal(a, b)
+    prepared = {w.path: w.numpy() for w in trainer._connectors[0].weights}
+    assert not np.array_equal(start[0], next(iter(prepared.values())))
+    trainer.begin("main")
+    fit(compiled(trainer))
+    for w in trainer._connectors[0].weights:
+        assert np.array_equal(prepared[w.path], w) == ("translator" not in w.path)
+
+
+def test_data_sets_bring_indices():
+    """The same run from arrays and from a data set of (x, y, index)."""
+    first, second = (compiled(trainer_of("crd")) for _ in range(2))
+    for a, b in zip(first._connectors, second._connectors, strict=True):
+        b.set_weights(a.get_weights())
+    fit(first, epochs=2, batch_size=4)
+    data = tf.data.Dataset.from_tensor_slices((X, Y, np.arange(12))).batch(4)
+    second.fit(data, epochs=2, verbose=0)
+    for a, b in zip(values(first.student), values(second.student), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="return \\(x, y, index\\)"):
+        second.fit(data.map(lambda x, y, index: (x, y)), verbose=0)
+
+
+@pytest.mark.parametrize("name", ["crd_prokt", "rco", "ft", "none"])
+def test_saved_and_loaded(tmp_path, name):
+    trainer = compiled(trainer_of(name))
+    fit(trainer)
+    trainer.save(tmp_path / "trainer.keras")
+    again = keras.saving.load_model(tmp_path / "trainer.keras", compile=False)
+    assert again.method == trainer.method and again.phase == trainer.phase
+    np.testing.assert_allclose(again(X), trainer(X), rtol=1e-5, atol=1e-6)
+    assert len(again.weights) == len(trainer.weights)
+    for a, b in zip(trainer.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["vid", "prokt"])
+def test_a_run_that_was_stopped_goes_on(tmp_path, name):
+    """Three epochs, and two that are followed by one in a new trainer, by Keras' own callback."""
+    def run(epochs, *callbacks):
+        trainer = trainer_of(name)
+        for i, layer in enumerate(trainer._connectors):
+            rng = np.random.default_rng(i)
+            layer.set_weights([rng.standard_normal(w.shape) * 0.1 for w in layer.weights])
+        trained = trainer.method.teacher == "trained"
+        trainer.compile(keras.optimizers.SGD(0.05, momentum=0.9), keras.optimizers.Adam(0.01) if trained else None)
+        fit(trainer, epochs=epochs, batch_size=6, callbacks=list(callbacks))
+        return trainer
+
+    whole = run(3)
+    backup = [keras.callbacks.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False) for _ in range(2)]
+    run(2, backup[0])
+    resumed = run(3, backup[1])
+    for a, b in zip(whole.weights, resumed.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_curves_are_in_tensorboard(tmp_path):
+    trainer = compiled(trainer_of("prokt"))
+    history = fit(trainer, epochs=2, callbacks=[keras.callbacks.TensorBoard(tmp_path)])
+    found = {}
+    for path in (tmp_path / "train").iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append(float(tf.make_ndarray(value.tensor)) if value.HasField(
+                    "tensor") and value.tensor.dtype == tf.float32.as_datatype_enum else None)
+    for name in ("divergence", "teacher_accuracy", "teacher_loss", "loss"):
+        np.testing.assert_allclose(found[f"epoch_{name}"], history[name], rtol=1e-5)
+
+
+def test_coupled_sgd_is_pytorchs():
+    """v ← μ v + g + wd w, w ← w − η v, through a drop of the rate."""
+    w = tf.Variable([1.0, -2.0])
+    variable = keras.Variable(w)
+    optimizer = CoupledSGD(keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.1, 0.01]), 0.9, 0.05)
+    v, expected = np.zeros(2), np.array([1.0, -2.0])
+    for g in (np.array([0.5, 1.0]), np.array([-1.0, 2.0]), np.array([0.3, 0.0]), np.array([0.1, 0.1])):
+        rate = 0.1 if optimizer.iterations.numpy() <= 1 else 0.01
+        v = 0.9 * v + g + 0.05 * expected
+        expected = expected - rate * v
+        optimizer.apply_gradients([(tf.constant(g, tf.float32), variable)])
+        np.testing.assert_allclose(variable, expected, rtol=1e-5)
+    again = CoupledSGD.from_config(optimizer.get_config())
+    assert (again.momentum, again.coupled_weight_decay) == (0.9, 0.05)
+
+
+def student_of(name="student"):
+    return network(2, name, 1)
+
+
+@pytest.mark.parametrize(("make", "match"), [
+    (lambda: method("kl"), "one of .*'prokt'"),
+    (lambda: method("kd", weight=1.0), "no term of inner tensors"),
+    (lambda: method("kd", lam=0.1), "train the teacher along"),
+    (lambda: method("prokt", lam=1.5), r"\[0, 1\]; received 1.5"),
+    (lambda: method("kd", temperature=0.0), "above 0"),
+    (lambda: method("kd", ce=-1.0), "at least 0"),
+    (lambda: method("none", kd=1.0), "no teacher"),
+    (lambda: method("ab", weight=2.0), "last phase"),
+    (lambda: trainer_of("at", q=2.0), r"options \['p', 'variant'\]; received \['q'\]"),
+    (lambda: trainer_of("ft", q=2.0), r"options .*'rate'.*; received \['q'\]"),
+    (lambda: DistillationTrainer(student_of(), None, "kd"), "needs a teacher"),
+    (lambda: DistillationTrainer(student_of(), student_of(), "none"), "leave it out"),
+    (lambda: DistillationTrainer(student_of(), student_of(), "rco"), "a list of anchors"),
+    (lambda: DistillationTrainer(student_of(), [student_of()], "kd"), "received a list"),
+    (lambda: DistillationTrainer(student_of(), student_of(), "crd"), "give their labels"),
+    (lambda: DistillationTrainer(linear("a", 0), linear("b", 1), "at"), "has the taps"),
+    (lambda: DistillationTrainer(linear("a", 0), 3, "kd"), "received int"),
+    (lambda: trainer_of("ab").begin("end"), r"\['boundaries', 'main'\]; received 'end'"),
+    (lambda: trainer_of("prokt").compile("sgd"), "give teacher_optimizer"),
+    (lambda: trainer_of("kd").compile("sgd", "sgd"), "leave out teacher_optimizer"),
+    (lambda: trainer_of("kd").compile("sgd", loss="mse"), "leave out `loss`"),
+    (lambda: CoupledSGD(momentum=1.0), "momentum"),
+])
+def test_bad_input(make, match):
+    with pytest.raises(ValueError, match=match):
+        make()
+
+
+def test_the_same_model_twice():
+    model = student_of()
+    with pytest.raises(ValueError, match="the same model"):
+        DistillationTrainer(model, model, "kd")
