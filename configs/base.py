@@ -41,7 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.teacher = teacher = ml_collections.ConfigDict()
     teacher.name = "attention"  # see tf_l2t.teachers.TEACHERS
-    teacher.num_keys = 10  # of "attention" and "diagonal"
+    teacher.num_keys = 10  # of "attention" and the diagonal ones
     teacher.hidden = 32  # of "mlp"
     teacher.loss = "mixture"  # or "soft", "stable", "paper": see tf_l2t.losses.TAUGHT_FORMS
     teacher.ignored = ()  # names of features that it does not see, see tf_l2t.features; "dev_precision" for all of them

@@ -46,7 +46,7 @@ def get_config() -> ml_collections.ConfigDict:
     features.sample_size = 100  # train and dev pairs whose BLEU is looked at
 
     config.teacher = teacher = ml_collections.ConfigDict()
-    teacher.name = "diagonal"
+    teacher.name = "diagonal"  # or "shared_diagonal"
     teacher.num_keys = 5
     teacher.loss = "paper"  # or "stable", "mixture", "soft": see tf_l2t.losses.TAUGHT_FORMS
     teacher.seed = 0

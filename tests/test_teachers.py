@@ -34,6 +34,8 @@ def mlp(theta, s, start):
 
 # name: (options, the formula in NumPy)
 ALL = {"attention": ({"num_keys": 4, "seed": 1}, attention), "diagonal": ({"num_keys": 4, "seed": 1}, attention),
+       "shared_diagonal": ({"num_keys": 4, "seed": 1}, lambda theta, s, start: attention(
+           (theta[0] + theta[2], theta[1]), s, start)),
        "mlp": ({"hidden": 5, "seed": 1}, mlp), "static": ({}, lambda theta, s, start: theta[0])}
 
 
@@ -65,7 +67,7 @@ def test_formula(name):
 def test_starts_near_a_multiple_of_the_identity(name, loss):
     teacher = build(name, loss, moved=False)
     start, spread = {"stable": (0.1, 0), "mixture": (0.06, 0.016), "soft": (0.1, 0.0125), "paper": (1, 0)}[loss]
-    start = start * np.ones(3) if name == "diagonal" else np.where(np.eye(3), start, spread)
+    start = start * np.ones(3) if "diagonal" in name else np.where(np.eye(3), start, spread)
     for s in RNG.uniform(size=(3, 6)).astype(np.float32):
         np.testing.assert_allclose(teacher(s), start, atol=1e-6)
 
@@ -157,15 +159,15 @@ def test_class_counts_soften_labels_in_proportion(name, tmp_path):
 def test_penalty(name):
     """Zero at multiples of I; its formula in NumPy, the mean over leading axes."""
     teacher = build(name)
-    harmless = 0.3 * (np.ones(3) if name == "diagonal" else np.eye(3))
+    harmless = 0.3 * (np.ones(3) if "diagonal" in name else np.eye(3))
     assert teacher.penalty(tf.constant(harmless)) < 1e-25
     phi = harmless + 0.03 * RNG.standard_normal((2, 4, *harmless.shape))
     relative = phi.reshape(8, *harmless.shape) / 0.1
     expected = []
     for matrix in relative:
-        weights = matrix if name == "diagonal" else np.diag(matrix)
+        weights = matrix if "diagonal" in name else np.diag(matrix)
         doubts = 0
-        for i in range(0 if name == "diagonal" else 3):
+        for i in range(0 if "diagonal" in name else 3):
             one, other = (abs(matrix[i, j]) for j in range(3) if j != i)
             doubts += one + other + 5 * one * other
         expected.append(25 * len(weights) * weights.var() + doubts)
@@ -176,13 +178,13 @@ def test_penalty(name):
 def test_penalty_of_the_soft_form(name):
     """Zero where all off-diagonal coefficients are equal and all diagonal ones are; its formula in NumPy."""
     teacher = build(name, "soft")
-    alike = 0.2 * np.ones(3) if name == "diagonal" else 0.2 * np.eye(3) - 0.05
+    alike = 0.2 * np.ones(3) if "diagonal" in name else 0.2 * np.eye(3) - 0.05
     assert teacher.penalty(tf.constant(alike)) < 1e-25
     phi = alike + 0.03 * RNG.standard_normal((2, 4, *alike.shape))
     expected = []
     for matrix in phi.reshape(8, *alike.shape) / 0.1:
-        weights = matrix if name == "diagonal" else np.diag(matrix)
-        beside = np.zeros(1) if name == "diagonal" else matrix[~np.eye(3, dtype=bool)]
+        weights = matrix if "diagonal" in name else np.diag(matrix)
+        beside = np.zeros(1) if "diagonal" in name else matrix[~np.eye(3, dtype=bool)]
         expected.append(25 * len(weights) * weights.var() + 64 * len(beside) * beside.var())
     np.testing.assert_allclose(teacher.penalty(tf.constant(phi)), np.mean(expected), rtol=1e-12)
 

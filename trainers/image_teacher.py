@@ -64,8 +64,8 @@ def make_teacher(config: ml_collections.ConfigDict, splits: Splits, number: int 
     counts = np.bincount(splits.train.y, minlength=splits.num_classes) if config.teacher.class_counts else None
     seed = config.teacher.seed + number
     attention = {"num_keys": config.teacher.num_keys, "seed": seed}
-    options = {"attention": attention, "diagonal": attention, "mlp": {"hidden": config.teacher.hidden, "seed": seed},
-               "static": {}}
+    options = {"attention": attention, "diagonal": attention, "shared_diagonal": attention,
+               "mlp": {"hidden": config.teacher.hidden, "seed": seed}, "static": {}}
     return TEACHERS[config.teacher.name](splits.num_classes, len(names), loss=config.teacher.loss, ignored=ignored,
                                          class_counts=counts, **options[config.teacher.name])
 

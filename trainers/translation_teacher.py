@@ -12,18 +12,20 @@ from tf_l2t.translation.features import FEATURES
 from trainers import translation
 from trainers.teacher_plan import TeacherPlan, compile_trainer, described
 
+DIAGONAL = ("diagonal", "shared_diagonal")
+
 
 def new_teacher(config: ml_collections.ConfigDict, vocabulary_size: int, number: int = 0) -> Teacher:
     """The config's teacher as it begins.
 
     Raises:
-      ValueError: for another kind of teacher than the diagonal one.
+      ValueError: for another kind of teacher than a diagonal one.
     """
-    if config.teacher.name != "diagonal":
-        raise ValueError("the teacher of a translation student is the diagonal one, with a coefficient for every "
+    if config.teacher.name not in DIAGONAL:
+        raise ValueError(f"the teacher of a translation student is one of {DIAGONAL}, with a coefficient for every "
                          f"subword; received config.teacher.name={config.teacher.name!r}.")
-    return TEACHERS["diagonal"](vocabulary_size, len(FEATURES), num_keys=config.teacher.num_keys,
-                                loss=config.teacher.loss, seed=config.teacher.seed + number)
+    return TEACHERS[config.teacher.name](vocabulary_size, len(FEATURES), num_keys=config.teacher.num_keys,
+                                         loss=config.teacher.loss, seed=config.teacher.seed + number)
 
 
 def plan(config: ml_collections.ConfigDict, number: int = 0) -> TeacherPlan:

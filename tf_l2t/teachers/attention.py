@@ -1,4 +1,5 @@
-"""The paper's teachers: attention over N learned coefficient matrices, or over N diagonals."""
+"""The paper's teachers, attention over N learned coefficient matrices or diagonals, and one of diagonals with a common
+part."""
 
 from __future__ import annotations
 
@@ -66,3 +67,28 @@ class DiagonalTeacher(AttentionTeacher):
     @property
     def coefficients_shape(self) -> tuple[int, ...]:
         return (self.num_classes,)
+
+
+class SharedDiagonalTeacher(DiagonalTeacher):
+    """Φ_t = diag((W + 1 wᵀ) softmax(V s_t)), w [N]: what all tokens have in common is a weight of its own.
+
+    The same functions as `DiagonalTeacher`'s, learned in another order. Adam moves every weight by as much, and most
+    tokens of a vocabulary are too rare for their gradient to be more than noise; the sum of all of them, w's gradient,
+    is not. W begins with zeros, and an optimizer with a large epsilon leaves there what hardly matters.
+
+    Args, Raises: as `DiagonalTeacher`.
+    """
+
+    def __init__(self, num_classes: int, num_features: int, num_keys: int = 5, loss: str = "stable", seed: int = 0,
+                 **options: Any):
+        super().__init__(num_classes, num_features, num_keys, loss, seed, **options)
+        self.shared = tf.Variable(tf.fill([num_keys], self.form.start), name="shared")
+        self.values.assign(tf.zeros_like(self.values))
+
+    @property
+    def theta(self) -> tuple[tf.Variable, ...]:
+        return self.values, self.keys, self.shared
+
+    def apply(self, theta: tuple[tf.Tensor, ...], features: tf.Tensor) -> tf.Tensor:
+        values, keys, shared = theta
+        return super().apply((values + shared, keys), features)

@@ -18,6 +18,7 @@ from tf_l2t.translation.sampled_bleu import sampled_bleu_objective
 from tf_l2t.translation.subwords import BOS, PAD
 from tf_l2t.translation.token_losses import token_log_probs
 
+SHARPNESS = 5.0  # of the sharpened distributions
 PART = 64  # dev pairs whose logits are in memory at a time
 CANDIDATES = 5  # of a sentence, of the objectives over candidates
 
@@ -46,6 +47,18 @@ def greedy_statistics(student: FunctionalTranslator, params: Tensors, non_traina
     """The same behind the prefixes of the student's own greedy translation, which is not differentiated."""
     found = student.using(*_fixed(params, non_trainable), greedy, pair.source, length_limits(pair.source))
     logits = _logits(student, params, non_trainable, pair.source, found)
+    return expected_ngram_statistics(logits, pair.target, tf.not_equal(found, PAD))
+
+
+def sharp_statistics(student: FunctionalTranslator, params: Tensors, non_trainable: Tensors, pair: TokenPair
+                     ) -> tf.Tensor:
+    """The same of the distributions p^k / Σ p^k, k = SHARPNESS.
+
+    Expected BLEU rises when a student merely becomes surer of what it says, which changes none of its translations.
+    Near to one-hot distributions it is BLEU of the greedy translation, but for what a change does to later prefixes.
+    """
+    found = student.using(*_fixed(params, non_trainable), greedy, pair.source, length_limits(pair.source))
+    logits = SHARPNESS * _logits(student, params, non_trainable, pair.source, found)
     return expected_ngram_statistics(logits, pair.target, tf.not_equal(found, PAD))
 
 
@@ -104,6 +117,7 @@ OBJECTIVES = {
     "log_expected_bleu": Objective(reference_statistics, _log_bleu),
     "greedy_expected_bleu": Objective(greedy_statistics, relaxed_corpus_bleu),
     "log_greedy_expected_bleu": Objective(greedy_statistics, _log_bleu),
+    "log_sharp_expected_bleu": Objective(sharp_statistics, _log_bleu),
     "n_best_bleu": Objective(n_best, _n_best_bleu),
     "sampled_bleu": Objective(samples, _sampled_bleu),
     "log_likelihood": Objective(likelihoods, _mean_log_likelihood),
@@ -121,9 +135,9 @@ def objective_of(student: FunctionalTranslator, dev: EncodedText, objective: str
 
     "expected_bleu": `relaxed_corpus_bleu` of the student's distributions behind the reference's prefixes (teacher
     forcing), "log_expected_bleu" its logarithm. "greedy_expected_bleu", "log_greedy_expected_bleu": the same behind
-    the prefixes of the student's greedy translation. "n_best_bleu": expected sentence BLEU over the candidates of a
-    beam search; "sampled_bleu": over samples (`sampled_bleu_objective`), as many. "log_likelihood": log p of the
-    references, per subword.
+    the prefixes of the student's greedy translation; "log_sharp_expected_bleu": there, of p^5 / Σ p^5. "n_best_bleu":
+    expected sentence BLEU over the candidates of a beam search; "sampled_bleu": over samples
+    (`sampled_bleu_objective`), as many. "log_likelihood": log p of the references, per subword.
 
     Raises:
       ValueError: for another objective.
