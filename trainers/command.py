@@ -149,18 +149,27 @@ def describe(splits: Splits) -> dict[str, Any]:
 
 
 def student_fn(config: ml_collections.ConfigDict, splits: Splits) -> Callable[[], Any]:
+    return network_fn(config.student, splits, "config.student")
+
+
+def network_fn(network: ml_collections.ConfigDict, splits: Splits, where: str) -> Callable[[], Any]:
+    """Builds the network that a part of a config, found there as `where`, names.
+
+    Raises:
+      ValueError: for an unknown one, or options that it does not take.
+    """
     from tf_l2t.students import STUDENTS
 
-    if config.student.name not in STUDENTS:
-        raise ValueError(f"config.student.name must be one of {sorted(STUDENTS)}; received {config.student.name!r}.")
-    build: Any = STUDENTS[config.student.name]
+    if network.name not in STUDENTS:
+        raise ValueError(f"{where}.name must be one of {sorted(STUDENTS)}; received {network.name!r}.")
+    build: Any = STUDENTS[network.name]
     shape = splits.train.x.shape[1:]
-    options = {"activation": config.student.activation, **dict(config.student.options)}
-    if config.student.name == "mlp":
-        options["hidden"] = config.student.hidden
+    options = {"activation": network.activation, **dict(network.options)}
+    if network.name == "mlp":
+        options["hidden"] = network.hidden
     known = inspect.signature(build).parameters
     if not set(options) <= set(known):
-        raise ValueError(f"config.student.options: the student {config.student.name!r} takes {sorted(known)}; received "
+        raise ValueError(f"{where}.options: the student {network.name!r} takes {sorted(known)}; received "
                          f"{sorted(options)}.")
     return lambda: build(num_classes=splits.num_classes, input_shape=shape, **options)
 

@@ -24,7 +24,8 @@ def batch_indices(seed: tf.Tensor, step: tf.Tensor, batch_size: int, num_example
     return tf.raw_ops.RandomIndexShuffle(index=index, seed=key, max_index=tf.constant(num_examples - 1, tf.int64))
 
 
-def array_batches(x: Any, y: Any, batch_size: int, augment: Augment | None = None) -> Callable[..., Any]:
+def array_batches(x: Any, y: Any, batch_size: int, augment: Augment | None = None, index: bool = False
+                  ) -> Callable[..., Any]:
     """A function (seed, step) -> (x [batch, ...], y [batch]) over arrays held in memory.
 
     Args:
@@ -32,6 +33,7 @@ def array_batches(x: Any, y: Any, batch_size: int, augment: Augment | None = Non
       batch_size: at most the number of examples.
       augment: (x [batch, ...], seed int64 [2]) -> x, a pure function (`tf.image.stateless_*` take such a seed); it
         gets another seed at every step.
+      index: whether the examples' indices come as a third part, int64 [batch].
 
     Raises:
       ValueError: if `batch_size` is below 1 or above the number of examples.
@@ -42,12 +44,12 @@ def array_batches(x: Any, y: Any, batch_size: int, augment: Augment | None = Non
         raise ValueError(f"batch_size must be between 1 and the {num_examples} train examples; received "
                          f"{batch_size!r}.")
 
-    def batch_fn(seed: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def batch_fn(seed: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, ...]:
         indices = batch_indices(seed, step, batch_size, num_examples)
         images, labels = tf.gather(x, indices), tf.gather(y, indices)
         if augment is not None:
             images = augment(images, tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)]))
-        return images, labels
+        return (images, labels, indices) if index else (images, labels)
 
     return batch_fn
 

@@ -141,13 +141,17 @@ class DistillationTrainer(keras.Model):
         """The student's logits."""
         return self.student(inputs, training=training)
 
-    def fit(self, x: Any = None, y: Any = None, *args: Any, callbacks: Any = None, **options: Any
-            ) -> keras.callbacks.History:
-        """As Keras' `fit`. Arrays for "crd" are given their examples' indices."""
+    def fit(self, x: Any = None, y: Any = None, *args: Any, callbacks: Any = None, total_epochs: int | None = None,
+            **options: Any) -> keras.callbacks.History:
+        """As Keras' `fit`. Arrays for "crd" are given their examples' indices.
+
+        Args:
+          total_epochs: over which anchors are spread, if `fit` is called for a part of them; `epochs` if None.
+        """
         if self._needs_index and y is not None:
             options["sample_weight"] = np.arange(len(y))
         if self.method.teacher == "anchors":
-            callbacks = [*(callbacks or []), _Anchors(self)]
+            callbacks = [*(callbacks or []), _Anchors(self, total_epochs)]
         return super().fit(x, y, *args, callbacks=callbacks, **options)
 
     def train_step(self, data: Any) -> dict[str, Any]:
@@ -254,13 +258,13 @@ class DistillationTrainer(keras.Model):
 class _Anchors(keras.callbacks.Callback):
     """Gives the teacher the weights of the anchor whose epochs have come."""
 
-    def __init__(self, trainer: DistillationTrainer):
+    def __init__(self, trainer: DistillationTrainer, total_epochs: int | None):
         super().__init__()
-        self._trainer = trainer
+        self._trainer, self._total = trainer, total_epochs
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         anchors = self._trainer.anchors
-        which = epoch * len(anchors) // max(self.params["epochs"], 1)
+        which = epoch * len(anchors) // (self._total or self.params["epochs"])
         _copy(anchors[min(which, len(anchors) - 1)], self._trainer.teacher)
 
 

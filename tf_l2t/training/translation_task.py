@@ -76,7 +76,7 @@ class TranslationTask(Task):
         value = tf.function(objective_of(self.student, data, objective), autograph=False)
         batches = list(eval_batches(data, 64))
 
-        @tf.function(autograph=False)
+        @tf.function(autograph=False, reduce_retracing=True)
         def statistics(params: Any, non_trainable: Any, source: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
             found = self.student.using(params, non_trainable, greedy, source, length_limits(source))
             return ngram_statistics(found, target)

@@ -1,0 +1,20 @@
+"""Every method of ProKT's Tables 1 and 3 on full MNIST at 32 × 32, 10,000 train examples; teacher ResNet-20.
+
+    python -m trainers.distill --config configs/distill_mnist.py --config.data.path=data --workdir runs/teacher \\
+        --config.method.name=none --config.student.name=resnet20 --config.training.anchors=4
+    python -m trainers.distill --config configs/distill_mnist.py --config.data.path=data --workdir runs/kd \\
+        --config.method.name=kd --config.teacher.path=runs/teacher
+"""
+
+import ml_collections
+
+from configs import distill_base
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = distill_base.get_config()
+    config.data.train_size = 10_000
+    config.training.num_steps = 3000
+    config.training.first_steps = 400
+    config.training.evaluate_every = 250
+    return config

@@ -1,0 +1,99 @@
+"""`trainers.distill`: a teacher, students by several methods, and a run that was stopped, at a tiny size."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from configs import distill_mnist
+from tf_l2t.training import distillation_fit
+from trainers import command
+from trainers.distill import prepare_distillation
+
+SMALL = {"data.name": "mnist_5k", "data.dev_size": 40, "data.test_size": 50, "data.train_size": 200,
+         "student.name": "mlp", "student.hidden": 12, "teacher.name": "mlp", "teacher.hidden": 16,
+         "training.num_steps": 8, "training.first_steps": 4, "training.evaluate_every": 2, "training.batch_size": 20,
+         "training.decay": "drops:0.5"}
+
+
+def train(workdir, **changes):
+    """Fields are written with __ for a dot."""
+    changes = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
+    prepare_distillation(command.changed(distill_mnist.get_config(), changes.items()), str(workdir), 0)()
+    return {name: json.loads((workdir / f"{name}.json").read_text()) for name in ("history", "results", "manifest")}
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("distill") / "teacher"
+    return workdir, train(workdir, method__name="none", student__hidden=16, training__anchors=2)
+
+
+def test_a_teacher_and_its_anchors(teacher):
+    workdir, found = teacher
+    assert [record["step"] for record in found["history"]] == [2, 4, 6, 8]
+    assert sorted(path.name for path in (workdir / "anchors").iterdir()) == ["1.keras", "2.keras"]
+    last, anchor = (keras.models.load_model(workdir / name) for name in ("student.keras", "anchors/2.keras"))
+    for a, b in zip(last.weights, anchor.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    best = max(record["val_accuracy"] for record in found["history"])
+    assert found["results"]["best"]["dev"] == pytest.approx(best, abs=1e-6)
+    assert found["results"]["last"]["dev"] == pytest.approx(found["history"][-1]["val_accuracy"], abs=1e-6)
+    assert list((workdir / "tensorboard" / "train").glob("events*"))
+
+
+@pytest.mark.parametrize("name", ["kd", "rco", "crd", "prokt"])
+def test_students(name, teacher, tmp_path):
+    changes = {} if name == "prokt" else {"teacher__path": str(teacher[0])}
+    options = (("num_negatives", 8),) if name == "crd" else ()
+    found = train(tmp_path / "run", method__name=name, method__options=options, **changes)
+    assert len(found["history"]) == 4 and {"divergence", "teacher_accuracy"} <= set(found["history"][0])
+    assert 0 <= found["results"]["last"]["test"] <= 1 and found["results"]["ms_per_step"] > 0
+
+
+@pytest.mark.parametrize("stop_at", [2, 5])
+def test_a_run_that_was_stopped_goes_on(stop_at, tmp_path, monkeypatch):
+    """At the end of ProKT's second look, and of its fifth: weights are those of a run that was not stopped."""
+    whole = tmp_path / "whole"
+    changes = {"method__name": "prokt", "training__num_steps": 12}
+    train(whole, **changes)
+
+    class Stopped(Exception):
+        pass
+
+    writes = iter(range(1, 100))
+    real = distillation_fit.write_json
+
+    def write(path, value):
+        real(path, value)
+        if path.name == "history.json" and next(writes) == stop_at:
+            raise Stopped
+
+    monkeypatch.setattr(distillation_fit, "write_json", write)
+    with pytest.raises(Stopped):
+        train(tmp_path / "run", **changes)
+    monkeypatch.undo()
+    found = train(tmp_path / "run", **changes)
+    assert [record["step"] for record in found["history"]] == [2, 4, 6, 8, 10, 12]
+    for a, b in zip(*(keras.models.load_model(path / "student.keras").weights for path in (whole, tmp_path / "run")),
+                    strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("changes", "match"), [
+    ({"method.name": "kl"}, "'prokt'"),
+    ({"method.name": "kd"}, "set config.teacher.path"),
+    ({"method.name": "none", "teacher.path": "somewhere"}, "leave out config.teacher.path"),
+    ({"method.name": "kd", "teacher.path": "nowhere"}, "'nowhere' holds no network"),
+    ({"method.name": "rco", "teacher.path": "nowhere"}, "config.training.anchors=4"),
+    ({"method.name": "prokt", "teacher.name": "gru"}, "config.teacher.name must be one of"),
+    ({"method.name": "none", "training.optimizer": "lion"}, "'coupled_sgd' or 'adam'"),
+    ({"method.name": "none", "training.decay": "fast"}, "decay must be one of"),
+    ({"method.name": "none", "training.anchors": 5}, "anchors no more than looks"),
+])
+def test_bad_configs_are_refused_before_any_work(changes, match, tmp_path):
+    config = command.changed(distill_mnist.get_config(), (SMALL | changes).items())
+    with pytest.raises(ValueError, match=match):
+        prepare_distillation(config, str(tmp_path / "run"), 0)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,125 @@
+"""Trains a student by a method of distillation; with the method "none" a teacher, or a student by itself.
+
+    python -m trainers.distill --config configs/distill_mnist.py --workdir runs/teacher --config.method.name=none \\
+        --config.student.name=resnet20 --config.training.anchors=4
+    python -m trainers.distill --config configs/distill_mnist.py --workdir runs/kd --config.method.name=kd \\
+        --config.teacher.path=runs/teacher
+    python -m trainers.distill --config configs/distill_mnist.py --workdir runs/prokt --config.method.name=prokt
+
+Writes manifest.json, history.json, newest.weights.h5 (to go on from), best.keras and student.keras (by dev accuracy and
+after the last step), anchors/, tensorboard/ and results.json. The same command goes on with a run that was stopped.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import ml_collections
+from absl import flags
+
+from tf_l2t.data import Splits, array_batches
+from tf_l2t.distillation import CoupledSGD, DistillationTrainer, Method, method
+from tf_l2t.students import FunctionalStudent
+from tf_l2t.training.distillation_fit import ANCHORS, BEST, LAST, PhasePlan, check_looks, fit_distillation
+from tf_l2t.training.rates import learning_rate
+from tf_l2t.training.workdir import resume_workdir, write_json
+from trainers import command
+
+VERBOSE = flags.DEFINE_integer("verbose", 1, "1 for a line at every look, 0 for silence.")
+TEACHER_SEED = 100_000  # beyond those of students: a teacher that is trained along begins elsewhere
+
+
+def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
+    return prepare_distillation(config, workdir, VERBOSE.value)
+
+
+def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbose: int) -> Callable[[], None]:
+    """The work that trains config.student by config.method and evaluates it, everything checked."""
+    splits, training = command.load_splits(config), config.training
+    found = method(config.method.name, **dict(config.method.options))
+    student = FunctionalStudent(command.student_fn(config, splits)).new_model(config.seed)
+    trainer = DistillationTrainer(student, teacher_of(config, splits, found), found, train_labels=splits.train.y)
+    phases = [PhasePlan(phase.name, steps, lambda steps=steps: compile_trainer(trainer, config, steps))
+              for phase, steps in ((p, training.num_steps if p is found.last else training.first_steps)
+                                   for p in found.phases)]
+    check_looks(phases, training.evaluate_every, training.anchors)
+    for phase in phases:
+        optimizer(training, training.learning_rate, phase.num_steps)  # raises for what does not fit
+    batches = array_batches(splits.train.x, splits.train.y, training.batch_size, splits.augment, index=True)
+    path = resume_workdir(workdir, command.command_line(), command.plain(config), command.describe(splits))
+
+    def work() -> None:
+        history = fit_distillation(
+            trainer, phases, batches, seed=config.seed, evaluate_every=training.evaluate_every, dev=splits.dev,
+            path=path, anchors=training.anchors, callbacks=[keras.callbacks.TensorBoard(path / "tensorboard")],
+            verbose=verbose)
+        times = [record["ms_per_step"] for record in history if record["phase"] == found.last.name]
+        results: dict[str, Any] = {"ms_per_step": min(times)}
+        for name, file in (("last", LAST), ("best", BEST)):
+            network = keras.models.load_model(path / file, compile=False)
+            parts = {part: accuracy(network, data) for part, data in (("dev", splits.dev), ("test", splits.test))}
+            results[name] = parts
+            print(f"{name} weights: test accuracy {100 * parts['test']:.2f} %, dev {100 * parts['dev']:.2f} %")
+        write_json(path / "results.json", results)
+        print(f"student: {path / LAST}\nTensorBoard: {path / 'tensorboard'}")
+
+    return work
+
+
+def teacher_of(config: ml_collections.ConfigDict, splits: Splits, found: Method) -> Any:
+    """What the method takes as teacher: a trained network, its anchors, a new one, or none.
+
+    Raises:
+      ValueError: for a path that is missing, or where there is no such network.
+    """
+    if found.teacher == "none":
+        if config.teacher.path:
+            raise ValueError(f"the method {found.name!r} has no teacher: leave out config.teacher.path.")
+        return None
+    folder = pathlib.Path(config.teacher.path)
+    if not config.teacher.path:
+        if found.teacher != "trained":
+            raise ValueError(f"the method {found.name!r} needs a trained teacher: set config.teacher.path to the "
+                             "directory of a run with config.method.name=none.")
+        build = command.network_fn(config.teacher, splits, "config.teacher")
+        return FunctionalStudent(build).new_model(TEACHER_SEED + config.seed)
+    files = sorted((folder / ANCHORS).glob("*.keras"), key=lambda p: int(p.stem)) if found.teacher == "anchors" else \
+        [folder / LAST]
+    if not files or not files[0].is_file():
+        what = "anchors: train it with config.training.anchors=4" if found.teacher == "anchors" else "network"
+        raise ValueError(f"config.teacher.path={config.teacher.path!r} holds no {what}.")
+    networks = [keras.models.load_model(file, compile=False) for file in files]
+    return networks if found.teacher == "anchors" else networks[0]
+
+
+def compile_trainer(trainer: DistillationTrainer, config: ml_collections.ConfigDict, steps: int) -> None:
+    trained = trainer.method.teacher == "trained"
+    rates = config.training.learning_rate, config.teacher_training.learning_rate
+    own, teachers = (optimizer(config.training, rate, steps) for rate in rates)
+    trainer.compile(own, teachers if trained else None, metrics=["accuracy"])
+
+
+def optimizer(training: ml_collections.ConfigDict, rate: float, steps: int) -> keras.optimizers.Optimizer:
+    """The config's optimizer over so many steps.
+
+    Raises:
+      ValueError: for an unknown one.
+    """
+    schedule = learning_rate(rate, training.decay, steps)
+    if training.optimizer == "coupled_sgd":
+        return CoupledSGD(schedule, training.momentum, training.weight_decay)
+    if training.optimizer == "adam":
+        return keras.optimizers.AdamW(schedule, weight_decay=training.weight_decay)
+    raise ValueError(f"config.training.optimizer must be 'coupled_sgd' or 'adam'; received {training.optimizer!r}.")
+
+
+def accuracy(network: keras.Model, data: Any) -> float:
+    predicted = network.predict(data.x, batch_size=500, verbose=0).argmax(axis=-1)
+    return float((predicted == data.y).mean())
+
+
+if __name__ == "__main__":
+    command.main(prepare)
