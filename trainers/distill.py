@@ -12,6 +12,7 @@ after the last step), anchors/, tensorboard/ and results.json. The same command 
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -42,9 +43,9 @@ def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbos
     found = method(config.method.name, **dict(config.method.options))
     student = FunctionalStudent(command.student_fn(config, splits)).new_model(config.seed)
     trainer = DistillationTrainer(student, teacher_of(config, splits, found), found, train_labels=splits.train.y)
-    phases = [PhasePlan(phase.name, steps, lambda steps=steps: compile_trainer(trainer, config, steps))
-              for phase, steps in ((p, training.num_steps if p is found.last else training.first_steps)
-                                   for p in found.phases)]
+    steps = {phase.name: training.num_steps if phase is found.last else training.first_steps for phase in found.phases}
+    phases = [PhasePlan(name, count, functools.partial(compile_trainer, trainer, config, count))
+              for name, count in steps.items()]
     check_looks(phases, training.evaluate_every, training.anchors)
     for phase in phases:
         optimizer(training, training.learning_rate, phase.num_steps)  # raises for what does not fit

@@ -133,9 +133,10 @@ class DistillationTrainer(keras.Model):
                         **options)
         own: Any = self.optimizer
         own.build(self.trained_variables)
-        self.teacher_optimizer: Any = keras.optimizers.get(teacher_optimizer) if trained else None
+        other: Any = keras.optimizers.get(teacher_optimizer) if trained else None
         if trained:
-            self.teacher_optimizer.build(self.teacher.trainable_variables)
+            other.build(self.teacher.trainable_variables)
+        self.teacher_optimizer = other
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The student's logits."""

@@ -78,7 +78,7 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
             fitted = trainer.fit(batch_dataset(batch_fn, seed, stop, first), initial_epoch=look, epochs=look + 1,
                                  total_epochs=whole, verbose=0, shuffle=False, callbacks=list(callbacks))
             seconds = time.perf_counter() - started
-            record = {"phase": phase.name, "step": stop,
+            record: dict[str, Any] = {"phase": phase.name, "step": stop,
                       **{name: float(values[-1]) for name, values in fitted.history.items()},
                       "ms_per_step": round(1000 * seconds / (stop - first), 2)}
             if not all(math.isfinite(value) for value in record.values() if isinstance(value, float)):
