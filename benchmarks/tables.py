@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.objectives import spearman
+
 Rows = list[dict[str, Any]]
 
 KEY = ("student", "batch", "steps", "library", "schedule", "hvp", "jit", "allocator")
@@ -145,6 +147,18 @@ def teacher_step_table(rows: Rows) -> str:
     return "\n".join([*lines, "", "    python -m benchmarks.translation"])
 
 
+def objectives_table(rows: Rows) -> str:
+    """How a teacher's objectives rank students."""
+    bleu = [row["bleu"] for row in rows]
+    names = [name for name in rows[0] if name not in ("data", "model", "dev_pairs", "bleu", "command")]
+    ranks = {name: spearman([row[name] for row in rows], bleu) for name in names}
+    lines = ["| objective | rank correlation with BLEU |", "|---|---|",
+             *(f"| `{name}` | {ranks[name]:.3f} |" for name in sorted(names, key=lambda name: -ranks[name]))]
+    about = (f"{len(rows)} translators of greedy BLEU {min(bleu):.1f} to {max(bleu):.1f}, {rows[0]['dev_pairs']:,} dev "
+             "pairs.")
+    return "\n".join([*lines, "", about, "", "    python -m benchmarks.objectives"])
+
+
 TABLES: dict[str, Callable[[Rows], str]] = {
     "engine mlp": lambda rows: times_table(rows, "mlp"),
     "engine lenet": lambda rows: times_table(rows, "lenet"),
@@ -153,4 +167,5 @@ TABLES: dict[str, Callable[[Rows], str]] = {
     "first_call": first_call_table,
     "translation_cost fit": translation_fit_table,
     "translation_cost teacher": teacher_step_table,
+    "objectives": objectives_table,
 }

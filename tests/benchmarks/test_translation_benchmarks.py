@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import objectives, translation
-from benchmarks.tables import teacher_step_table, translation_fit_table
+from benchmarks.tables import objectives_table, teacher_step_table, translation_fit_table
 from tf_l2t.students import TRANSLATORS, AttentionLSTM, previous_tokens
 from tf_l2t.training.translation_objectives import OBJECTIVES
 from tf_l2t.translation import BOS, Decoding, Subwords, TextTranslator, embedded_help, encode_pairs, split_text
@@ -26,6 +26,14 @@ def test_spearman():
     assert objectives.spearman([3, 2, 1], [1, 5, 9]) == pytest.approx(-1)
     assert objectives.spearman([1, 1, 2], [1, 2, 3]) == pytest.approx(
         np.corrcoef([1.5, 1.5, 3], [1, 2, 3])[0, 1])
+
+
+def test_table_of_objectives():
+    rows = [{"data": "de-en", "model": str(i), "dev_pairs": 500, "bleu": bleu, "a": a, "b": b, "command": "python"}
+            for i, (bleu, a, b) in enumerate([(10.0, 3.0, 1.0), (20.0, 2.0, 3.0), (31.2, 1.0, 2.0)])]
+    lines = objectives_table(rows).splitlines()
+    assert lines[2:4] == ["| `b` | 0.500 |", "| `a` | -1.000 |"]  # 1 - 6 · 2 / 24, and the order turned round
+    assert "3 translators of greedy BLEU 10.0 to 31.2, 500 dev pairs." in lines
 
 
 def test_objectives_of_a_saved_translator(tmp_path):
