@@ -13,12 +13,11 @@ from tf_l2t.training.translation_objectives import (
     greedy_statistics,
     objective_of,
     reference_statistics,
-    sharp_statistics,
 )
 from tf_l2t.translation.batches import TokenPair
 from tf_l2t.translation.bleu import ngram_statistics, sentence_bleu
 from tf_l2t.translation.decoding import beam_search, greedy, length_limits, sample
-from tf_l2t.translation.expected_bleu import expected_corpus_bleu, expected_ngram_statistics, relaxed_corpus_bleu
+from tf_l2t.translation.expected_bleu import expected_corpus_bleu, relaxed_corpus_bleu
 from tf_l2t.translation.subwords import BOS, PAD
 
 DEV = pairs(10, 4)
@@ -167,21 +166,6 @@ def test_statistics_of_parts_are_put_together(rows):
     np.testing.assert_allclose(np.concatenate([first, second]), whole, rtol=1e-10)
     np.testing.assert_allclose(whole[:, 9], DEV.target_lengths - 1)
     assert float(relaxed_corpus_bleu(whole)) > 1e-3 and whole.shape == (10, 11) and len(set(DEV.target.ravel())) < V
-
-
-def test_sharp_distributions_are_near_greedy_translation():
-    """Of a student whose logits are 10 times as large: matches and lengths are those of one-hot distributions, which
-    they are not without sharpening."""
-    _, state, functional = new("lstm", dev=DEV)
-    params = tuple(10 * w if w.shape[-1] == V else w for w in state.params)
-    model, limits = with_weights(functional, params), length_limits(DEV.source)
-    found = greedy(model, DEV.source, limits)
-    one_hot = 1e3 * tf.one_hot(found, V, dtype=tf.float64)
-    exact = expected_ngram_statistics(one_hot, DEV.target, found != PAD).numpy()
-    pair = TokenPair(tf.constant(DEV.source), tf.constant(DEV.target))
-    sharp, plain = (np.abs(rows(functional, params, state.non_trainable, pair).numpy() - exact).mean()
-                    for rows in (sharp_statistics, greedy_statistics))
-    assert 3 * sharp < plain and exact[:, 0].sum() > 1
 
 
 def test_an_unknown_objective_is_refused():
