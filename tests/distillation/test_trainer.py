@@ -1,12 +1,16 @@
 """The trainer against loops written out, ProKT's properties, and what Keras users expect of a model."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_l2t.data import array_batches
 from tf_l2t.distillation import METHODS, CoupledSGD, DistillationTrainer, method
 from tf_l2t.distillation.terms import Examples
+from tf_l2t.training import distillation_fit
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((12, 8, 8, 2)).astype("float32")
@@ -161,11 +165,7 @@ def test_the_students_cross_entropy_falls_monotonically(lam):
     """Proposition 1, on a convex problem: linear networks of the same form, all data at every step."""
     trainer = DistillationTrainer(linear("student", 1), linear("teacher", 2), method("prokt", lam=lam))
     compiled(trainer, 0.05)
-    losses = [trainer.evaluate(X, Y, verbose=0, return_dict=True)["loss"]]
-    for _ in range(40):
-        fit(trainer)
-        losses.append(trainer.evaluate(X, Y, verbose=0, return_dict=True)["loss"])
-    np.testing.assert_allclose(losses[0], np.log(3), rtol=1e-6)
+    losses = [np.log(3), *fit(trainer, epochs=40, validation_data=(X, Y))["val_loss"]]
     assert (np.diff(losses) < 0).all() and losses[-1] < 0.7 * losses[0]
 
 
@@ -275,6 +275,42 @@ def test_a_run_that_was_stopped_goes_on(tmp_path, name):
     backup = [keras.callbacks.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False) for _ in range(2)]
     run(2, backup[0])
     resumed = run(3, backup[1])
+    for a, b in zip(whole.weights, resumed.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("stop_at", [2, 3])
+def test_phases_go_on_where_they_were_stopped(stop_at, tmp_path, monkeypatch):
+    """Two looks of factor transfer's paraphraser and two of its student, stopped behind any of them."""
+    def run(path):
+        trainer = trainer_of("ft")
+        for i, layer in enumerate(trainer._connectors):
+            rng = np.random.default_rng(i)
+            layer.set_weights([rng.standard_normal(w.shape) * 0.1 for w in layer.weights])
+        phases = [distillation_fit.PhasePlan(name, 4, lambda: compiled(trainer)) for name in ("paraphraser", "main")]
+        distillation_fit.fit_distillation(trainer, phases, array_batches(X, Y, 6, index=True), seed=1, evaluate_every=2,
+                                          dev=(X, Y), path=path, verbose=0)
+        return trainer
+
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "run").mkdir()
+    whole = run(tmp_path / "whole")
+    looks, real = [], distillation_fit.write_json
+
+    def write(path, value):
+        real(path, value)
+        looks.append(value)
+        if len(looks) == stop_at:
+            raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(distillation_fit, "write_json", write)
+        with pytest.raises(InterruptedError):
+            run(tmp_path / "run")
+    resumed = run(tmp_path / "run")
+    found = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert [(r["phase"], r["step"]) for r in found] == [(name, step) for name in ("paraphraser", "main")
+                                                        for step in (2, 4)]
     for a, b in zip(whole.weights, resumed.weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
