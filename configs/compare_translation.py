@@ -24,10 +24,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.teacher_training.judge = "measure"
     config.teacher_training.dev_size = 0
     config.teacher_training.learning_rate = 0.04
-    config.teacher_training.epsilon = 1e-3
+    config.teacher_training.epsilon = 1e-4
     config.teacher_training.decay = "cosine"
     config.teacher_training.steps = 15
-    config.teacher_training.schedule = "store_all"
     config.teacher_training.validation_rollouts = 1
     config.compare.start = "kept/9000"
     config.compare.optimizer = "adam"
