@@ -371,6 +371,7 @@ def student_of(name="student"):
     (lambda: trainer_of("kd").compile("sgd", "sgd"), "leave out teacher_optimizer"),
     (lambda: trainer_of("kd").compile("sgd", loss="mse"), "leave out `loss`"),
     (lambda: CoupledSGD(momentum=1.0), "momentum"),
+    (lambda: fit(compiled(trainer_of("kd")), sample_weight=np.ones(12)), r"leave out \['sample_weight'\]"),
 ])
 def test_bad_input(make, match):
     with pytest.raises(ValueError, match=match):

@@ -12,7 +12,7 @@ from tf_l2t.distillation.terms import TERMS
 
 # Where targets come from.
 TEACHERS = {
-    "none": "there is no teacher",
+    "none": "no teacher",
     "fixed": "a teacher that stays as it is",
     "anchors": "a teacher's checkpoints, one after the other",
     "trained": "a teacher that is trained along, every step before the student",
@@ -75,8 +75,8 @@ class Method(NamedTuple):
         return cls(**{**config, "phases": phases})
 
 
-def _feature(name: str, weight: float, *before: Phase, kd: float = 0.0, ce: float = 1.0) -> Method:
-    return Method(name, "fixed", (*before, Phase(ce=ce, kd=kd, terms=((name.split("_")[0], weight),))))
+def _feature(name: str, weight: float, *before: Phase, kd: float = 0.0) -> Method:
+    return Method(name, "fixed", (*before, Phase(ce=1.0, kd=kd, terms=((name.split("_")[0], weight),))))
 
 
 def _prokt(name: str, *terms: tuple[str, float]) -> Method:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -20,8 +20,6 @@ from tf_l2t.distillation.prokt import (
 )
 from tf_l2t.distillation.targets import kullback_leibler
 from tf_l2t.distillation.terms import Examples, Term
-
-Outputs = Callable[..., dict[str, tf.Tensor]]
 
 
 @keras.saving.register_keras_serializable(package="tf_l2t")
@@ -148,7 +146,13 @@ class DistillationTrainer(keras.Model):
 
         Args:
           total_epochs: over which anchors are spread, if `fit` is called for a part of them; `epochs` if None.
+
+        Raises:
+          ValueError: for weights of examples or classes, which no method has.
         """
+        weights = [name for name in ("sample_weight", "class_weight") if options.get(name) is not None]
+        if weights:
+            raise ValueError(f"distillation weighs all examples alike: leave out {weights}.")
         if self._needs_index and y is not None:
             options["sample_weight"] = np.arange(len(y))
         if self.method.teacher == "anchors":

@@ -18,7 +18,7 @@ from tf_l2t.distillation import DistillationTrainer
 from tf_l2t.training.errors import StudentDivergedError
 from tf_l2t.training.workdir import write_json
 
-NEWEST, HISTORY, BEST, LAST, ANCHORS = "newest.weights.h5", "history.json", "best.keras", "student.keras", "anchors"
+HISTORY, BEST, LAST, ANCHORS = "history.json", "best.keras", "student.keras", "anchors"
 
 
 class PhasePlan(NamedTuple):
@@ -45,8 +45,8 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
       seed: of the batches.
       evaluate_every: steps between two looks.
       dev: (x, y), whose accuracy says which student is the best of the last phase.
-      path: a directory for newest.weights.h5, history.json, best.keras, student.keras and anchors/. If a run has left
-        them there, this one goes on.
+      path: a directory for PHASE-STEP.weights.h5, the newest ones, history.json, best.keras, student.keras and
+        anchors/. If a run has left them there, this one goes on.
       anchors: how many students to keep on the way, the last one included, as anchors/1.keras and on.
       callbacks: further ones; a look is their epoch.
       verbose: 1 for a line at every look.
@@ -62,7 +62,7 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
     looks = check_looks(phases, evaluate_every, anchors)
     folder = pathlib.Path(path)
     kept = {math.ceil(i * looks / anchors): i for i in range(1, anchors + 1)}
-    history = json.loads((folder / HISTORY).read_text()) if (folder / NEWEST).is_file() else []
+    history = json.loads((folder / HISTORY).read_text()) if (folder / HISTORY).is_file() else []
     for phase in phases:
         done = [record for record in history if record["phase"] == phase.name]
         whole = math.ceil(phase.num_steps / evaluate_every)
@@ -71,7 +71,7 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
         trainer.begin(phase.name)
         phase.compile()
         if done:
-            trainer.load_weights(folder / NEWEST)
+            trainer.load_weights(weights_of(folder, done[-1]))
         for look in range(len(done), whole):
             first, stop = look * evaluate_every, min((look + 1) * evaluate_every, phase.num_steps)
             started = time.perf_counter()
@@ -95,15 +95,21 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
                 if look + 1 in kept:
                     (folder / ANCHORS).mkdir(exist_ok=True)
                     trainer.student.save(folder / ANCHORS / f"{kept[look + 1]}.keras")
-            partial = folder / f"partial.{NEWEST}"
-            trainer.save_weights(partial)
-            partial.replace(folder / NEWEST)
+            # The history names the weights from which to go on, so that a run may be stopped between any two files.
+            trainer.save_weights(weights_of(folder, record))
             write_json(folder / HISTORY, history)
+            if len(history) > 1:
+                weights_of(folder, history[-2]).unlink(missing_ok=True)
             if verbose:
                 print(", ".join(f"{name} {value:,.4g}" if not isinstance(value, str) else value
                                 for name, value in record.items()), flush=True)
     trainer.student.save(folder / LAST)
     return history
+
+
+def weights_of(folder: pathlib.Path, record: dict[str, Any]) -> pathlib.Path:
+    """The file of everything that a run goes on from behind a look."""
+    return folder / f"{record['phase']}-{record['step']}.weights.h5"
 
 
 def check_looks(phases: Sequence[PhasePlan], evaluate_every: int, anchors: int) -> int:
