@@ -1,8 +1,10 @@
 """Every method of ProKT's Tables 1 and 3 on full MNIST at 32 × 32, 10,000 train examples; teacher ResNet-20.
 
-    python -m trainers.distill --config configs/distill_mnist.py --config.data.path=data --workdir runs/teacher \\
+    python -m trainers.distill --config configs/distill_mnist.py \\
+        --config.data.path=data/mnist.npz --workdir runs/teacher \\
         --config.method.name=none --config.student.name=resnet20 --config.training.anchors=4
-    python -m trainers.distill --config configs/distill_mnist.py --config.data.path=data --workdir runs/kd \\
+    python -m trainers.distill --config configs/distill_mnist.py \\
+        --config.data.path=data/mnist.npz --workdir runs/kd \\
         --config.method.name=kd --config.teacher.path=runs/teacher
 """
 

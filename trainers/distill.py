@@ -1,10 +1,13 @@
 """Trains a student by a method of distillation; with the method "none" a teacher, or a student by itself.
 
-    python -m trainers.distill --config configs/distill_mnist.py --config.data.path=data --workdir runs/teacher \\
+    python -m trainers.distill --config configs/distill_mnist.py \\
+        --config.data.path=data/mnist.npz --workdir runs/teacher \\
         --config.method.name=none --config.student.name=resnet20 --config.training.anchors=4
-    python -m trainers.distill --config configs/distill_mnist.py --config.data.path=data --workdir runs/kd \\
+    python -m trainers.distill --config configs/distill_mnist.py \\
+        --config.data.path=data/mnist.npz --workdir runs/kd \\
         --config.method.name=kd --config.teacher.path=runs/teacher
-    python -m trainers.distill --config configs/distill_mnist.py --config.data.path=data --workdir runs/prokt \\
+    python -m trainers.distill --config configs/distill_mnist.py \\
+        --config.data.path=data/mnist.npz --workdir runs/prokt \\
         --config.method.name=prokt
 
 Writes manifest.json, history.json, PHASE-STEP.weights.h5 (to go on from), best.keras and student.keras (by dev accuracy
