@@ -33,6 +33,7 @@ from tf_l2t.training.rates import learning_rate
 CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A file of configs/; --config.FIELD=VALUE overrides a field.")
 WORKDIR = flags.DEFINE_string("workdir", None, "A new directory for everything that the run writes.")
+VERBOSE = flags.DEFINE_integer("verbose", 1, "1 for a progress bar, or a line at every look; 0 for silence.")
 
 
 def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]) -> None:

@@ -31,7 +31,7 @@ from tf_l2t.training.rows import ROWS
 from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command, image_teacher
 from trainers.compare_report import Part, class_pairs, epoch_steps, write_reports
-from trainers.train_teacher import VERBOSE, fitting
+from trainers.train_teacher import fitting
 
 MEASURED = flags.DEFINE_string("measured", None, "Record the results in this file of docs/measured/ too.")
 
@@ -48,7 +48,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
             if MEASURED.value:
                 measured.record(MEASURED.value, rows, KEY)
 
-        return prepare_comparison(config, workdir, VERBOSE.value, record_rows)
+        return prepare_comparison(config, workdir, command.VERBOSE.value, record_rows)
     compare = config.compare
     check_measured(config)
     if compare.teacher and compare.num_teachers:

@@ -23,7 +23,6 @@ from typing import Any
 
 import keras
 import ml_collections
-from absl import flags
 
 from tf_l2t.data import Splits, array_batches
 from tf_l2t.distillation import CoupledSGD, DistillationTrainer, Method, method
@@ -33,12 +32,11 @@ from tf_l2t.training.rates import learning_rate
 from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command
 
-VERBOSE = flags.DEFINE_integer("verbose", 1, "1 for a line at every look, 0 for silence.")
 TEACHER_SEED = 100_000  # beyond those of students: a teacher that is trained along begins elsewhere
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
-    return prepare_distillation(config, workdir, VERBOSE.value)
+    return prepare_distillation(config, workdir, command.VERBOSE.value)
 
 
 def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbose: int) -> Callable[[], None]:

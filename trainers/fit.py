@@ -7,15 +7,12 @@ from typing import Any
 
 import keras
 import ml_collections
-from absl import flags
 
 from tf_l2t.data import Splits, array_batches, batch_dataset
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.training.comparison import REPORT_SEED
 from tf_l2t.training.workdir import check_workdir, create_workdir, write_json
 from trainers import command
-
-VERBOSE = flags.DEFINE_integer("verbose", 1, "1 for a progress bar, 0 for silence.")
 
 
 def prepare_fit(config: ml_collections.ConfigDict, workdir: str, wrap: Callable[[keras.Model, Splits], keras.Model],
@@ -32,7 +29,7 @@ def prepare_fit(config: ml_collections.ConfigDict, workdir: str, wrap: Callable[
     path = create_workdir(workdir, command.command_line(), command.plain(config), command.describe(splits))
 
     def work() -> None:
-        model.fit(batches, validation_data=splits.dev, verbose=VERBOSE.value,
+        model.fit(batches, validation_data=splits.dev, verbose=command.VERBOSE.value,
                   callbacks=callbacks(str(path / "tensorboard")))
         results = {f"{name}_{key}": float(value) for name, part in (("dev", splits.dev), ("test", splits.test))
                    for key, value in model.evaluate(*part, verbose=0, return_dict=True).items()}

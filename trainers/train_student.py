@@ -18,14 +18,14 @@ import tf_l2t
 from tf_l2t.training import TaughtStudent, TaughtStudentSummaries
 from tf_l2t.training.comparison import check_same_split
 from trainers import command
-from trainers.fit import VERBOSE, prepare_fit
+from trainers.fit import prepare_fit
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
     if config.get("task") == "translation":
         from trainers.translator_fit import prepare_translator  # its packages take a second to import
 
-        return prepare_translator(config, workdir, VERBOSE.value)
+        return prepare_translator(config, workdir, command.VERBOSE.value)
     if not config.compare.teacher:
         raise ValueError("set config.compare.teacher to the directory of an exported teacher.")
     teacher = tf_l2t.load_teacher(config.compare.teacher)

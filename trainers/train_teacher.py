@@ -25,7 +25,6 @@ from tf_l2t.training.workdir import check_workdir, create_workdir, write_json
 from trainers import command, image_teacher
 from trainers.teacher_plan import TeacherPlan
 
-VERBOSE = flags.DEFINE_integer("verbose", 1, "1 for a progress bar, 0 for silence.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan, with predicted memory and time, and stop.")
 YLABELS = {"accuracy": "dev accuracy of the student, %", "bleu": "dev BLEU of the student, subwords"}
 TIMED_STEPS = flags.DEFINE_integer("timed_steps", 8, "Steps that a dry run times; 0 for none: memory alone.")
@@ -78,8 +77,8 @@ def fitting(config: ml_collections.ConfigDict, plan: TeacherPlan
         freq = frequency(config)
         try:
             for trainer, stage_steps in plan.stages[:-1]:
-                trainer.fit(plan.train, plan.dev, stage_steps, verbose=VERBOSE.value, **freq)
-            last.fit(plan.train, plan.dev, steps, verbose=VERBOSE.value, **freq,
+                trainer.fit(plan.train, plan.dev, stage_steps, verbose=command.VERBOSE.value, **freq)
+            last.fit(plan.train, plan.dev, steps, verbose=command.VERBOSE.value, **freq,
                      callbacks=[TeacherSummaries(path / "tensorboard"), history, validated])
         finally:  # a run that diverged keeps its best teacher, one that was interrupted its newest
             teacher_dir = tf_l2t.export_teacher(plan.teacher, path / "teacher", num_steps=last.num_steps,
