@@ -42,6 +42,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.teacher_training = outer = ml_collections.ConfigDict()  # of a teacher that is trained along
     outer.learning_rate = 0.05
 
+    config.compare = compare = ml_collections.ConfigDict()  # of trainers.compare
+    compare.task = ""  # the name of data and budget in measured figures
+    compare.teacher = ""  # of the teacher there
+    compare.students = ()  # (name, ((field, value), ...)): what is changed in this config
+    compare.methods = ()  # as students
+    compare.skipped = ()  # (student, method) that are left out
+    compare.seeds = 3
+    config.quoted = ""  # the paper's figures, said in the report
+
     config.quick = False
     config.quick_changes = ()
     config.quick_data = ()

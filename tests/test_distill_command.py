@@ -8,7 +8,7 @@ import pytest
 
 from configs import distill_mnist
 from tf_l2t.training import distillation_fit
-from trainers import command
+from trainers import command, distill_compare
 from trainers.distill import prepare_distillation
 
 SMALL = {"data.name": "mnist_5k", "data.dev_size": 40, "data.test_size": 50, "data.train_size": 200,
@@ -94,4 +94,46 @@ def test_bad_configs_are_refused_before_any_work(changes, match, tmp_path):
     config = command.changed(distill_mnist.get_config(), (SMALL | changes).items())
     with pytest.raises(ValueError, match=match):
         prepare_distillation(config, str(tmp_path / "run"), 0)
+    assert not (tmp_path / "run").exists()
+
+
+def compare(workdir, recorded, **changes):
+    config = command.changed(distill_mnist.get_config(), (SMALL | {
+        "compare.task": "digits", "compare.teacher": "mlp16", "compare.seeds": 2,
+        "compare.students": (("small", ()),),
+        "compare.methods": tuple((name, (("method.name", name),)) for name in ("none", "rco", "prokt")),
+        "training.num_steps": 4, "training.evaluate_every": 1} | changes).items())
+    distill_compare.prepare_comparison(config, str(workdir), 0, recorded.extend)()
+
+
+def test_a_table(tmp_path):
+    """Rows are the runs', the report is there, and the command once more makes nothing again."""
+    recorded = []
+    compare(tmp_path, recorded)
+    assert [(row["method"], row["seeds"]) for row in recorded] == [
+        (name, seeds) for seeds in (1, 2) for name in ("none", "rco", "prokt")]
+    accuracies = [json.loads((tmp_path / "small" / "rco" / f"seed{seed}" / "results.json").read_text())["last"]["test"]
+                  for seed in (0, 1)]
+    assert recorded[4]["test_accuracy_mean"] == pytest.approx(100 * np.mean(accuracies), abs=1e-4)
+    assert recorded[4]["test_accuracy_std"] == pytest.approx(100 * np.std(accuracies, ddof=1), abs=1e-4)
+    table = (tmp_path / "table.md").read_text()
+    assert table.splitlines()[3].startswith(f"| rco | {recorded[4]['test_accuracy_mean']:.2f} ± ")
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"divergence_small.png", "teacher_small.png"}
+    assert (tmp_path / "report.html").is_file()
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")}
+    again = []
+    compare(tmp_path, again)
+    assert again == recorded and made == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")}
+
+
+@pytest.mark.parametrize(("changes", "match"), [
+    ({"compare.methods": ()}, "needs students, methods"),
+    ({"compare.methods": (("a", (("method.name", "kl"),)),)}, "'prokt'"),
+    ({"compare.methods": (("a", (("method.nme", "kd"),)),)}, "cannot be changed"),
+    ({"compare.methods": (("a", (("method.name", "at"),)),)}, "compares all stages"),
+    ({"compare.students": (("a", ()), ("a", ()))}, "twice"),
+])
+def test_bad_tables_are_refused_before_any_work(changes, match, tmp_path):
+    with pytest.raises(ValueError, match=match):
+        compare(tmp_path / "run", [], **changes)
     assert not (tmp_path / "run").exists()

@@ -11,6 +11,7 @@ rows/.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import pathlib
@@ -41,14 +42,14 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
         from trainers.translation_compare import prepare_comparison  # its packages take a second to import
         from trainers.translation_table import KEY
 
-        if MEASURED.value:
-            measured.check(MEASURED.value, KEY)
+        check_measured_file(KEY)
+        return prepare_comparison(config, workdir, command.VERBOSE.value, functools.partial(record_rows, key=KEY))
+    if config.get("task") == "distillation":
+        from trainers import distill_compare, distill_table
 
-        def record_rows(rows: list[dict[str, Any]]) -> None:
-            if MEASURED.value:
-                measured.record(MEASURED.value, rows, KEY)
-
-        return prepare_comparison(config, workdir, command.VERBOSE.value, record_rows)
+        check_measured_file(distill_table.KEY)
+        return distill_compare.prepare_comparison(config, workdir, command.VERBOSE.value,
+                                                  functools.partial(record_rows, key=distill_table.KEY))
     compare = config.compare
     check_measured(config)
     if compare.teacher and compare.num_teachers:
@@ -79,8 +80,17 @@ def check_measured(config: ml_collections.ConfigDict, key: Sequence[str] = measu
     """Raises ValueError if --measured is given and its results could not be recorded."""
     if MEASURED.value and not config.compare.setting:
         raise ValueError("--measured needs a name for the results: set config.compare.setting.")
+    check_measured_file(key)
+
+
+def check_measured_file(key: Sequence[str]) -> None:
     if MEASURED.value:
         measured.check(MEASURED.value, key)
+
+
+def record_rows(rows: list[dict[str, Any]], key: Sequence[str]) -> None:
+    if MEASURED.value:
+        measured.record(MEASURED.value, rows, key)
 
 
 def record(config: ml_collections.ConfigDict, result: RowResult) -> None:

@@ -23,8 +23,9 @@ from typing import Any
 
 import keras
 import ml_collections
+import numpy as np
 
-from tf_l2t.data import Splits, array_batches
+from tf_l2t.data import array_batches
 from tf_l2t.distillation import CoupledSGD, DistillationTrainer, Method, method
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.training.distillation_fit import ANCHORS, BEST, LAST, PhasePlan, check_looks, fit_distillation
@@ -43,8 +44,8 @@ def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbos
     """The work that trains config.student by config.method and evaluates it, everything checked."""
     splits, training = command.load_splits(config), config.training
     found = method(config.method.name, **dict(config.method.options))
-    student = FunctionalStudent(command.student_fn(config, splits)).new_model(config.seed)
-    trainer = DistillationTrainer(student, teacher_of(config, splits, found), found, train_labels=splits.train.y)
+    student = network(config, config.student, "config.student", config.seed)
+    trainer = DistillationTrainer(student, teacher_of(config, found), found, train_labels=splits.train.y)
     steps = {phase.name: training.num_steps if phase is found.last else training.first_steps for phase in found.phases}
     phases = [PhasePlan(name, count, functools.partial(compile_trainer, trainer, config, count))
               for name, count in steps.items()]
@@ -66,13 +67,39 @@ def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbos
             parts = {part: accuracy(network, data) for part, data in (("dev", splits.dev), ("test", splits.test))}
             results[name] = parts
             print(f"{name} weights: test accuracy {100 * parts['test']:.2f} %, dev {100 * parts['dev']:.2f} %")
+        if found.teacher == "trained":
+            results["teacher"] = {part: accuracy(trainer.teacher, data)
+                                  for part, data in (("dev", splits.dev), ("test", splits.test))}
         write_json(path / "results.json", results)
         print(f"student: {path / LAST}\nTensorBoard: {path / 'tensorboard'}")
 
     return work
 
 
-def teacher_of(config: ml_collections.ConfigDict, splits: Splits, found: Method) -> Any:
+def describe_data(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Of the config's data, what a manifest says."""
+    return command.describe(command.load_splits(config))
+
+
+def labels_of(config: ml_collections.ConfigDict) -> np.ndarray:
+    """The train labels."""
+    return command.load_splits(config).train.y
+
+
+def network(config: ml_collections.ConfigDict, part: ml_collections.ConfigDict, where: str, seed: int = 0
+            ) -> keras.Model:
+    """A new network, which the config names at `where`, its `part`."""
+    return FunctionalStudent(command.network_fn(part, command.load_splits(config), where)).new_model(seed)
+
+
+def teacher_config(config: ml_collections.ConfigDict, anchors: int) -> ml_collections.ConfigDict:
+    """The config of the run that trains config.teacher by itself, as a student is trained."""
+    network = [(f"student.{name}", value) for name, value in config.teacher.items() if name != "path"]
+    return command.changed(config, [*network, ("method.name", "none"), ("method.options", ()), ("teacher.path", ""),
+                                    ("training.anchors", anchors)])
+
+
+def teacher_of(config: ml_collections.ConfigDict, found: Method) -> Any:
     """What the method takes as teacher: a trained network, its anchors, a new one, or none.
 
     Raises:
@@ -87,8 +114,7 @@ def teacher_of(config: ml_collections.ConfigDict, splits: Splits, found: Method)
         if found.teacher != "trained":
             raise ValueError(f"the method {found.name!r} needs a trained teacher: set config.teacher.path to the "
                              "directory of a run with config.method.name=none.")
-        build = command.network_fn(config.teacher, splits, "config.teacher")
-        return FunctionalStudent(build).new_model(TEACHER_SEED + config.seed)
+        return network(config, config.teacher, "config.teacher", TEACHER_SEED + config.seed)
     files = sorted((folder / ANCHORS).glob("*.keras"), key=lambda p: int(p.stem)) if found.teacher == "anchors" else \
         [folder / LAST]
     if not files or not files[0].is_file():

@@ -1,0 +1,186 @@
+"""The part of compare that makes ProKT's tables: students by every method of distillation, from one teacher."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import ml_collections
+
+from tf_l2t.distillation import METHODS, Term, method
+from tf_l2t.plotting import plot_curves
+from tf_l2t.report import Section, write_html
+from tf_l2t.training.results import mean_std
+from tf_l2t.training.workdir import resume_workdir, write_json
+from trainers import command
+from trainers.distill import (
+    describe_data,
+    labels_of,
+    network,
+    optimizer,
+    prepare_distillation,
+    teacher_config,
+)
+from trainers.distill_table import distillation_table
+
+ANCHORS = 4  # of the teacher, for RCO
+
+
+class Cell(NamedTuple):
+    """A row of the results: one student by one method, over the seeds that are there."""
+
+    student: str
+    method: str
+    config: ml_collections.ConfigDict
+    folders: list[pathlib.Path]
+
+
+def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose: int,
+                       record: Callable[[list[dict[str, Any]]], None]) -> Callable[[], None]:
+    """The work of a whole table: the teacher, with the first seed, and every student by every method and seed.
+
+    What is there is not made again; a run that was stopped goes on. Seed after seed, so that a table of fewer seeds is
+    whole early; `record` hears of every row again when it has a seed more. Writes teacher/, STUDENT/METHOD/seedN/
+    (`trainers.distill`), results.json, table.md, figures/ and report.html.
+    """
+    compare = config.compare
+    if compare.seeds < 1 or not compare.methods or not compare.students or not compare.task:
+        raise ValueError("config.compare needs students, methods, a name for the task, and seeds of at least 1; "
+                         f"received {command.plain(compare)}.")
+    cells = cells_of(config)
+    path = resume_workdir(workdir, command.command_line(), command.plain(config), describe_data(config))
+
+    def work() -> None:
+        run(teacher_config(config, ANCHORS), path / "teacher", verbose)
+        found: list[Cell] = []
+        for number in range(compare.seeds):
+            for i, (student, of_method, of_cell) in enumerate(cells):
+                seed = config.seed + number
+                if METHODS[of_cell.method.name].teacher in ("fixed", "anchors"):
+                    of_cell = command.changed(of_cell, [("teacher.path", str(path / "teacher"))])
+                folder = path / student / of_method / f"seed{seed}"
+                run(command.changed(of_cell, [("seed", seed)]), folder, verbose)
+                if number:
+                    found[i].folders.append(folder)
+                else:
+                    found.append(Cell(student, of_method, of_cell, [folder]))
+                record([row_of(config, found[i])])
+        rows = [row_of(config, cell) for cell in found]
+        write_json(path / "results.json", rows)
+        table = distillation_table(rows, compare.task)
+        (path / "table.md").write_text(table + "\n", encoding="utf-8")
+        print("", table, "", sep="\n")
+        pictures = {**dynamics(path, config, found), **accuracy_by_lam(path, config, found)}
+        quoted = [f"Quoted, not measured here: {config.quoted}."] if config.quoted else []
+        teacher = read(path / "teacher" / "results.json")["last"]["test"]
+        said = [f"The teacher's test accuracy is {100 * teacher:.2f} %.", *quoted]
+        print("report:", write_html(path / "report.html", f"Distillation, {compare.task}",
+                                    [Section("Test accuracy, %", table, said, pictures)],
+                                    json.dumps(command.plain(config), indent=2)))
+
+    return work
+
+
+def cells_of(config: ml_collections.ConfigDict) -> list[tuple[str, str, ml_collections.ConfigDict]]:
+    """(student, method, config) of all cells, checked.
+
+    Raises:
+      ValueError: for a name that is there twice, or a cell whose networks do not fit its method.
+    """
+    compare, found = config.compare, []
+    for names in ([name for name, _ in compare.students], [name for name, _ in compare.methods]):
+        if len(set(names)) < len(names):
+            raise ValueError(f"config.compare names a student or a method twice: {names}.")
+    for student, of_student in compare.students:
+        for name, of_method in compare.methods:
+            if (student, name) in compare.skipped:
+                continue
+            found.append((student, name, command.changed(config, [*of_student, *of_method])))
+    check_cells(config, [of_cell for _, _, of_cell in found])
+    return found
+
+
+def check_cells(config: ml_collections.ConfigDict, cells: Sequence[ml_collections.ConfigDict]) -> None:
+    """Raises ValueError unless every cell's student and the teacher fit its method."""
+    labels = labels_of(config)
+    teacher = network(config, config.teacher, "config.teacher")
+    students: dict[str, keras.Model] = {}
+    for cell in cells:
+        described = str(cell.student)
+        if described not in students:
+            students[described] = network(cell, cell.student, "config.student")
+        found = method(cell.method.name, **dict(cell.method.options))
+        for name in dict.fromkeys(name for phase in found.phases for name, _ in phase.terms):
+            Term(name, teacher, students[described], found.options, labels)
+        optimizer(cell.training, cell.training.learning_rate, cell.training.num_steps)
+
+
+def run(config: ml_collections.ConfigDict, folder: pathlib.Path, verbose: int) -> None:
+    if not (folder / "results.json").is_file():
+        print(folder, flush=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        prepare_distillation(config, str(folder), verbose)()
+
+
+def read(path: pathlib.Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def row_of(config: ml_collections.ConfigDict, cell: Cell) -> dict[str, Any]:
+    """A row of docs/measured/distillation.json; accuracies in %."""
+    results = [read(folder / "results.json") for folder in cell.folders]
+    row: dict[str, Any] = {"task": config.compare.task, "teacher": config.compare.teacher, "student": cell.student,
+                           "method": cell.method}
+    for name, kind, part in (("test_accuracy", "last", "test"), ("best_test_accuracy", "best", "test"),
+                             ("best_dev_accuracy", "best", "dev")):
+        mean, std = mean_std([100 * result[kind][part] for result in results])
+        row |= {f"{name}_mean": round(mean, 4), f"{name}_std": round(std, 4)}
+    training = cell.config.training
+    return {**row, "seeds": len(results), "ms_per_step": min(result["ms_per_step"] for result in results),
+            "learning_rate": training.learning_rate, "steps": training.num_steps, "command": command.command_line()}
+
+
+def dynamics(path: pathlib.Path, config: ml_collections.ConfigDict, cells: Sequence[Cell]) -> dict[str, pathlib.Path]:
+    """Figure 2 of the paper, for every student by ProKT: its divergence from its target, and its teacher's accuracy
+    against that of the teacher trained alone; the first seed's, of train batches."""
+    pictures = {}
+    alone = [(record["step"], 100 * record["accuracy"]) for record in read(path / "teacher" / "history.json")]
+    for cell in cells:
+        if cell.method != "prokt":
+            continue
+        rivals = [c for c in cells if c.student == cell.student and c.method in ("prokt", "rco")]
+        histories = {c.method: read(c.folders[0] / "history.json") for c in rivals}
+        own = [(record["step"], 100 * record["teacher_accuracy"]) for record in histories["prokt"]]
+        name = f"{cell.student} by {config.compare.teacher}"
+        pictures[f"{name}: divergence from its target"] = plot_curves(
+            {method: [(record["step"], record["divergence"]) for record in history]
+             for method, history in histories.items()},
+            path / "figures" / f"divergence_{cell.student}.png", "step", "KL(teacher ‖ student), train batches")
+        pictures[f"{name}: the teacher's accuracy"] = plot_curves(
+            {"alone": alone, "with its student (prokt)": own}, path / "figures" / f"teacher_{cell.student}.png", "step",
+            "accuracy of the teacher, train batches, %")
+    return pictures
+
+
+def accuracy_by_lam(path: pathlib.Path, config: ml_collections.ConfigDict, cells: Sequence[Cell]
+                    ) -> dict[str, pathlib.Path]:
+    """Figure 3 of the paper: dev accuracy of student and teacher against ProKT's λ, the mean over seeds."""
+    pictures = {}
+    for student in dict.fromkeys(cell.student for cell in cells):
+        points = []
+        for cell in cells:
+            if cell.student == student and cell.config.method.name == "prokt":
+                lam = dict(cell.config.method.options).get("lam", METHODS["prokt"].lam)
+                found = [read(folder / "results.json") for folder in cell.folders]
+                points.append((lam, *(100 * mean_std([f[name]["dev"] for f in found])[0]
+                                      for name in ("last", "teacher"))))
+        if len(points) > 1:
+            points.sort()
+            pictures[f"{student} by {config.compare.teacher}: accuracy against λ"] = plot_curves(
+                {"student": [(lam, own) for lam, own, _ in points],
+                 "teacher": [(lam, other) for lam, _, other in points]},
+                path / "figures" / f"lam_{student}.png", "λ", "dev accuracy, %")
+    return pictures
