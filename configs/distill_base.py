@@ -37,6 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
     training.decay = "drops:0.625,0.75,0.875"  # after epochs 150, 180 and 210 of 240
     training.momentum = 0.9
     training.weight_decay = 5e-4
+    training.clip_norm = 0.0  # of the whole gradient; 0 for no limit
     training.anchors = 0  # checkpoints kept, evenly, for "rco"; 0 for none
 
     config.teacher_training = outer = ml_collections.ConfigDict()  # of a teacher that is trained along
@@ -45,6 +46,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.compare = compare = ml_collections.ConfigDict()  # of trainers.compare
     compare.task = ""  # the name of data and budget in measured figures
     compare.teacher = ""  # of the teacher there
+    compare.of_teacher = ()  # (field, value): what is changed where the teacher is trained by itself
     compare.students = ()  # (name, ((field, value), ...)): what is changed in this config
     compare.methods = ()  # as students
     compare.skipped = ()  # (student, method) that are left out

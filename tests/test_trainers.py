@@ -206,7 +206,7 @@ def test_every_config_has_the_fields_of_the_base(path):
 
     if path.stem == "__init__":
         return
-    from configs import base, distill_base, translation_base
+    from configs import base, distill_base, distill_text_base, translation_base
     from trainers.command import plain
 
     def fields(config):
@@ -214,7 +214,8 @@ def test_every_config_has_the_fields_of_the_base(path):
 
     module = importlib.import_module(f"configs.{path.stem}")
     config = module.get_config()
-    of_task = {"translation": translation_base, "distillation": distill_base}.get(config.get("task"), base)
+    bases = {"translation": translation_base, "distillation": distill_base, "text_distillation": distill_text_base}
+    of_task = bases.get(config.get("task"), base)
     assert fields(plain(config)) == fields(plain(of_task.get_config()))
     assert module.__doc__
 

@@ -44,7 +44,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
 
         check_measured_file(KEY)
         return prepare_comparison(config, workdir, command.VERBOSE.value, functools.partial(record_rows, key=KEY))
-    if config.get("task") == "distillation":
+    if config.get("task") in ("distillation", "text_distillation"):
         from trainers import distill_compare, distill_table
 
         check_measured_file(distill_table.KEY)

@@ -9,6 +9,8 @@
     python -m trainers.distill --config configs/distill_mnist.py \\
         --config.data.path=data/mnist.npz --workdir runs/prokt \\
         --config.method.name=prokt
+    python -m trainers.distill --config configs/distill_text.py \\
+        --config.data.path=DIR --config.encoder=ENCODER --workdir runs/bilstm
 
 Writes manifest.json, history.json, PHASE-STEP.weights.h5 (to go on from), best.keras and student.keras (by dev accuracy
 and after the last step), anchors/, tensorboard/ and results.json. The same command goes on with a run that was stopped.
@@ -19,13 +21,13 @@ from __future__ import annotations
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import ml_collections
 import numpy as np
 
-from tf_l2t.data import array_batches
+from tf_l2t.data import ArrayPair, Splits, array_batches
 from tf_l2t.distillation import CoupledSGD, DistillationTrainer, Method, method
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.training.distillation_fit import ANCHORS, BEST, LAST, PhasePlan, check_looks, fit_distillation
@@ -42,7 +44,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
 
 def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbose: int) -> Callable[[], None]:
     """The work that trains config.student by config.method and evaluates it, everything checked."""
-    splits, training = command.load_splits(config), config.training
+    data, training = load_data(config), config.training
+    splits = data.splits
     found = method(config.method.name, **dict(config.method.options))
     student = network(config, config.student, "config.student", config.seed)
     trainer = DistillationTrainer(student, teacher_of(config, found), found, train_labels=splits.train.y)
@@ -53,7 +56,7 @@ def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbos
     for phase in phases:
         optimizer(training, training.learning_rate, phase.num_steps)  # raises for what does not fit
     batches = array_batches(splits.train.x, splits.train.y, training.batch_size, splits.augment, index=True)
-    path = resume_workdir(workdir, command.command_line(), command.plain(config), command.describe(splits))
+    path = resume_workdir(workdir, command.command_line(), command.plain(config), describe_data(config))
 
     def work() -> None:
         history = fit_distillation(
@@ -63,32 +66,55 @@ def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbos
         times = [record["ms_per_step"] for record in history if record["phase"] == found.last.name]
         results: dict[str, Any] = {"ms_per_step": min(times)}
         for name, file in (("last", LAST), ("best", BEST)):
-            network = keras.models.load_model(path / file, compile=False)
-            parts = {part: accuracy(network, data) for part, data in (("dev", splits.dev), ("test", splits.test))}
-            results[name] = parts
+            results[name] = parts = figures(keras.models.load_model(path / file, compile=False), data)
             print(f"{name} weights: test accuracy {100 * parts['test']:.2f} %, dev {100 * parts['dev']:.2f} %")
         if found.teacher == "trained":
-            results["teacher"] = {part: accuracy(trainer.teacher, data)
-                                  for part, data in (("dev", splits.dev), ("test", splits.test))}
+            results["teacher"] = figures(trainer.teacher, data)
         write_json(path / "results.json", results)
         print(f"student: {path / LAST}\nTensorBoard: {path / 'tensorboard'}")
 
     return work
 
 
+class Data(NamedTuple):
+    """A config's splits; the sets that figures are of, by name; and whether F1 of class 1 is one of them."""
+
+    splits: Splits
+    tests: dict[str, ArrayPair]
+    f1: bool = False
+
+
+def is_text(config: ml_collections.ConfigDict) -> bool:
+    return config.task == "text_distillation"
+
+
+def load_data(config: ml_collections.ConfigDict) -> Data:
+    if is_text(config):
+        from trainers import text  # its packages take a second to import
+
+        found = text.load_text(config)
+        return Data(found.splits, found.tests, found.task.f1)
+    splits = command.load_splits(config)
+    return Data(splits, {"test": splits.test})
+
+
 def describe_data(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Of the config's data, what a manifest says."""
-    return command.describe(command.load_splits(config))
+    return command.describe(load_data(config).splits)
 
 
 def labels_of(config: ml_collections.ConfigDict) -> np.ndarray:
     """The train labels."""
-    return command.load_splits(config).train.y
+    return load_data(config).splits.train.y
 
 
 def network(config: ml_collections.ConfigDict, part: ml_collections.ConfigDict, where: str, seed: int = 0
             ) -> keras.Model:
     """A new network, which the config names at `where`, its `part`."""
+    if is_text(config):
+        from trainers import text
+
+        return text.network(config, part, where, seed)
     return FunctionalStudent(command.network_fn(part, command.load_splits(config), where)).new_model(seed)
 
 
@@ -125,10 +151,9 @@ def teacher_of(config: ml_collections.ConfigDict, found: Method) -> Any:
 
 
 def compile_trainer(trainer: DistillationTrainer, config: ml_collections.ConfigDict, steps: int) -> None:
-    trained = trainer.method.teacher == "trained"
     rates = config.training.learning_rate, config.teacher_training.learning_rate
     own, teachers = (optimizer(config.training, rate, steps) for rate in rates)
-    trainer.compile(own, teachers if trained else None, metrics=["accuracy"])
+    trainer.compile(own, teachers if trainer.teaches else None, metrics=["accuracy"])
 
 
 def optimizer(training: ml_collections.ConfigDict, rate: float, steps: int) -> keras.optimizers.Optimizer:
@@ -138,16 +163,25 @@ def optimizer(training: ml_collections.ConfigDict, rate: float, steps: int) -> k
       ValueError: for an unknown one.
     """
     schedule = learning_rate(rate, training.decay, steps)
+    clip: dict[str, Any] = {"global_clipnorm": training.clip_norm} if training.clip_norm else {}
     if training.optimizer == "coupled_sgd":
-        return CoupledSGD(schedule, training.momentum, training.weight_decay)
+        return CoupledSGD(schedule, training.momentum, training.weight_decay, **clip)
     if training.optimizer == "adam":
-        return keras.optimizers.AdamW(schedule, weight_decay=training.weight_decay)
+        return keras.optimizers.AdamW(schedule, weight_decay=training.weight_decay, **clip)
     raise ValueError(f"config.training.optimizer must be 'coupled_sgd' or 'adam'; received {training.optimizer!r}.")
 
 
-def accuracy(network: keras.Model, data: Any) -> float:
-    predicted = network.predict(data.x, batch_size=500, verbose=0).argmax(axis=-1)
-    return float((predicted == data.y).mean())
+def figures(network: keras.Model, data: Data) -> dict[str, float]:
+    """Accuracy on "dev" and on the first test as "test", on further ones by their names; with "_f1", F1 of class 1."""
+    first, *others = data.tests
+    found = {}
+    for name, part in {"dev": data.splits.dev, "test": data.tests[first], **{n: data.tests[n] for n in others}}.items():
+        predicted = network.predict(part.x, batch_size=500, verbose=0).argmax(axis=-1)
+        found[name] = float((predicted == part.y).mean())
+        if data.f1:
+            hits = np.sum((predicted == 1) & (part.y == 1))
+            found[f"{name}_f1"] = float(2 * hits / max(np.sum(predicted == 1) + np.sum(part.y == 1), 1))
+    return found
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
     path = resume_workdir(workdir, command.command_line(), command.plain(config), describe_data(config))
 
     def work() -> None:
-        run(teacher_config(config, ANCHORS), path / "teacher", verbose)
+        run(command.changed(teacher_config(config, ANCHORS), compare.of_teacher), path / "teacher", verbose)
         found: list[Cell] = []
         for number in range(compare.seeds):
             for i, (student, of_method, of_cell) in enumerate(cells):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tf_l2t.distillation.encoders import attention_scores, patient
 from tf_l2t.distillation.maps import attention_transfer, neuron_selectivity, similarity_preserving
 from tf_l2t.distillation.relations import correlation_congruence, probabilistic, relational
 from tf_l2t.distillation.targets import kullback_leibler, soft_cross_entropy
@@ -29,6 +30,8 @@ MATCHING: dict[str, Matching] = {
     "sp": Matching(similarity_preserving, "last_stage"),
     "rkd": Matching(relational, "pooled"),
     "pkt": Matching(probabilistic, "pooled"),
+    "attention_scores": Matching(attention_scores, "attentions"),
+    "patient": Matching(patient, "patient"),
     "cc": Matching(correlation_congruence, "pooled"),  # of features of one width; else `CorrelationCongruence`
 }
 

@@ -28,6 +28,7 @@ class Phase(NamedTuple):
       kd: of the divergence from the teacher's distribution.
       terms: (name in `tf_l2t.distillation.TERMS`, weight).
       prepares: whether, in place of the student, the terms' own layers are trained on the teacher alone.
+      frozen: whether a teacher that is trained along stays as it is in this phase.
     """
 
     name: str = "main"
@@ -35,6 +36,7 @@ class Phase(NamedTuple):
     kd: float = 0.0
     terms: tuple[tuple[str, float], ...] = ()
     prepares: bool = False
+    frozen: bool = False
 
 
 class Method(NamedTuple):
@@ -83,11 +85,16 @@ def _prokt(name: str, *terms: tuple[str, float]) -> Method:
     return Method(name, "trained", (Phase(kd=1.0, terms=terms),), temperature=1.0, lam=0.3)
 
 
-# Weights and temperature of RepDistiller's commands; AB's student learns from its term only before it sees labels.
+_INNER = (("attention_scores", 1.0), ("hidden_states", 1.0))
+
+# Weights and temperature of RepDistiller's commands; patient distillation's are of the grid of its paper. AB's student
+# learns from its term only before it sees labels.
 METHODS: dict[str, Method] = {found.name: found for found in (
     Method("none", "none", (Phase(ce=1.0),)),
     Method("kd", "fixed", (Phase(ce=0.1, kd=0.9),)),
     Method("rco", "anchors", (Phase(ce=0.1, kd=0.9),)),
+    Method("kl", "fixed", (Phase(kd=1.0),), temperature=1.0),
+    Method("rco_kl", "anchors", (Phase(kd=1.0),), temperature=1.0),
     _feature("crd", 0.8),
     _feature("crd_kd", 0.8, kd=1.0),
     _feature("fitnet", 100.0),
@@ -102,6 +109,11 @@ METHODS: dict[str, Method] = {found.name: found for found in (
     _feature("nst", 50.0),
     _prokt("prokt"),
     _prokt("crd_prokt", ("crd", 0.8)),
+    *(Method(name, "fixed", (Phase(ce=0.5, kd=0.5, terms=((term, 100.0),)),), temperature=10.0)
+      for name, term in (("pkd", "patient"), ("pkd_last", "patient_last"))),
+    Method("tinybert", "fixed", (Phase("inner", terms=_INNER), Phase(kd=1.0)), temperature=1.0),
+    Method("tinybert_prokt", "trained", (Phase("inner", terms=_INNER, frozen=True), Phase(kd=1.0)), temperature=1.0,
+           lam=0.3),
 )}
 FIELDS = ("ce", "kd", "temperature", "lam", "epsilon", "lam_rate", "weight")
 
@@ -109,7 +121,7 @@ FIELDS = ("ce", "kd", "temperature", "lam", "epsilon", "lam_rate", "weight")
 def method(name: str, **options: Any) -> Method:
     """A method of `METHODS` with other constants.
 
-        method("kd", ce=0.0, kd=1.0, temperature=1.0)       # the text experiments'
+        method("kd", ce=0.0, kd=1.0)
         method("at", weight=500.0, variant="paper")
         method("prokt", epsilon=0.2)                        # the constrained form
 

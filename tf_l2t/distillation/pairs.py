@@ -18,13 +18,18 @@ PLACES = {
     "last_stage": "the last stage",
     "stages": "all stages",
     "preactivations": "all stages, before their activation",
+    "attentions": "the attention scores of an encoder's layers",
+    "hidden": "the embeddings and the states of an encoder's layers",
+    "patient": "the states of an encoder's layers but the last",
+    "patient_last": "the states of an encoder's layers but the last",
 }
 
 
 def pairs(at: str, teacher: keras.Model, student: keras.Model) -> list[tuple[str, str]]:
     """Names of the taps (`tf_l2t.students.taps`) of teacher and student that belong together.
 
-    Stages are paired from the first on; those that one of the two has more are left out.
+    Stages are paired from the first on; those that one of the two has more are left out. Of encoders of N and M layers,
+    the student's m-th is paired with the teacher's m · N / M-th; for "patient_last" with the (N − M + m)-th.
 
     Args:
       at: a name in `PLACES`.
@@ -36,6 +41,8 @@ def pairs(at: str, teacher: keras.Model, student: keras.Model) -> list[tuple[str
         raise ValueError(f"the places of a loss are {list(PLACES)}; received {at!r}.")
     if at in ("logits", "pooled"):
         return [(at, at)] if at == "logits" else [(_pooled(teacher), _pooled(student))]
+    if at in ("attentions", "hidden", "patient", "patient_last"):
+        return _layer_pairs(at, teacher, student)
     ending = "_preact" if at == "preactivations" else ""
     stages = [[name for name in taps(network) if name.startswith("stage") and name.endswith("_preact") == bool(ending)]
               for network in (teacher, student)]
@@ -49,6 +56,28 @@ def pairs(at: str, teacher: keras.Model, student: keras.Model) -> list[tuple[str
     if at == "last_stage":
         return [(stages[0][-1], stages[1][-1])]
     return list(zip(*stages, strict=False))
+
+
+def _layer_pairs(at: str, teacher: keras.Model, student: keras.Model) -> list[tuple[str, str]]:
+    counts = [sum(name.startswith("hidden") for name in taps(network)) for network in (teacher, student)]
+    for network, count in zip((teacher, student), counts, strict=True):
+        if not count:
+            raise ValueError(f"this method compares {PLACES[at]}; the network {network.name!r} has the taps "
+                             f"{list(taps(network))}. It needs one of `bert_classifier`.")
+    of_teacher, of_student = counts
+    if (of_teacher % of_student and at != "patient_last") or of_teacher < of_student:
+        raise ValueError("the teacher's layers must be as many as the student's, or a multiple; received "
+                         f"{of_teacher}, {of_student}.")
+    if at.startswith("patient"):
+        if of_student < 2:
+            raise ValueError("this method compares all layers but the last: the student must have at least 2; received "
+                             "1.")
+        step, begin = (of_teacher // of_student, 0) if at == "patient" else (1, of_teacher - of_student)
+        return [(f"hidden{begin + step * m}", f"hidden{m}") for m in range(1, of_student)]
+    step = of_teacher // of_student
+    name = "attention" if at == "attentions" else "hidden"
+    layers = [(f"{name}{step * m}", f"{name}{m}") for m in range(1, of_student + 1)]
+    return layers if at == "attentions" else [("embeddings", "embeddings"), *layers]
 
 
 def _pooled(network: keras.Model) -> str:

@@ -18,6 +18,7 @@ from tf_l2t.distillation.connectors import (
     VariationalInformation,
 )
 from tf_l2t.distillation.contrastive import ContrastiveRepresentation
+from tf_l2t.distillation.encoders import HiddenStates
 from tf_l2t.distillation.matching import MATCHING, MatchingLoss
 from tf_l2t.distillation.pairs import pairs
 from tf_l2t.students import taps
@@ -30,12 +31,14 @@ class Kind(NamedTuple):
       make: (**options) -> a `MatchingLoss`, or a Keras layer of two tensors.
       at: a name in `tf_l2t.distillation.PLACES`.
       scale: (i, n) -> the factor of the i-th of n pairs, from 0.
+      shared: whether one loss, with its weights, is that of all pairs.
       examples: whether it is told the examples' indices and labels.
     """
 
     make: Callable[..., Any]
     at: str
     scale: Callable[[int, int], float] = lambda i, n: 1.0
+    shared: bool = False
     examples: bool = False
 
 
@@ -44,7 +47,10 @@ def _matching(name: str) -> Kind:
 
 
 TERMS: dict[str, Kind] = {
-    **{name: _matching(name) for name in ("at", "nst", "sp", "rkd", "pkt")},
+    **{name: _matching(name) for name in ("at", "nst", "sp", "rkd", "pkt", "attention_scores",
+                                                "patient")},
+    "patient_last": Kind(lambda **options: MatchingLoss("patient", **options), "patient_last"),
+    "hidden_states": Kind(HiddenStates, "hidden", shared=True),
     "fitnet": Kind(FitNet, "hint"),
     "ab": Kind(ActivationBoundaries, "preactivations", lambda i, n: 2.0 ** (i - n + 1)),
     "vid": Kind(VariationalInformation, "stages"),
@@ -92,9 +98,12 @@ class Term:
             if set(options) - set(known):
                 raise ValueError(f"the term {name!r} takes the options {known}; received {sorted(options)}.")
         self.pairs = pairs(self._kind.at, teacher, student)
-        self._parts = []
+        self._parts: list[Any] = []
         of_teacher, of_student = taps(teacher), taps(student)
         for teacher_tap, student_tap in self.pairs:
+            if self._kind.shared and self._parts:
+                self._parts.append(self._parts[0])
+                continue
             part = self._kind.make(**given)
             if isinstance(part, keras.layers.Layer):
                 try:
@@ -106,7 +115,8 @@ class Term:
 
     @property
     def layers(self) -> list[keras.layers.Layer]:
-        return [part for part in self._parts if isinstance(part, keras.layers.Layer)]
+        parts = {id(part): part for part in self._parts}
+        return [part for part in parts.values() if isinstance(part, keras.layers.Layer)]
 
     @property
     def needs_index(self) -> bool:

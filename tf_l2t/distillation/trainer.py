@@ -102,6 +102,11 @@ class DistillationTrainer(keras.Model):
         self.compiled = False
 
     @property
+    def teaches(self) -> bool:
+        """Whether the teacher is trained in this phase."""
+        return self.method.teacher == "trained" and not self.phase.frozen
+
+    @property
     def trained_variables(self) -> list[Any]:
         """What the student's optimizer updates in this phase: the student's weights and its terms' layers'."""
         own = [w for layer in self._connectors for w in layer.trainable_variables]
@@ -122,9 +127,9 @@ class DistillationTrainer(keras.Model):
         """
         if "loss" in options:
             raise ValueError("the method has the student's loss: leave out `loss`.")
-        trained = self.method.teacher == "trained"
+        trained = self.teaches
         if trained != (teacher_optimizer is not None):
-            raise ValueError(f"the method {self.method.name!r} " + (
+            raise ValueError(f"the phase {self.phase.name!r} of {self.method.name!r} " + (
                 "trains its teacher: give teacher_optimizer." if trained else "trains no teacher: leave out "
                 "teacher_optimizer."))
         super().compile(optimizer=optimizer, metrics=None if self.phase.prepares else metrics, jit_compile=jit_compile,
@@ -165,7 +170,7 @@ class DistillationTrainer(keras.Model):
         if self._needs_index and index is None:
             raise ValueError(f"the method {self.method.name!r} tells examples apart: data sets must return (x, y, "
                              "index).")
-        if self.method.teacher == "trained":
+        if self.teaches:
             self._teach(x, labels)
         targets: dict[str, tf.Tensor] = {}
         if self._teacher_outputs is not None:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import keras
 
 from tf_l2t.students.attention_lstm import AttentionLSTM, lstm1, lstm2
+from tf_l2t.students.bert import bert_classifier
+from tf_l2t.students.bilstm import bilstm
 from tf_l2t.students.densenet import densenet_bc, densenet_bc_100_12, densenet_bc_190_40
 from tf_l2t.students.functional import FunctionalModel, FunctionalStudent, check_classifier
 from tf_l2t.students.functional_translator import FunctionalTranslator
@@ -14,6 +16,7 @@ from tf_l2t.students.preflight import LayerReport, PreflightReport, choose_hvp, 
 from tf_l2t.students.resnet import resnet, resnet8, resnet20, resnet32, resnet32x4, resnet50
 from tf_l2t.students.shufflenet import shufflenet_v1, shufflenet_v2
 from tf_l2t.students.taps import tapped, taps
+from tf_l2t.students.text_inputs import BERT_TOKENS, SpecialTokens
 from tf_l2t.students.transformer import Transformer, transformer
 from tf_l2t.students.translator import Translator, previous_tokens
 from tf_l2t.students.vgg import vgg, vgg8, vgg13
@@ -34,6 +37,7 @@ STUDENTS: dict[str, Callable[..., keras.Model]] = {
 TRANSLATORS: dict[str, Callable[..., Translator]] = {"lstm1": lstm1, "lstm2": lstm2, "transformer": transformer}
 
 __all__ = [
+    "BERT_TOKENS",
     "STUDENTS",
     "TRANSLATORS",
     "AttentionLSTM",
@@ -42,8 +46,11 @@ __all__ = [
     "FunctionalTranslator",
     "LayerReport",
     "PreflightReport",
+    "SpecialTokens",
     "Transformer",
     "Translator",
+    "bert_classifier",
+    "bilstm",
     "check_classifier",
     "choose_hvp",
     "densenet_bc",

@@ -1,4 +1,4 @@
-"""The inner tensors of an image student by name."""
+"""The inner tensors of a student by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 import keras
 
-_TAP = re.compile(r"(stem|stage\d+|pooled|logits)(_preact)?")
+from tf_l2t.students.bert import AttentionScores
+
+_TAP = re.compile(r"(stem|stage\d+|embeddings|hidden\d+|pooled|logits)(_preact)?")
 
 
 def taps(student: keras.Model) -> dict[str, Any]:
@@ -16,10 +18,11 @@ def taps(student: keras.Model) -> dict[str, Any]:
 
     `stem`, `stage1` and on: [batch, h, w, channels]; `pooled`: [batch, channels], what the layer `logits` reads where
     no layer has this name; `logits`: [batch, classes]. With `_preact`, stem and stages before their activation; a stage
-    that has none is its own.
+    that has none is its own. Of `bert_classifier`: `embeddings`, `hidden1` and on: [batch, length, width];
+    `attention1` and on: `AttentionScores`, [batch, heads, length, length].
 
     Args:
-      student: any Functional model whose layers bear these names, such as all of `tf_l2t.students` for images.
+      student: any Functional model whose layers bear these names, such as all of `tf_l2t.students` for images and text.
     """
     named = {layer.name: layer.output for layer in student.layers if _TAP.fullmatch(layer.name)}
     found: dict[str, Any] = {}
@@ -28,6 +31,11 @@ def taps(student: keras.Model) -> dict[str, Any]:
             found[f"{name}_preact"] = named.get(f"{name}_preact", named[name])
         if name == "logits" and "pooled" not in named:
             found["pooled"] = student.get_layer("logits").input
+        if name.startswith("hidden"):
+            number = int(name.removeprefix("hidden"))
+            below = named[f"hidden{number - 1}"] if number > 1 else named["embeddings"]
+            scores = AttentionScores(student.get_layer(f"transformer_layer_{number - 1}"), name=f"attention{number}")
+            found[f"attention{number}"] = scores(below, student.get_layer("segments").output[1])
         found |= {name: named[name]} if name in named else {}
     return found
 

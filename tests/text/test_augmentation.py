@@ -1,0 +1,114 @@
+"""TinyBERT's augmentation: which words are replaced, by what, how often."""
+
+import numpy as np
+import pytest
+
+from tests.text import tiny_encoder
+from tf_l2t.text import (
+    WordVectors,
+    augmented,
+    load_encoder,
+    load_masked_language_model,
+    masked_candidates,
+    neighbours,
+)
+from trainers.augment import augment
+
+SENTENCE = "The Film is very good , isn't it ?"
+
+
+def fixed(words, index, count):
+    return [f"{words[index].lower()}{i}" for i in range(count)]
+
+
+def test_which_words_are_replaced():
+    made = augmented(SENTENCE, [fixed], np.random.default_rng(0), copies=50, num_candidates=2, probability=1.0)
+    assert made[0] == SENTENCE
+    # Function words, and what is no word, stay; "isn't" is cut into isn, ', t.
+    assert {new.split()[0] for new in made[1:]} == {"The"}
+    assert {new.split()[1] for new in made[1:]} == {"Film0", "Film1"}
+    assert {new.split()[4] for new in made[1:]} == {"good0", "good1"}
+    assert all(new.split()[2:4] == ["is", "very"] for new in made[1:])
+    assert len(set(made)) == len(made)
+
+
+def test_how_often():
+    """The number of words replaced, out of 1,000, within four standard deviations of 0.4 · 1,000."""
+    words = " ".join(["word"] * 1000)
+    (_, copy) = augmented(words, [lambda *_: ["other"]], np.random.default_rng(0), copies=1, probability=0.4)
+    assert abs(copy.split().count("other") - 400) < 4 * np.sqrt(1000 * 0.4 * 0.6)
+    assert augmented(words, [fixed], np.random.default_rng(0), probability=0.0) == [words]
+    assert augmented(words, [lambda *_: []], np.random.default_rng(0), probability=1.0) == [words]
+
+
+def test_sources_are_tried_in_order():
+    made = augmented("plot twist", [lambda words, i, n: ["a"] if words[i] == "plot" else [], lambda *_: ["b"]],
+                     np.random.default_rng(0), copies=1, probability=1.0)
+    assert made[1] == "a b"
+
+
+def test_neighbours():
+    vectors = WordVectors(["good", "great", "bad", "far"], [[1, 0], [2, 0.1], [-1, 0], [0, 1]])
+    assert vectors.nearest("good", 2) == ["great", "far"] and vectors.nearest("unknown", 2) == []
+    assert vectors.nearest("bad", 9) == ["far", "great", "good"]  # cosines 0, −0.9988, −1
+    assert neighbours(vectors)(["Good"], 0, 1) == ["great"]
+
+
+def test_files_of_word_vectors(tmp_path):
+    file = tmp_path / "vectors.txt"
+    file.write_text("good 1 0\ngreat 1 0.1\nfar 0 1\n")
+    assert WordVectors.read(file).nearest("good", 1) == ["great"]
+    assert WordVectors.read(file, limit=2).words == ("good", "great")
+    for text, match in (("a 1 2\nb 1\n", "line 2: 1 numbers, in line 1 2"), ("a 1 x\n", "line 1: not a word and")):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=match):
+            WordVectors.read(file)
+    with pytest.raises(ValueError, match="no file of word vectors"):
+        WordVectors.read(tmp_path / "nowhere")
+
+
+def test_a_masked_language_model_proposes(tmp_path):
+    """The words of the largest logits at the masked place, and none for a word of several pieces."""
+    model, wordpieces = load_masked_language_model(tiny_encoder.write(tmp_path, mlm=True))
+    words, seen = ["the", "cab", "film", "is"], {}
+
+    def recorded(tokens, places):
+        seen["tokens"], seen["logits"] = tokens[0].tolist(), np.asarray(model(tokens, places))[0]
+        assert wordpieces.pieces[seen["tokens"][places[0]]] == "[MASK]"
+        return seen["logits"][None]
+
+    candidates = masked_candidates(recorded, wordpieces)
+    assert candidates(words, 1, 5) == []
+    found = candidates(words, 2, len(wordpieces.pieces))
+    assert [wordpieces.pieces[i] for i in seen["tokens"]] == [
+        "[CLS]", "the", "c", "##a", "##b", "[MASK]", "is", "[SEP]"]
+    expected = [wordpieces.pieces[i] for i in np.argsort(-seen["logits"])]
+    assert found == [piece for piece in expected if not piece.startswith("##")]
+
+
+@pytest.mark.parametrize("mlm", [True, False])
+def test_the_command(tmp_path, mlm, capsys):
+    encoder = tiny_encoder.write(tmp_path / "encoder", mlm=mlm)
+    (tmp_path / "train.tsv").write_text("1\tgood film\tbad plot\n0\tis it\tthe cast\n")
+    target = tmp_path / "augmented.tsv"
+    count = augment(str(tmp_path / "train.tsv"), str(target), str(encoder), None, 3, 4, 0.9, 0)
+    rows = [line.split("\t") for line in target.read_text().splitlines()]
+    assert len(rows) == count and rows[0] == ["1", "good film", "bad plot"] and all(len(row) == 3 for row in rows)
+    assert sum(row[0] == "1" for row in rows) > 3 and ["0", "is it", "the cast"] in rows
+    assert all(row[1] == "good film" or row[2] == "bad plot" for row in rows if row[0] == "1")
+    assert ("neighbours alone" in capsys.readouterr().err) != mlm
+    with pytest.raises(ValueError, match="there already"):
+        augment(str(tmp_path / "train.tsv"), str(target), str(encoder), None, 3, 4, 0.9, 0)
+
+
+@pytest.mark.parametrize("options", [{"copies": -1}, {"num_candidates": 0}, {"probability": 1.5}])
+def test_bad_numbers(options):
+    with pytest.raises(ValueError, match="copies must be"):
+        augmented("a", [fixed], np.random.default_rng(0), **options)
+
+
+def test_neighbours_of_an_encoder_are_whole_words(tmp_path):
+    from tf_l2t.text.augmentation import embedding_vectors
+
+    vectors = embedding_vectors(load_encoder(tiny_encoder.write(tmp_path)))
+    assert "good" in vectors.words and not {w for w in vectors.words if w.startswith(("#", "[", "."))}

@@ -1,0 +1,157 @@
+"""TinyBERT's data augmentation: words replaced by what a masked language model, or a word's neighbours, propose.
+
+Source: Jiao et al., "TinyBERT", 2020, section 3.2 and algorithm 1.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_l2t.text.pretrained import Encoder
+from tf_l2t.text.wordpieces import WordPieces
+
+# (sentence's words, the index of one, how many) -> words that may stand there.
+Candidates = Callable[[Sequence[str], int, int], list[str]]
+# Function words, which the authors' code leaves as they are too.
+_FUNCTION_WORDS = (
+    "a an the and or but if because as until while of at by for with about against between into through during "
+    "before after above below to from up down in out on off over under again further then once here there when "
+    "where why how all any both each few more most other some such no nor not only own same so than too very can "
+    "will just should now i me my we our you your he him his she her it its they them their what which who whom "
+    "this that these those am is are was were be been being have has had having do does did doing ")
+KEPT = frozenset(_FUNCTION_WORDS.split())
+_WORD = re.compile(r"[A-Za-z]+")
+_CUT = re.compile(r"\w+|[^\w\s]")
+
+
+class WordVectors:
+    """Word vectors, such as GloVe's: the nearest words by cosine.
+
+    Args:
+      words: one per vector.
+      vectors: [words, width].
+
+    Raises:
+      ValueError: if they are not as many.
+    """
+
+    def __init__(self, words: Sequence[str], vectors: np.ndarray):
+        vectors = np.asarray(vectors, np.float32)
+        if vectors.ndim != 2 or len(words) != len(vectors):
+            raise ValueError(f"vectors are [words, width]; received {len(words)} words, shape {vectors.shape}.")
+        self.words = tuple(words)
+        self._unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        self._index = {word: i for i, word in enumerate(self.words)}
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], limit: int = 100_000) -> WordVectors:
+        """From a text file of lines: word, then its numbers, separated by spaces. The first `limit` words.
+
+        Raises:
+          ValueError: if there is no such file, naming the line that is not so.
+        """
+        file, words, vectors = pathlib.Path(path), [], []
+        if not file.is_file():
+            raise ValueError(f"there is no file of word vectors at {str(file)!r}.")
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                word, *values = line.rstrip().split(" ")
+                try:
+                    vectors.append(np.array(values, np.float32))
+                except ValueError as error:
+                    raise ValueError(f"{str(file)!r}, line {number}: not a word and numbers: {error}.") from error
+                if not values or len(vectors[-1]) != len(vectors[0]):
+                    raise ValueError(f"{str(file)!r}, line {number}: {len(values)} numbers, in line 1 "
+                                     f"{len(vectors[0])}.")
+                words.append(word)
+                if len(words) == limit:
+                    break
+        return cls(words, np.array(vectors))
+
+    def nearest(self, word: str, count: int) -> list[str]:
+        """The nearest other words, nearest first; none for a word without a vector."""
+        if word not in self._index:
+            return []
+        own = self._index[word]
+        near = self._unit @ self._unit[own]
+        near[own] = -np.inf
+        return [self.words[i] for i in np.argsort(-near, kind="stable")[:min(count, len(self.words) - 1)]]
+
+
+def masked_candidates(model: Any, wordpieces: WordPieces, length: int = 128) -> Candidates:
+    """Words that a masked language model would put where a word stood; none for words of several pieces.
+
+    Args:
+      model: token ids [1, length] and the masked place [1] -> logits over the vocabulary [1, vocabulary].
+      wordpieces: its vocabulary.
+      length: of the sentence with its special tokens, at most.
+    """
+    def candidates(words: Sequence[str], index: int, count: int) -> list[str]:
+        pieces = wordpieces.tokens(words)
+        place = 1 + sum(len(p) for p in pieces[:index])
+        if len(pieces[index]) != 1 or place >= length - 1:
+            return []
+        pieces[index] = [wordpieces.mask]
+        inner = [token for piece in pieces for token in piece][:length - 2]
+        tokens = [wordpieces.special.start, *inner, wordpieces.special.separator]
+        logits = np.asarray(model(np.array([tokens], np.int32), np.array([place], np.int32)))[0]
+        found = [wordpieces.pieces[i] for i in np.argsort(-logits, kind="stable")[:count]]
+        return [piece for piece in found if not piece.startswith("##")]
+
+    return candidates
+
+
+def augmented(sentence: str, candidates: Sequence[Candidates], rng: np.random.Generator, *, copies: int = 20,
+              num_candidates: int = 15, probability: float = 0.4) -> list[str]:
+    """The sentence, and up to `copies` others, in which words were replaced.
+
+    Every word of letters that is no function word has its candidates, of the first of the sources that has any; in a
+    copy it is replaced, with the probability, by one of them at random. Copies that are there already are left out.
+
+    Args:
+      sentence: plain text.
+      candidates: sources of words, tried in order: `masked_candidates`, then `neighbours`.
+      rng: draws.
+      copies: N.
+      num_candidates: K.
+      probability: p_t.
+
+    Raises:
+      ValueError: for numbers out of range.
+    """
+    if copies < 0 or num_candidates < 1 or not 0 <= probability <= 1:
+        raise ValueError("copies must be at least 0, num_candidates 1, probability in [0, 1]; received "
+                         f"{copies!r}, {num_candidates!r}, {probability!r}.")
+    words = _CUT.findall(sentence)
+    options: dict[int, list[str]] = {}
+    for index, word in enumerate(words):
+        if _WORD.fullmatch(word) and word.lower() not in KEPT:
+            found = next(filter(None, (source(words, index, num_candidates) for source in candidates)), [])
+            if found:
+                options[index] = [other.title() for other in found] if word.istitle() else found
+    made = [sentence]
+    for _ in range(copies):
+        new = [str(rng.choice(options[i])) if i in options and rng.random() < probability else word
+               for i, word in enumerate(words)]
+        if new != words and " ".join(new) not in made:
+            made.append(" ".join(new))
+    return made
+
+
+def neighbours(vectors: WordVectors) -> Candidates:
+    """The nearest words of the word that stood there."""
+    return lambda words, index, count: vectors.nearest(words[index].lower(), count)
+
+
+def embedding_vectors(encoder: Encoder) -> WordVectors:
+    """An encoder's own embeddings of whole words, where no file of word vectors is at hand."""
+    pieces = encoder.wordpieces.pieces
+    kept = [i for i, piece in enumerate(pieces) if _WORD.fullmatch(piece)]
+    table = np.asarray(encoder.backbone.token_embedding.embeddings)
+    return WordVectors([pieces[i] for i in kept], table[kept])
