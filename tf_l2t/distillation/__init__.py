@@ -8,6 +8,7 @@ from tf_l2t.distillation.connectors import (
     VariationalInformation,
 )
 from tf_l2t.distillation.contrastive import ContrastiveRepresentation
+from tf_l2t.distillation.encoders import HiddenStates, attention_scores, patient
 from tf_l2t.distillation.maps import attention_transfer, neuron_selectivity, similarity_preserving
 from tf_l2t.distillation.matching import MATCHING, MatchingLoss
 from tf_l2t.distillation.methods import METHODS, Method, Phase, method
@@ -21,8 +22,9 @@ from tf_l2t.distillation.trainer import DistillationTrainer
 
 __all__ = [
     "MATCHING", "METHODS", "PLACES", "TERMS", "ActivationBoundaries", "ContrastiveRepresentation",
-    "CorrelationCongruence", "CoupledSGD", "DistillationTrainer", "FactorTransfer", "FitNet", "MatchingLoss", "Method",
-    "Phase", "Term", "VariationalInformation", "attention_transfer", "constrained_teacher_loss",
-    "correlation_congruence", "kullback_leibler", "method", "neuron_selectivity", "pairs", "probabilistic",
-    "proximal_teacher_loss", "relational", "similarity_preserving", "soft_cross_entropy", "zero_head",
+    "CorrelationCongruence", "CoupledSGD", "DistillationTrainer", "FactorTransfer", "FitNet", "HiddenStates",
+    "MatchingLoss", "Method", "Phase", "Term", "VariationalInformation", "attention_scores", "attention_transfer",
+    "constrained_teacher_loss", "correlation_congruence", "kullback_leibler", "method", "neuron_selectivity",
+    "pairs", "patient", "probabilistic", "proximal_teacher_loss", "relational", "similarity_preserving",
+    "soft_cross_entropy", "zero_head",
 ]

@@ -105,12 +105,11 @@ class Term:
                 self._parts.append(self._parts[0])
                 continue
             part = self._kind.make(**given)
-            if isinstance(part, keras.layers.Layer):
-                try:
-                    part.build(of_teacher[teacher_tap].shape, of_student[student_tap].shape)
-                except ValueError as error:
-                    raise ValueError(f"{name!r} cannot connect {teacher_tap!r} of {teacher.name!r} and {student_tap!r} "
-                                     f"of {student.name!r}: {error}") from error
+            try:
+                _check_fits(part, of_teacher[teacher_tap].shape, of_student[student_tap].shape)
+            except ValueError as error:
+                raise ValueError(f"{name!r} cannot compare {teacher_tap!r} of {teacher.name!r} and {student_tap!r} of "
+                                 f"{student.name!r}: {error}") from error
             self._parts.append(part)
 
     @property
@@ -141,3 +140,12 @@ class Term:
         """What is minimised before the student's training, of the teacher's taps alone (factor transfer)."""
         return tf.add_n([part.reconstruction(tf.stop_gradient(teacher[names[0]]))
                          for part, names in zip(self._parts, self.pairs, strict=True)])
+
+
+def _check_fits(part: Any, *shapes: Any) -> None:
+    """Builds a layer, or traces a loss, for two shapes; raises ValueError if they do not fit."""
+    if isinstance(part, keras.layers.Layer):
+        part.build(*shapes)
+    else:  # without autograph, errors are the loss's own
+        specs = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
+        tf.function(part.compute_loss, autograph=False).get_concrete_function(*specs)
