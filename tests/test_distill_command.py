@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from configs import distill_mnist
+from configs import distill_mnist, prokt_glue, prokt_images
+from tf_l2t.distillation import METHODS
 from tf_l2t.training import distillation_fit
 from trainers import command, distill_compare
-from trainers.distill import prepare_distillation
+from trainers.distill import dry_run, prepare_distillation
 
 SMALL = {"data.name": "mnist_5k", "data.dev_size": 40, "data.test_size": 50, "data.train_size": 200,
          "student.name": "mlp", "student.hidden": 12, "teacher.name": "mlp", "teacher.hidden": 16,
@@ -137,3 +138,49 @@ def test_bad_tables_are_refused_before_any_work(changes, match, tmp_path):
     with pytest.raises(ValueError, match=match):
         compare(tmp_path / "run", [], **changes)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run(teacher, capsys, tmp_path, monkeypatch):
+    """Says what a run would be, phase by phase; a teacher that is not there yet is a new one; nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    for changes in ({"method.name": "ab"}, {"method.name": "rco"}, {"method.name": "prokt"}):
+        config = command.changed(distill_mnist.get_config(), (SMALL | {
+            "student.name": "resnet", "student.options": (("depth", 8), ("widths", (2, 2, 2, 2))),
+            "teacher.name": "resnet", "teacher.options": (("depth", 8), ("widths", (2, 2, 2, 2)))} | changes).items())
+        dry_run(config, 1)
+    said = capsys.readouterr().out
+    assert "phase boundaries: 4 steps of" in said and said.count("phase main: 8 steps of") == 3
+    assert "mnist_5k: 4910 train, 40 dev examples" in said and said.count("hours on this machine") == 3
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="timed_steps"):
+        dry_run(config, 0)
+
+
+@pytest.mark.parametrize("pair", prokt_images.QUOTED)
+def test_cells_of_the_papers_images(pair):
+    """240 epochs of 703 batches; the student's rate; every method of the tables and its figure."""
+    config = prokt_images.get_config(pair)
+    assert config.training.num_steps == 240 * 703 and config.training.first_steps == 30 * 703
+    assert config.training.learning_rate == (0.05 if pair.endswith("vgg8") else 0.01)
+    assert len(config.compare.methods) == 17 and config.quoted.count(",") == 18
+    for _, changes in config.compare.methods:
+        assert command.changed(config, changes).method.name in METHODS
+
+
+@pytest.mark.parametrize("cell", prokt_glue.QUOTED)
+def test_cells_of_the_papers_texts(cell):
+    config = prokt_glue.get_config(cell)
+    task, student = cell.split("-")
+    assert config.data.name == f"glue/{task}" and config.student.name == student.replace("6", "")
+    changes = dict(config.compare.methods)
+    epoch = (prokt_glue.TRAIN[task] - config.data.dev_size) // 32
+    steps = {name: command.changed(config, changes[name]).training.num_steps for name in changes}
+    assert {name: count // epoch for name, count in steps.items()} == {name: 4 if name == "none" else 6
+                                                                       for name in changes}
+    assert dict(command.changed(config, changes["prokt_0"]).method.options) == {"lam": 0.0}
+
+
+def test_unknown_cells():
+    for module in (prokt_images, prokt_glue):
+        with pytest.raises(ValueError, match="received 'a-b'"):
+            module.get_config("a-b")

@@ -14,12 +14,14 @@
 
 Writes manifest.json, history.json, PHASE-STEP.weights.h5 (to go on from), best.keras and student.keras (by dev accuracy
 and after the last step), anchors/, tensorboard/ and results.json. The same command goes on with a run that was stopped.
+With --dry_run it writes nothing: it prints what the run would be and, from a few timed steps, how long it would take.
 """
 
 from __future__ import annotations
 
 import functools
 import pathlib
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -27,7 +29,7 @@ import keras
 import ml_collections
 import numpy as np
 
-from tf_l2t.data import ArrayPair, Splits, array_batches
+from tf_l2t.data import ArrayPair, Splits, array_batches, batch_dataset
 from tf_l2t.distillation import CoupledSGD, DistillationTrainer, Method, method
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.training.distillation_fit import ANCHORS, BEST, LAST, PhasePlan, check_looks, fit_distillation
@@ -39,6 +41,9 @@ TEACHER_SEED = 100_000  # beyond those of students: a teacher that is trained al
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
+    if command.DRY_RUN.value:
+        dry_run(config, command.TIMED_STEPS.value)
+        return lambda: None
     return prepare_distillation(config, workdir, command.VERBOSE.value)
 
 
@@ -47,15 +52,7 @@ def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbos
     data, training = load_data(config), config.training
     splits = data.splits
     found = method(config.method.name, **dict(config.method.options))
-    student = network(config, config.student, "config.student", config.seed)
-    trainer = DistillationTrainer(student, teacher_of(config, found), found, train_labels=splits.train.y)
-    steps = {phase.name: training.num_steps if phase is found.last else training.first_steps for phase in found.phases}
-    phases = [PhasePlan(name, count, functools.partial(compile_trainer, trainer, config, count))
-              for name, count in steps.items()]
-    check_looks(phases, training.evaluate_every, training.anchors)
-    for phase in phases:
-        optimizer(training, training.learning_rate, phase.num_steps)  # raises for what does not fit
-    batches = array_batches(splits.train.x, splits.train.y, training.batch_size, splits.augment, index=True)
+    trainer, phases, batches = planned(config, teacher_of(config, found))
     path = resume_workdir(workdir, command.command_line(), command.plain(config), describe_data(config))
 
     def work() -> None:
@@ -74,6 +71,66 @@ def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbos
         print(f"student: {path / LAST}\nTensorBoard: {path / 'tensorboard'}")
 
     return work
+
+
+def planned(config: ml_collections.ConfigDict, teacher: Any
+            ) -> tuple[DistillationTrainer, list[PhasePlan], Callable[..., Any]]:
+    """The trainer of config.student by config.method, its phases, and (seed, step) -> a batch; all checked."""
+    splits, training = load_data(config).splits, config.training
+    found = method(config.method.name, **dict(config.method.options))
+    student = network(config, config.student, "config.student", config.seed)
+    trainer = DistillationTrainer(student, teacher, found, train_labels=splits.train.y)
+    steps = {phase.name: training.num_steps if phase is found.last else training.first_steps for phase in found.phases}
+    phases = [PhasePlan(name, count, functools.partial(compile_trainer, trainer, config, count))
+              for name, count in steps.items()]
+    check_looks(phases, training.evaluate_every, training.anchors)
+    for phase in phases:
+        optimizer(training, training.learning_rate, phase.num_steps)  # raises for what does not fit
+    return trainer, phases, array_batches(splits.train.x, splits.train.y, training.batch_size, splits.augment,
+                                          index=True)
+
+
+def dry_run(config: ml_collections.ConfigDict, timed_steps: int) -> None:
+    """Prints what the run would be, and from a few timed steps of every phase how long it would take.
+
+    A teacher that is not trained yet is a new one here, and four anchors are.
+
+    Raises:
+      ValueError: as the run.
+    """
+    if timed_steps < 1:
+        raise ValueError(f"--timed_steps must be at least 1; received {timed_steps}.")
+    found = method(config.method.name, **dict(config.method.options))
+    fresh = found.teacher in ("fixed", "anchors") and not config.teacher.path
+    teachers = [network(config, config.teacher, "config.teacher", seed) for seed in
+                range(4 if found.teacher == "anchors" else 1)] if fresh else []
+    trainer, phases, batches = planned(config, (teachers if found.teacher == "anchors" else teachers[0]) if fresh else
+                                       teacher_of(config, found))
+    data = load_data(config)
+    parts = {"student": trainer.student, **({} if trainer.teacher is None else {"teacher": trainer.teacher})}
+    print(f"method {found.name}: " + ", ".join(f"{part} {net.name} of {net.count_params():,} weights"
+                                               for part, net in parts.items()))
+    print(f"{data.splits.name}: {data.splits.train.size} train, {data.splits.dev.size} dev examples")
+    if config.quoted:
+        print(f"quoted: {config.quoted}")
+    total = 0.0
+    for phase in phases:
+        trainer.begin(phase.name)
+        phase.compile()
+        trainer.fit(batch_dataset(batches, config.seed, 1, 0), verbose=0)
+        started = time.perf_counter()
+        trainer.fit(batch_dataset(batches, config.seed, 1 + timed_steps, 1), verbose=0)
+        seconds = (time.perf_counter() - started) / timed_steps
+        total += phase.num_steps * seconds
+        print(f"phase {phase.name}: {phase.num_steps:,} steps of {1000 * seconds:.0f} ms", flush=True)
+    few = min(500, data.splits.dev.size)
+    trainer.evaluate(data.splits.dev.x[:few], data.splits.dev.y[:few], batch_size=500, verbose=0)
+    started = time.perf_counter()
+    trainer.evaluate(data.splits.dev.x[:few], data.splits.dev.y[:few], batch_size=500, verbose=0)
+    look = (time.perf_counter() - started) * data.splits.dev.size / few
+    looks = sum(-(-phase.num_steps // config.training.evaluate_every) for phase in phases)
+    print(f"{looks} looks at dev of {look:.1f} s")
+    print(f"predicted: {(total + looks * look) / 3600:.2f} hours on this machine")
 
 
 class Data(NamedTuple):

@@ -16,7 +16,6 @@ from typing import Any
 
 import keras
 import ml_collections
-from absl import flags
 
 import tf_l2t
 from tf_l2t import plotting
@@ -25,16 +24,14 @@ from tf_l2t.training.workdir import check_workdir, create_workdir, write_json
 from trainers import command, image_teacher
 from trainers.teacher_plan import TeacherPlan
 
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan, with predicted memory and time, and stop.")
 YLABELS = {"accuracy": "dev accuracy of the student, %", "bleu": "dev BLEU of the student, subwords"}
-TIMED_STEPS = flags.DEFINE_integer("timed_steps", 8, "Steps that a dry run times; 0 for none: memory alone.")
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
-    if not DRY_RUN.value:
+    if not command.DRY_RUN.value:
         check_workdir(workdir)
     training = planned(config)
-    if DRY_RUN.value:
+    if command.DRY_RUN.value:
         dry_run(config, training)
         return lambda: None
     fit = fitting(config, training)
@@ -96,15 +93,15 @@ def dry_run(config: ml_collections.ConfigDict, plan: TeacherPlan) -> None:
     Raises:
       ValueError: for what the training would refuse.
     """
-    if TIMED_STEPS.value < 2 and TIMED_STEPS.value != 0:
-        raise ValueError(f"--timed_steps must be 0 or at least 2; received {TIMED_STEPS.value}.")
+    if command.TIMED_STEPS.value < 2 and command.TIMED_STEPS.value != 0:
+        raise ValueError(f"--timed_steps must be 0 or at least 2; received {command.TIMED_STEPS.value}.")
     print(*plan.description, sep="\n")
     if config.get("quoted"):
         print(f"quoted: {config.quoted}")
     for trainer, steps in plan.stages:
         print(f"{steps} teacher steps:", flush=True)
-        print(trainer.forecast(plan.train, plan.dev, steps, **frequency(config), timed_steps=TIMED_STEPS.value)
-              if TIMED_STEPS.value else f"engine: {trainer.plan(plan.train, plan.dev)}")
+        print(trainer.forecast(plan.train, plan.dev, steps, **frequency(config), timed_steps=command.TIMED_STEPS.value)
+              if command.TIMED_STEPS.value else f"engine: {trainer.plan(plan.train, plan.dev)}")
 
 
 def frequency(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+"""Writes the files that GLUE's site takes, by a network that distill trained.
+
+    python -m trainers.submit --config configs/distill_glue.py --config.data.name=glue/sst2 \\
+        --config.encoder=ENCODER --network=runs/sst2/best.keras --workdir runs/submission
+
+Writes NAME.tsv to the work directory, one for every unlabelled set of the task.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+
+import keras
+import ml_collections
+from absl import flags
+
+from tf_l2t.text import write_submission
+from trainers import command, text
+
+NETWORK = flags.DEFINE_string("network", None, "A .keras file of distill.")
+
+
+def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
+    if config.get("task") != "text_distillation" or not NETWORK.value or not workdir:
+        raise ValueError("give a config of text distillation, --network and --workdir.")
+    return prepare_submission(config, workdir, NETWORK.value)
+
+
+def prepare_submission(config: ml_collections.ConfigDict, workdir: str, file: str) -> Callable[[], None]:
+    """The work that predicts the unlabelled sets of config.data by the network in `file`.
+
+    Raises:
+      ValueError: for a task without such sets, a file that is not there, or a network of other classes.
+    """
+    data = text.load_text(config)
+    if not data.task.unlabelled:
+        raise ValueError(f"{data.task.name!r} has no set without labels; those of GLUE have.")
+    if not pathlib.Path(file).is_file():
+        raise ValueError(f"there is no network at {file!r}.")
+    network = keras.models.load_model(file, compile=False)
+    if network.output_shape[-1] != len(data.task.labels):
+        raise ValueError(f"the network in {file!r} tells {network.output_shape[-1]} classes apart, the task has "
+                         f"{len(data.task.labels)}.")
+
+    def work() -> None:
+        for name, examples in data.task.unlabelled.items():
+            predicted = network.predict(data.encode(examples), batch_size=500, verbose=0).argmax(axis=-1)
+            print(write_submission(workdir, name, predicted, data.task.labels))
+
+    return work
+
+
+if __name__ == "__main__":
+    command.main(prepare)
