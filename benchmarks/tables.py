@@ -147,6 +147,18 @@ def teacher_step_table(rows: Rows) -> str:
     return "\n".join([*lines, "", "    python -m benchmarks.translation"])
 
 
+def prokt_step_table(rows: Rows) -> str:
+    """A step of ProKT beside the sum of its parts."""
+    lines = ["| teacher | student | step of teacher, ms | of student | forward passes | sum | step of ProKT | ratio |",
+             "|---|---|---|---|---|---|---|---|"]
+    for row in rows:
+        passes = row["teacher_forward_ms"] + row["student_forward_ms"]
+        figures = (row["teacher_ms"], row["student_ms"], passes, row["parts_ms"], row["prokt_ms"])
+        lines.append(f"| {row['teacher']} | {row['student']} | {' | '.join(_number(ms, 1) for ms in figures)} | "
+                     f"{_number(row['ratio'])} |")
+    return "\n".join([*lines, "", "    python -m benchmarks.distillation"])
+
+
 def objectives_table(rows: Rows) -> str:
     """How a teacher's objectives rank students."""
     bleu = [row["bleu"] for row in rows]
@@ -168,4 +180,5 @@ TABLES: dict[str, Callable[[Rows], str]] = {
     "translation_cost fit": translation_fit_table,
     "translation_cost teacher": teacher_step_table,
     "objectives": objectives_table,
+    "distillation_cost": prokt_step_table,
 }

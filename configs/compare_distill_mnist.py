@@ -1,6 +1,7 @@
 """ProKT's Tables 1 and 3 on full MNIST at 32 × 32, 10,000 train examples: every method, three students, ResNet-20.
 
-The same budget for every method, the published constants, and three seeds; prokt_0 and on are the λ of figure 3.
+The same budget for every method, the published constants, and three seeds; prokt_0 and on are the λ of figure 3, and
+prokt_tuned the one of them that is best on dev.
 
     python -m trainers.compare --config configs/compare_distill_mnist.py \\
         --config.data.path=data/mnist.npz --workdir runs/distill_mnist
@@ -31,5 +32,6 @@ def get_config() -> ml_collections.ConfigDict:
     lams = [name for name, _ in compare.methods if name.startswith("prokt_")]
     compare.skipped = (*(("mlp100", name) for name in (*OF_MAPS, *lams)),  # it has no maps
                        *(("mobilenet_v2_0.25", name) for name in lams))
+    compare.tuned = (("prokt_tuned", ("prokt", *(f"prokt_{lam:g}" for lam in LAMS))),)
     config.quoted = "Table 1 of the paper, CIFAR-100: resnet32x4 to ShuffleNetV2: RCO 76.26, ProKT 75.59"
     return config

@@ -17,7 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = distill_base.get_config()
     config.data.train_size = 10_000
     config.data.dev_size = 2000
-    config.training.num_steps = 1200
-    config.training.first_steps = 150  # as 30 of the paper's 240 epochs
-    config.training.evaluate_every = 150
+    config.training.num_steps = 600
+    config.training.first_steps = 75  # as 30 of the paper's 240 epochs
+    config.training.evaluate_every = 75
     return config

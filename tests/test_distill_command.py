@@ -81,7 +81,7 @@ def test_a_run_that_was_stopped_goes_on(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("changes", "match"), [
-    ({"method.name": "kl"}, "'prokt'"),
+    ({"method.name": "kldiv"}, "'prokt'"),
     ({"method.name": "kd"}, "set config.teacher.path"),
     ({"method.name": "none", "teacher.path": "somewhere"}, "leave out config.teacher.path"),
     ({"method.name": "kd", "teacher.path": "nowhere"}, "'nowhere' holds no network"),
@@ -101,7 +101,7 @@ def test_bad_configs_are_refused_before_any_work(changes, match, tmp_path):
 def compare(workdir, recorded, **changes):
     config = command.changed(distill_mnist.get_config(), (SMALL | {
         "compare.task": "digits", "compare.teacher": "mlp16", "compare.seeds": 2,
-        "compare.students": (("small", ()),),
+        "compare.students": (("small", ()),), "compare.tuned": (("tuned", ("rco", "prokt")),),
         "compare.methods": tuple((name, (("method.name", name),)) for name in ("none", "rco", "prokt")),
         "training.num_steps": 4, "training.evaluate_every": 1} | changes).items())
     distill_compare.prepare_comparison(config, str(workdir), 0, recorded.extend)()
@@ -111,8 +111,11 @@ def test_a_table(tmp_path):
     """Rows are the runs', the report is there, and the command once more makes nothing again."""
     recorded = []
     compare(tmp_path, recorded)
+    tuned = recorded.pop()
     assert [(row["method"], row["seeds"]) for row in recorded] == [
         (name, seeds) for seeds in (1, 2) for name in ("none", "rco", "prokt")]
+    best = max(recorded[4:], key=lambda row: row["best_dev_accuracy_mean"])
+    assert tuned == {**best, "method": "tuned", "chosen": best["method"]}
     accuracies = [json.loads((tmp_path / "small" / "rco" / f"seed{seed}" / "results.json").read_text())["last"]["test"]
                   for seed in (0, 1)]
     assert recorded[4]["test_accuracy_mean"] == pytest.approx(100 * np.mean(accuracies), abs=1e-4)
@@ -124,15 +127,16 @@ def test_a_table(tmp_path):
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")}
     again = []
     compare(tmp_path, again)
-    assert again == recorded and made == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")}
+    assert again == [*recorded, tuned] and made == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")}
 
 
 @pytest.mark.parametrize(("changes", "match"), [
     ({"compare.methods": ()}, "needs students, methods"),
-    ({"compare.methods": (("a", (("method.name", "kl"),)),)}, "'prokt'"),
+    ({"compare.methods": (("a", (("method.name", "kldiv"),)),)}, "'prokt'"),
     ({"compare.methods": (("a", (("method.nme", "kd"),)),)}, "cannot be changed"),
     ({"compare.methods": (("a", (("method.name", "at"),)),)}, "compares all stages"),
     ({"compare.students": (("a", ()), ("a", ()))}, "twice"),
+    ({"compare.tuned": (("b", ("kd",)),)}, r"not compared: \['kd'\]"),
 ])
 def test_bad_tables_are_refused_before_any_work(changes, match, tmp_path):
     with pytest.raises(ValueError, match=match):

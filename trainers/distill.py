@@ -117,9 +117,9 @@ def dry_run(config: ml_collections.ConfigDict, timed_steps: int) -> None:
     for phase in phases:
         trainer.begin(phase.name)
         phase.compile()
-        trainer.fit(batch_dataset(batches, config.seed, 1, 0), verbose=0)
+        trainer.fit(batch_dataset(batches, config.seed, 1, 0), verbose=0, shuffle=False)
         started = time.perf_counter()
-        trainer.fit(batch_dataset(batches, config.seed, 1 + timed_steps, 1), verbose=0)
+        trainer.fit(batch_dataset(batches, config.seed, 1 + timed_steps, 1), verbose=0, shuffle=False)
         seconds = (time.perf_counter() - started) / timed_steps
         total += phase.num_steps * seconds
         print(f"phase {phase.name}: {phase.num_steps:,} steps of {1000 * seconds:.0f} ms", flush=True)

@@ -69,6 +69,8 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
                     found.append(Cell(student, of_method, of_cell, [folder]))
                 record([row_of(config, found[i])])
         rows = [row_of(config, cell) for cell in found]
+        rows += tuned_rows(config, rows)
+        record(rows[len(found):])
         write_json(path / "results.json", rows)
         table = distillation_table(rows, compare.task)
         (path / "table.md").write_text(table + "\n", encoding="utf-8")
@@ -100,6 +102,9 @@ def cells_of(config: ml_collections.ConfigDict) -> list[tuple[str, str, ml_colle
                 continue
             found.append((student, name, command.changed(config, [*of_student, *of_method])))
     check_cells(config, [of_cell for _, _, of_cell in found])
+    unknown = {name for _, methods in compare.tuned for name in methods} - {name for name, _ in compare.methods}
+    if unknown:
+        raise ValueError(f"config.compare.tuned names methods that are not compared: {sorted(unknown)}.")
     return found
 
 
@@ -141,6 +146,19 @@ def row_of(config: ml_collections.ConfigDict, cell: Cell) -> dict[str, Any]:
     training = cell.config.training
     return {**row, "seeds": len(results), "ms_per_step": min(result["ms_per_step"] for result in results),
             "learning_rate": training.learning_rate, "steps": training.num_steps, "command": command.command_line()}
+
+
+def tuned_rows(config: ml_collections.ConfigDict, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For every student and entry of config.compare.tuned, the row of the method whose best weights have the highest
+    mean dev accuracy, under the entry's name; `chosen` says which it is."""
+    found = []
+    for name, methods in config.compare.tuned:
+        for student in dict.fromkeys(row["student"] for row in rows):
+            candidates = [row for row in rows if row["student"] == student and row["method"] in methods]
+            if len(candidates) > 1:
+                best = max(candidates, key=lambda row: row["best_dev_accuracy_mean"])
+                found.append({**best, "method": name, "chosen": best["method"]})
+    return found
 
 
 def dynamics(path: pathlib.Path, config: ml_collections.ConfigDict, cells: Sequence[Cell]) -> dict[str, pathlib.Path]:
