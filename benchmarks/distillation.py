@@ -8,6 +8,7 @@ All are compiled, and measured in turn on the same batch; medians. Rows go to do
 from __future__ import annotations
 
 import argparse
+import functools
 import pathlib
 import statistics
 import time
@@ -64,8 +65,7 @@ def measure(teacher: str, student: str, repetitions: int) -> dict[str, Any]:
     for part, trainer in trainers.items():
         work[part] = _step(trainer, x, y)
     for part in ("teacher", "student"):
-        forward = tf.function(lambda x, model=trainers[part].student: model(x, training=False))
-        work[f"{part} forward"] = lambda forward=forward: forward(x)
+        work[f"{part} forward"] = functools.partial(tf.function(trainers[part].student), x, training=False)
     times: dict[str, list[float]] = {part: [] for part in work}
     for repetition in range(repetitions + 2):  # the first compile
         for part, run in work.items():

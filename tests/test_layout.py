@@ -13,7 +13,7 @@ LAYERS = [
     {"hypergradient"},
     {"losses", "objectives"},
     {"students", "teachers", "data", "features"},
-    {"distillation", "translation"},
+    {"distillation", "translation", "text"},
     {"training", "export", "plotting", "report"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
