@@ -61,11 +61,12 @@ def test_a_table(folder, tmp_path):
     recorded = []
     config = command.changed(config_of(folder), [
         ("compare.task", "words"), ("compare.teacher", "bert2"), ("compare.seeds", 1),
-        ("compare.of_teacher", (("training.learning_rate", 1e-4),)), ("compare.skipped", (("bilstm", "tinybert_prokt"),
+        ("compare.of_teacher", (("training.learning_rate", 1e-4), ("training.evaluate_every", 1))),
+        ("compare.skipped", (("bilstm", "tinybert_prokt"),
                                                                                ("bert1", "rco_kl"))),
         ("compare.students", (("bilstm", ()), ("bert1", tuple(BERT.items())))),
         ("compare.methods", tuple((name, (("method.name", name),)) for name in ("rco_kl", "tinybert_prokt"))),
-        ("training.evaluate_every", 1)])
+        ("training.evaluate_every", 4)])
     distill_compare.prepare_comparison(config, str(tmp_path), 0, recorded.extend)()
     assert [(row["student"], row["method"]) for row in recorded] == [
         ("bilstm", "rco_kl"), ("bert1", "tinybert_prokt")]
@@ -113,8 +114,8 @@ def test_a_submission_of_a_task_of_glue(folder, tmp_path):
 @pytest.mark.parametrize(("changes", "match"), [
     ({"encoder": ""}, "config.encoder must name a directory"),
     ({"data.name": "imdb"}, "'tsv' or 'glue/TASK'"),
-    ({"student.name": "gru"}, r"config\.student\.name must be one of"),
-    ({"student.options": (("depth", 2),)}, "takes \\['embedding', 'units', 'dropout'\\]"),
+    ({"method.name": "none", "student.name": "gru"}, r"config\.student\.name must be one of"),
+    ({"method.name": "none", "student.options": (("depth", 2),)}, "takes \\['embedding', 'units', 'dropout'\\]"),
     ({"method.name": "tinybert", "teacher.path": "nowhere"}, "'nowhere' holds no network"),
     ({"method.name": "at"}, "set config.teacher.path"),
 ])

@@ -16,15 +16,9 @@ from tf_l2t.report import Section, write_html
 from tf_l2t.training.results import mean_std
 from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command
-from trainers.distill import (
-    describe_data,
-    labels_of,
-    network,
-    optimizer,
-    prepare_distillation,
-    teacher_config,
-)
+from trainers.distill import prepare_distillation
 from trainers.distill_table import distillation_table
+from trainers.distillation import describe_data, labels_of, network, optimizer, teacher_config
 
 ANCHORS = 4  # of the teacher, for RCO
 
