@@ -1,0 +1,146 @@
+"""Configs of distillation turned into objects: data, networks, optimizers, the trainer and its phases."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import ml_collections
+import numpy as np
+
+from tf_l2t.data import ArrayPair, Splits, array_batches
+from tf_l2t.distillation import CoupledSGD, DistillationTrainer, Method, method
+from tf_l2t.students import FunctionalStudent
+from tf_l2t.training.distillation_fit import ANCHORS, LAST, PhasePlan, check_looks
+from tf_l2t.training.rates import learning_rate
+from trainers import command
+
+TEACHER_SEED = 100_000  # beyond those of students: a teacher that is trained along begins elsewhere
+
+
+def planned(config: ml_collections.ConfigDict, teacher: Any
+            ) -> tuple[DistillationTrainer, list[PhasePlan], Callable[..., Any]]:
+    """The trainer of config.student by config.method, its phases, and (seed, step) -> a batch; all checked."""
+    splits, training = load_data(config).splits, config.training
+    found = method(config.method.name, **dict(config.method.options))
+    student = network(config, config.student, "config.student", config.seed)
+    trainer = DistillationTrainer(student, teacher, found, train_labels=splits.train.y)
+    steps = {phase.name: training.num_steps if phase is found.last else training.first_steps for phase in found.phases}
+    phases = [PhasePlan(name, count, functools.partial(compile_trainer, trainer, config, count))
+              for name, count in steps.items()]
+    check_looks(phases, training.evaluate_every, training.anchors)
+    for phase in phases:
+        optimizer(training, training.learning_rate, phase.num_steps)  # raises for what does not fit
+    return trainer, phases, array_batches(splits.train.x, splits.train.y, training.batch_size, splits.augment,
+                                          index=True)
+
+
+class Data(NamedTuple):
+    """A config's splits; the sets that figures are of, by name; and whether F1 of class 1 is one of them."""
+
+    splits: Splits
+    tests: dict[str, ArrayPair]
+    f1: bool = False
+
+
+def is_text(config: ml_collections.ConfigDict) -> bool:
+    return config.task == "text_distillation"
+
+
+def load_data(config: ml_collections.ConfigDict) -> Data:
+    if is_text(config):
+        from trainers import text  # its packages take a second to import
+
+        found = text.load_text(config)
+        return Data(found.splits, found.tests, found.task.f1)
+    splits = command.load_splits(config)
+    return Data(splits, {"test": splits.test})
+
+
+def describe_data(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Of the config's data, what a manifest says."""
+    return command.describe(load_data(config).splits)
+
+
+def labels_of(config: ml_collections.ConfigDict) -> np.ndarray:
+    """The train labels."""
+    return load_data(config).splits.train.y
+
+
+def network(config: ml_collections.ConfigDict, part: ml_collections.ConfigDict, where: str, seed: int = 0
+            ) -> keras.Model:
+    """A new network, which the config names at `where`, its `part`."""
+    if is_text(config):
+        from trainers import text
+
+        return text.network(config, part, where, seed)
+    return FunctionalStudent(command.network_fn(part, command.load_splits(config), where)).new_model(seed)
+
+
+def teacher_config(config: ml_collections.ConfigDict, anchors: int) -> ml_collections.ConfigDict:
+    """The config of the run that trains config.teacher by itself, as a student is trained."""
+    network = [(f"student.{name}", value) for name, value in config.teacher.items() if name != "path"]
+    return command.changed(config, [*network, ("method.name", "none"), ("method.options", ()), ("teacher.path", ""),
+                                    ("training.anchors", anchors)])
+
+
+def teacher_of(config: ml_collections.ConfigDict, found: Method) -> Any:
+    """What the method takes as teacher: a trained network, its anchors, a new one, or none.
+
+    Raises:
+      ValueError: for a path that is missing, or where there is no such network.
+    """
+    if found.teacher == "none":
+        if config.teacher.path:
+            raise ValueError(f"the method {found.name!r} has no teacher: leave out config.teacher.path.")
+        return None
+    folder = pathlib.Path(config.teacher.path)
+    if not config.teacher.path:
+        if found.teacher != "trained":
+            raise ValueError(f"the method {found.name!r} needs a trained teacher: set config.teacher.path to the "
+                             "directory of a run with config.method.name=none.")
+        return network(config, config.teacher, "config.teacher", TEACHER_SEED + config.seed)
+    files = sorted((folder / ANCHORS).glob("*.keras"), key=lambda p: int(p.stem)) if found.teacher == "anchors" else \
+        [folder / LAST]
+    if not files or not files[0].is_file():
+        what = "anchors: train it with config.training.anchors=4" if found.teacher == "anchors" else "network"
+        raise ValueError(f"config.teacher.path={config.teacher.path!r} holds no {what}.")
+    networks = [keras.models.load_model(file, compile=False) for file in files]
+    return networks if found.teacher == "anchors" else networks[0]
+
+
+def compile_trainer(trainer: DistillationTrainer, config: ml_collections.ConfigDict, steps: int) -> None:
+    rates = config.training.learning_rate, config.teacher_training.learning_rate
+    own, teachers = (optimizer(config.training, rate, steps) for rate in rates)
+    trainer.compile(own, teachers if trainer.teaches else None, metrics=["accuracy"])
+
+
+def optimizer(training: ml_collections.ConfigDict, rate: float, steps: int) -> keras.optimizers.Optimizer:
+    """The config's optimizer over so many steps.
+
+    Raises:
+      ValueError: for an unknown one.
+    """
+    schedule = learning_rate(rate, training.decay, steps)
+    clip: dict[str, Any] = {"global_clipnorm": training.clip_norm} if training.clip_norm else {}
+    if training.optimizer == "coupled_sgd":
+        return CoupledSGD(schedule, training.momentum, training.weight_decay, **clip)
+    if training.optimizer == "adam":
+        return keras.optimizers.AdamW(schedule, weight_decay=training.weight_decay, **clip)
+    raise ValueError(f"config.training.optimizer must be 'coupled_sgd' or 'adam'; received {training.optimizer!r}.")
+
+
+def figures(network: keras.Model, data: Data) -> dict[str, float]:
+    """Accuracy on "dev" and on the first test as "test", on further ones by their names; with "_f1", F1 of class 1."""
+    first, *others = data.tests
+    found = {}
+    for name, part in {"dev": data.splits.dev, "test": data.tests[first], **{n: data.tests[n] for n in others}}.items():
+        predicted = network.predict(part.x, batch_size=500, verbose=0).argmax(axis=-1)
+        found[name] = float((predicted == part.y).mean())
+        if data.f1:
+            hits = np.sum((predicted == 1) & (part.y == 1))
+            found[f"{name}_f1"] = float(2 * hits / max(np.sum(predicted == 1) + np.sum(part.y == 1), 1))
+    return found
