@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from benchmarks import first_call, fit, objectives, translation
+from benchmarks import distillation, first_call, fit, objectives, translation
 from benchmarks.tables import FIGURES
 from benchmarks.tables import KEY as ENGINE_KEY
 from tf_l2t.hypergradient.rules import HVP_MODES
@@ -15,6 +15,7 @@ from tf_l2t.training.measured import KEY, fill_tables, groups, ratios
 from tf_l2t.training.sequence_student import SEQUENCE_LOSSES
 from tf_l2t.training.translation_objectives import OBJECTIVES
 from trainers.ablate import KEY as ABLATION_KEY
+from trainers.distill_table import KEY as DISTILLATION_KEY
 from trainers.tables import TABLES, documents
 from trainers.translation_table import KEY as TRANSLATION_KEY
 
@@ -83,9 +84,22 @@ def check_objectives_row(row):
     assert 0 <= row["bleu"] <= 100 and row["dev_pairs"] > 0 and set(OBJECTIVES) <= set(row)
 
 
+def check_distillation_row(row):
+    assert 0 < row["test_accuracy_mean"] <= 100 and row["test_accuracy_std"] >= 0 and row["best_test_accuracy_mean"] > 0
+    assert row["seeds"] >= 1 and row["ms_per_step"] > 0 and row["learning_rate"] > 0 and row["steps"] > 0
+
+
+def check_distillation_cost_row(row):
+    """The goal of a step of ProKT: at most 1.1 times the sum of its parts."""
+    parts = sum(row[f"{part}_ms"] for part in ("teacher", "student", "teacher_forward", "student_forward"))
+    assert row["parts_ms"] == pytest.approx(parts, abs=0.03)
+    assert row["ratio"] == pytest.approx(row["prokt_ms"] / parts, abs=2e-3) and row["ratio"] <= 1.1
+
+
 CHECKS = {"engine": check_engine_row, "fit": check_fit_row, "first_call": check_first_call_row,
           "translation": check_translation_row, "translation_cost": check_translation_cost_row,
-          "objectives": check_objectives_row}
+          "objectives": check_objectives_row, "distillation": check_distillation_row,
+          "distillation_cost": check_distillation_cost_row}
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "measured").glob("*.json")), ids=lambda p: p.name)
@@ -93,7 +107,8 @@ def test_measured_files_have_the_layout(file):
     check = CHECKS.get(file.stem, check_error_row)
     key = {"engine": ENGINE_KEY, "fit": fit.KEY, "first_call": first_call.KEY,
            "ablation": ABLATION_KEY, "translation": TRANSLATION_KEY,
-           "translation_cost": translation.KEY, "objectives": objectives.KEY}.get(file.stem, KEY)
+           "translation_cost": translation.KEY, "objectives": objectives.KEY, "distillation": DISTILLATION_KEY,
+           "distillation_cost": distillation.KEY}.get(file.stem, KEY)
     content = json.loads(file.read_text())
     assert {"date", "machine", "versions", "rows"} == set(content)
     assert content["rows"] and len({tuple(row[k] for k in key) for row in content["rows"]}) == len(content["rows"])

@@ -11,14 +11,17 @@ from typing import Any
 
 from benchmarks.tables import TABLES as ENGINE_TABLES
 from tf_l2t.training.measured import ablation_table, error_table, fill_tables, ratio_table, summary_table
+from trainers.distill_table import distillation_table
 from trainers.translation_table import translation_table
 
 ROOT = pathlib.Path(__file__).parent.parent
 SETTINGS = ("clean", "shifted40", "uniform40", "longtail100", "demo_shifted40", "transfer_5T", "transfer_width",
             "transfer_lenet", "transfer_lenet_slow", "resnet8_mnist")
+DISTILLATION_TASKS = ("mnist_10k", "movie_reviews")
 TABLES: dict[str, Any] = {
     **ENGINE_TABLES, "mnist summary": summary_table, "mnist ratios": ratio_table, "ablation": ablation_table,
     "translation": functools.partial(translation_table, data="de-en"),
+    **{f"distillation {task}": functools.partial(distillation_table, task=task) for task in DISTILLATION_TASKS},
     **{f"mnist {name}": functools.partial(error_table, setting=name) for name in SETTINGS}}
 
 
