@@ -1,4 +1,4 @@
-"""Losses between encoders against NumPy and differences; the methods made of them, on tiny encoders."""
+"""TinyBERT's loss with weights against NumPy and differences; the methods of encoders, on tiny ones."""
 
 import keras
 import keras_nlp
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_l2t.distillation import DistillationTrainer, HiddenStates, MatchingLoss, method, pairs
+from tests.distillation.test_matching import patient
+from tf_l2t.distillation import DistillationTrainer, HiddenStates, method, pairs
 from tf_l2t.students import bert_classifier, bilstm, taps
 
 RNG = np.random.default_rng(0)
@@ -20,39 +21,6 @@ def classifier(layers, name, seed, width=8, heads=2):
     model = bert_classifier(backbone, 2)
     model.name = name
     return model
-
-
-def unit(x):
-    return x / np.sqrt((x * x).sum())
-
-
-def patient(t, s, divided):
-    each = [((unit(a[0]) - unit(b[0])) ** 2).sum() / (a.shape[-1] if divided else 1) for a, b in zip(t, s, strict=True)]
-    return np.mean(each)
-
-
-CASES = {
-    "attention_scores": ((3, 2, 5, 5), (3, 2, 5, 5), {}, lambda t, s: ((t - s) ** 2).sum() / t.size),
-    "patient": ((3, 4, 6), (3, 4, 6), {}, lambda t, s: patient(t, s, True)),
-    "patient paper": ((3, 4, 6), (3, 4, 6), {"variant": "paper"}, lambda t, s: patient(t, s, False)),
-}
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_against_numpy_and_differences(name):
-    of_teacher, of_student, options, formula = CASES[name]
-    t, s, direction = (RNG.standard_normal(shape) for shape in (of_teacher, of_student, of_student))
-    loss = MatchingLoss(name.split()[0], **options).compute_loss
-    teacher, student = tf.constant(t), tf.Variable(s)
-    with tf.GradientTape() as tape:
-        tape.watch(teacher)
-        value = loss(teacher, student)
-    gradient, of_t = tape.gradient(value, [student, teacher])
-    np.testing.assert_allclose(value, formula(t, s), rtol=1e-10)
-    step = 1e-6
-    difference = (formula(t, s + step * direction) - formula(t, s - step * direction)) / (2 * step)
-    np.testing.assert_allclose((gradient.numpy() * direction).sum(), difference, rtol=1e-6)
-    assert of_t is None
 
 
 def test_hidden_states():
@@ -125,7 +93,7 @@ def test_patient_distillation(name):
     log_p, log_q = (log_softmax(x["logits"] / 10) for x in (t, s))
     expected = -0.5 * log_softmax(s["logits"])[np.arange(4), LABELS].mean()
     expected += 0.5 * 100 * (np.exp(log_p) * (log_p - log_q)).sum(1).mean()
-    expected += 100 * patient(t["hidden2" if name == "pkd" else "hidden3"], s["hidden1"], True)
+    expected += 100 * patient(t["hidden2" if name == "pkd" else "hidden3"], s["hidden1"])
     np.testing.assert_allclose(fit(DistillationTrainer(student, teacher, name), "main"), expected, rtol=1e-5)
 
 

@@ -12,6 +12,8 @@ RNG = np.random.default_rng(0)
 MAPS = RNG.standard_normal((4, 6, 6, 3)), RNG.standard_normal((4, 4, 4, 5))  # of the teacher, of the student
 ROWS = RNG.standard_normal((5, 7)), RNG.standard_normal((5, 4))
 SAME = RNG.standard_normal((5, 4)), RNG.standard_normal((5, 4))
+SCORES = RNG.standard_normal((3, 2, 5, 5)), RNG.standard_normal((3, 2, 5, 5))
+STATES = RNG.standard_normal((3, 4, 6)), RNG.standard_normal((3, 4, 6))
 
 
 def unit(v):
@@ -105,6 +107,15 @@ def soft_cross_entropy(t, s, temperature=1.0):
     return -temperature ** 2 * np.mean([sum(a * np.log(b)) for a, b in zip(p, q, strict=True)])
 
 
+def attention_scores(t, s):
+    return sum((a - b) ** 2 for a, b in zip(t.ravel(), s.ravel(), strict=True)) / t.size
+
+
+def patient(t, s, variant="code"):
+    each = [((unit(a[0]) - unit(b[0])) ** 2).sum() for a, b in zip(t, s, strict=True)]
+    return np.mean(each) / (t.shape[-1] if variant == "code" else 1)
+
+
 # name -> (teacher, student), formula, options
 FORMULAS = {
     "at": (MAPS, at, [{}, {"p": 1.0}, {"p": 3.0}, {"variant": "paper"}]),
@@ -114,6 +125,8 @@ FORMULAS = {
     "pkt": (ROWS, pkt, [{}]),
     "cc": (SAME, cc, [{}, {"variant": "paper"}, {"variant": "paper", "gamma": 1.0, "order": 3}]),
     "kd": (SAME, kd, [{}, {"temperature": 1.0}]),
+    "attention_scores": (SCORES, attention_scores, [{}]),
+    "patient": (STATES, patient, [{}, {"variant": "paper"}]),
     "soft_cross_entropy": (SAME, soft_cross_entropy, [{}, {"temperature": 3.0}]),
 }
 CASES = [(name, options) for name, (_, _, all_options) in FORMULAS.items() for options in all_options]

@@ -353,7 +353,7 @@ def student_of(name="student"):
 
 
 @pytest.mark.parametrize(("make", "match"), [
-    (lambda: method("kl"), "one of .*'prokt'"),
+    (lambda: method("kldiv"), "one of .*'prokt'"),
     (lambda: method("kd", weight=1.0), "no term of inner tensors"),
     (lambda: method("kd", lam=0.1), "train the teacher along"),
     (lambda: method("prokt", lam=1.5), r"\[0, 1\]; received 1.5"),
