@@ -47,17 +47,13 @@ class Segments(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="tf_l2t")
-class Sentences(keras.layers.Layer):
+class Sentences(Segments):
     """Token ids [batch, length] -> the first and the second sentence without special tokens, from the left, padded;
     int32 [batch, length] each. The second is empty where there is none.
 
     Args:
       special: a `SpecialTokens`.
     """
-
-    def __init__(self, special: Any = BERT_TOKENS, **options: Any):
-        super().__init__(**options)
-        self.special = SpecialTokens(*special)
 
     def call(self, tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         number_of, mask = segments(tokens, self.special)
@@ -71,9 +67,6 @@ class Sentences(keras.layers.Layer):
             inside = tf.range(length)[tf.newaxis] < tf.reduce_sum(kept, axis=1, keepdims=True)
             found.append(tf.where(inside, tf.gather(tokens, order, batch_dims=1), self.special.pad))
         return found[0], found[1]
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "special": list(self.special)}
 
 
 @keras.saving.register_keras_serializable(package="tf_l2t")
