@@ -89,7 +89,7 @@ def _step(trainer: Any, x: Any, y: Any) -> Callable[[], Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.distillation", description="Cost of ProKT's step.")
-    parser.add_argument("--repetitions", type=int, default=30)
+    parser.add_argument("--repetitions", type=int, default=15)
     parser.add_argument("--output", default=str(ROOT / "docs" / "measured" / "distillation_cost.json"))
     chosen = parser.parse_args()
     from tf_l2t.training.measured import record

@@ -54,6 +54,7 @@ def get_config(cell: str = "sst2-bert6") -> ml_collections.ConfigDict:
     config.training.evaluate_every = epoch // 2
     if student == "bert6":
         config.student.name = "bert"
+        config.student.options = (("num_layers", 6),)  # also of BERT12, where no BERT6 is at hand
         config.training.learning_rate = 5e-5
     config.teacher_training.learning_rate = 3e-5
     compare = config.compare

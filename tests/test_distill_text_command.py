@@ -90,6 +90,9 @@ def test_augmented_examples_are_trained_on(folder, tmp_path):
     (tmp_path / "more.tsv").write_text("1\tgood\n0\tbad\n1\tvery good\n")
     found = text.load_text(config_of(folder, data__augmented=str(tmp_path / "more.tsv")))
     assert found.splits.train.y.tolist() == [1, 0, 1] and found.splits.dev.size == 16
+    (tmp_path / "pairs.tsv").write_text("1\tgood\tfilm\n")
+    with pytest.raises(ValueError, match="as many sentences a line"):
+        text.load_text(config_of(folder, data__augmented=str(tmp_path / "pairs.tsv")))
 
 
 def test_a_submission_of_a_task_of_glue(folder, tmp_path):

@@ -1,7 +1,7 @@
 """Writes the files that GLUE's site takes, by a network that distill trained.
 
-    python -m trainers.submit --config configs/distill_glue.py --config.data.name=glue/sst2 \\
-        --config.encoder=ENCODER --network=runs/sst2/best.keras --workdir runs/submission
+    python -m trainers.submit --config configs/prokt_glue.py:sst2-bert6 --config.encoder=ENCODER \\
+        --config.data.path=TFDS --network=runs/sst2/best.keras --workdir runs/submission
 
 Writes NAME.tsv to the work directory, one for every unlabelled set of the task.
 """

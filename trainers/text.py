@@ -60,7 +60,11 @@ def _load_text(described: str, encoder: str) -> TextData:
         raise ValueError(f"config.data.name must be 'tsv' or 'glue/TASK'; received {data.name!r}.")
     if data.augmented:
         file = pathlib.Path(data.augmented)
-        task = task._replace(train=examples_of(file, read_rows(file), task.labels))
+        more = examples_of(file, read_rows(file), task.labels)
+        if (more.second is not None) != task.pair:
+            raise ValueError(f"config.data.augmented={data.augmented!r} must have as many sentences a line as the "
+                             "task's own train examples.")
+        task = task._replace(train=more)
     wordpieces = load_encoder(encoder).wordpieces
     train, dev = (_pair(wordpieces, part, data.length) for part in (task.train, task.dev))
     tests = {name: _pair(wordpieces, part, data.length) for name, part in task.tests.items()}

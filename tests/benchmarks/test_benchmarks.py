@@ -140,3 +140,15 @@ def test_first_call_row_and_table():
     table = tables.first_call_table([row | {"preflight_s": 2.04, "compile_s": 1.06, "seconds": 0.13, "peak_mb": 1_093,
                                             "predicted_mb": 80}])
     assert "| lenet | 431,080 | 8 | forward_over_reverse | no | 2.0 | 1.1 | 0.13 | 1,093 | 80 |" in table
+
+
+def test_a_step_of_prokt_and_its_parts(monkeypatch):
+    """The row's sum and ratio are of its own figures."""
+    from benchmarks import distillation
+    from tf_l2t.students import mlp
+
+    monkeypatch.setattr(distillation, "network", lambda name: mlp(input_shape=(32, 32, 3), hidden=int(name)))
+    row = distillation.measure("4", "3", 2)
+    parts = sum(row[f"{part}_ms"] for part in ("teacher", "student", "teacher_forward", "student_forward"))
+    assert min(row[f"{part}_ms"] for part in ("prokt", "teacher", "student", "teacher_forward")) > 0
+    assert abs(row["parts_ms"] - parts) < 0.03 and abs(row["ratio"] - row["prokt_ms"] / row["parts_ms"]) < 0.02

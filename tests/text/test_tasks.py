@@ -97,6 +97,7 @@ GOOD = "a\tx\nb\ty\n"
     ({"train": "a\tx\nb\n", "valid": GOOD, "test": GOOD}, {}, "train.tsv', line 2: a line is label, tab, sentence"),
     ({"train": "a\tx\nb\t \n", "valid": GOOD, "test": GOOD}, {}, "line 2: .* one of them empty"),
     ({"train": GOOD, "valid": "a\tx\tz\n", "test": GOOD}, {}, "received [1, 2] sentences"),
+    ({"train": "a\tx\nb\ty\tz\n", "valid": GOOD, "test": GOOD}, {}, "lines of one sentence and lines of two"),
     ({"train": GOOD, "valid": "c\tx\n", "test": GOOD}, {}, "valid.tsv' has the label 'c'"),
     ({"train": "label\tsentence\n", "valid": GOOD, "test": GOOD}, {}, "holds no example"),
 ])

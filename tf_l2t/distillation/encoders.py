@@ -52,8 +52,9 @@ def patient(teacher: tf.Tensor, student: tf.Tensor, variant: str = "code") -> tf
 class HiddenStates(keras.layers.Layer):
     """TinyBERT: the mean of (h_s W − h_t)² over all entries, padding among them.
 
-    One W, [student width, teacher width], serves embeddings and all layers, as in the authors' code; the paper gives
-    the embeddings their own.
+    Called with the states of teacher and student, [batch, length, width] each, of any two widths; returns a scalar. One
+    W, [student width, teacher width], and its bias serve embeddings and all layers, as in the authors' code; the paper
+    gives the embeddings their own.
 
     Source: Jiao et al., "TinyBERT", equations (8) and (9).
     """

@@ -181,6 +181,8 @@ def read_rows(file: pathlib.Path) -> list[list[str]]:
             raise ValueError(f"{str(file)!r}, line {number}: a line is label, tab, sentence, and for pairs tab, "
                              f"sentence; received {len(row)} columns, "
                              f"{'one of them empty' if not all(c.strip() for c in row) else 'none empty'}.")
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError(f"{str(file)!r} has lines of one sentence and lines of two.")
     rows = rows[header:]
     if not rows:
         raise ValueError(f"{str(file)!r} holds no example.")

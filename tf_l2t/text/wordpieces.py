@@ -6,7 +6,6 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -96,6 +95,3 @@ class WordPieces:
         """The word pieces of every sentence."""
         found = self.tokenizer(list(sentences))
         return [[int(token) for token in row] for row in (found if isinstance(found, list) else found.to_list())]
-
-    def to_config(self) -> dict[str, Any]:
-        return {"size": self.size, "lowercase": self.lowercase, "fingerprint": self.fingerprint}
