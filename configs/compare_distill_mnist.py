@@ -14,7 +14,7 @@ from configs import distill_mnist
 METHODS = ("none", "kd", "rco", "fitnet", "at", "sp", "cc", "vid", "rkd", "pkt", "ab", "ft", "nst", "crd", "crd_kd",
            "prokt", "crd_prokt")
 OF_MAPS = ("fitnet", "at", "sp", "vid", "ab", "ft", "nst")
-LAMS = (0.0, 0.1, 0.5, 0.7, 0.9)
+LAMS = (0.0, 0.1, 0.6, 0.9)
 
 
 def get_config() -> ml_collections.ConfigDict:
