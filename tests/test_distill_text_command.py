@@ -62,8 +62,7 @@ def test_a_table(folder, tmp_path):
     config = command.changed(config_of(folder), [
         ("compare.task", "words"), ("compare.teacher", "bert2"), ("compare.seeds", 1),
         ("compare.of_teacher", (("training.learning_rate", 1e-4), ("training.evaluate_every", 1))),
-        ("compare.skipped", (("bilstm", "tinybert_prokt"),
-                                                                               ("bert1", "rco_kl"))),
+        ("compare.skipped", (("bilstm", "tinybert_prokt"), ("bert1", "rco_kl"))), ("data.f1", True),
         ("compare.students", (("bilstm", ()), ("bert1", tuple(BERT.items())))),
         ("compare.methods", tuple((name, (("method.name", name),)) for name in ("rco_kl", "tinybert_prokt"))),
         ("training.evaluate_every", 4)])
@@ -72,7 +71,11 @@ def test_a_table(folder, tmp_path):
         ("bilstm", "rco_kl"), ("bert1", "tinybert_prokt")]
     teacher = json.loads((tmp_path / "teacher" / "manifest.json").read_text())["config"]
     assert teacher["student"]["name"] == "bert" and teacher["training"]["learning_rate"] == 1e-4
-    assert "| tinybert_prokt | – | – | – |" in (tmp_path / "table.md").read_text()
+    table = (tmp_path / "table.md").read_text()
+    assert "| tinybert_prokt | – | – | – | – |" in table and "bilstm: last | test_f1 | best on dev | ms / step |" in table
+    f1 = json.loads((tmp_path / "bilstm" / "rco_kl" / "seed0" / "results.json").read_text())["last"]["test_f1"]
+    assert recorded[0]["further"] == {"test_f1": {"mean": pytest.approx(100 * f1, abs=1e-4), "std": 0.0}}
+    assert f" | {100 * f1:.2f} ± 0.00 | " in table
 
 
 def test_networks_begin_with_the_encoders_weights(folder):

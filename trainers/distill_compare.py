@@ -137,6 +137,13 @@ def row_of(config: ml_collections.ConfigDict, cell: Cell) -> dict[str, Any]:
                              ("best_dev_accuracy", "best", "dev")):
         mean, std = mean_std([100 * result[kind][part] for result in results])
         row |= {f"{name}_mean": round(mean, 4), f"{name}_std": round(std, 4)}
+    further = {}  # F1, and the accuracy on other tests
+    for name in results[0]["last"]:
+        if name not in ("dev", "test", "dev_f1"):
+            mean, std = mean_std([100 * result["last"][name] for result in results])
+            further[name] = {"mean": round(mean, 4), "std": round(std, 4)}
+    if further:
+        row["further"] = further
     training = cell.config.training
     return {**row, "seeds": len(results), "ms_per_step": min(result["ms_per_step"] for result in results),
             "learning_rate": training.learning_rate, "steps": training.num_steps, "command": command.command_line()}

@@ -9,26 +9,32 @@ KEY = ("task", "teacher", "student", "method")
 
 def distillation_table(rows: list[dict[str, Any]], task: str) -> str:
     """Test accuracy in % of every method and student on `task`: after the last step, and of the weights that were best
-    on dev, mean ± standard deviation over seeds; then the fastest look's milliseconds a step."""
+    on dev, mean ± standard deviation over seeds; then the fastest look's milliseconds a step. Between them F1 and the
+    figures of further tests, after the last step, where a task has them."""
     rows = [row for row in rows if row["task"] == task]
     if not rows:
         return "No figures yet."
     students = list(dict.fromkeys(row["student"] for row in rows))
     found = {(row["method"], row["student"]): row for row in rows}
-    lines = [f"| method | {' | '.join(f'{s}: last | best on dev | ms / step' for s in students)} | seeds |",
-             "|---" * (3 * len(students) + 2) + "|"]
+    further = tuple(rows[0].get("further", ()))
+    columns = " | ".join(("last", *further, "best on dev", "ms / step"))
+    lines = [f"| method | {' | '.join(f'{s}: {columns}' for s in students)} | seeds |",
+             "|---" * ((3 + len(further)) * len(students) + 2) + "|"]
     for method in dict.fromkeys(row["method"] for row in rows):
         cells, seeds = [], set()
         for student in students:
             row = found.get((method, student))
             if row is None:
-                cells += ["–"] * 3
+                cells += ["–"] * (3 + len(further))
                 continue
             seeds.add(row["seeds"])
-            cells += [_figure(row, "test_accuracy"), _figure(row, "best_test_accuracy"), f"{row['ms_per_step']:.0f}"]
+            cells += [_figure(row["test_accuracy_mean"], row["test_accuracy_std"]),
+                      *(_figure(**row["further"][name]) for name in further),
+                      _figure(row["best_test_accuracy_mean"], row["best_test_accuracy_std"]),
+                      f"{row['ms_per_step']:.0f}"]
         lines.append(f"| {method} | {' | '.join(cells)} | {', '.join(map(str, sorted(seeds)))} |")
     return "\n".join(lines)
 
 
-def _figure(row: dict[str, Any], name: str) -> str:
-    return f"{row[f'{name}_mean']:.2f} ± {row[f'{name}_std']:.2f}"
+def _figure(mean: float, std: float) -> str:
+    return f"{mean:.2f} ± {std:.2f}"
