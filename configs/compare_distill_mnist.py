@@ -1,7 +1,7 @@
 """ProKT's Tables 1 and 3 on full MNIST at 32 × 32, 10,000 train examples: every method, three students, ResNet-20.
 
-The same budget for every method, the published constants, and three seeds; prokt_0 and on are the λ of figure 3, and
-prokt_tuned the one of them that is best on dev.
+The same budget and rate for every method, the published constants, and three seeds; prokt_0 and on are the λ of figure
+3, and prokt_tuned the one of them that is best on dev.
 
     python -m trainers.compare --config configs/compare_distill_mnist.py \\
         --config.data.path=data/mnist.npz --workdir runs/distill_mnist
@@ -14,6 +14,7 @@ from configs import distill_mnist
 METHODS = ("none", "kd", "rco", "fitnet", "at", "sp", "cc", "vid", "rkd", "pkt", "ab", "ft", "nst", "crd", "crd_kd",
            "prokt", "crd_prokt")
 OF_MAPS = ("fitnet", "at", "sp", "vid", "ab", "ft", "nst")
+CHANGES = {"ft": (("training.first_learning_rate", 0.01),)}  # RepDistiller's for small ResNets
 LAMS = (0.0, 0.1, 0.6, 0.9)
 
 
@@ -23,11 +24,10 @@ def get_config() -> ml_collections.ConfigDict:
     compare.task, compare.teacher = "mnist_10k", "resnet20"
     compare.students = (
         ("resnet8", ()),
-        ("mobilenet_v2_0.25", (("student.name", "mobilenet_v2"), ("student.options", (("width", 0.25),)),
-                               ("training.learning_rate", 0.01))),
-        ("mlp100", (("student.name", "mlp"), ("student.hidden", 100), ("training.learning_rate", 0.01))))
+        ("mobilenet_v2_0.25", (("student.name", "mobilenet_v2"), ("student.options", (("width", 0.25),)))),
+        ("mlp100", (("student.name", "mlp"), ("student.hidden", 100))))
     compare.methods = (
-        *((name, (("method.name", name),)) for name in METHODS),
+        *((name, (("method.name", name), *CHANGES.get(name, ()))) for name in METHODS),
         *((f"prokt_{lam:g}", (("method.name", "prokt"), ("method.options", (("lam", lam),)))) for lam in LAMS))
     lams = [name for name, _ in compare.methods if name.startswith("prokt_")]
     compare.skipped = (*(("mlp100", name) for name in (*OF_MAPS, *lams)),  # it has no maps

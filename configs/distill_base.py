@@ -29,7 +29,8 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.training = training = ml_collections.ConfigDict()
     training.num_steps = 20_000
-    training.first_steps = 2500  # of the phase before, of methods that have one
+    training.first_steps = 2500  # of the phase before, of methods that have one; there the rate does not fall
+    training.first_learning_rate = 0.0  # of that phase; 0 for learning_rate
     training.evaluate_every = 1000  # steps between two looks at dev
     training.batch_size = 64
     training.optimizer = "coupled_sgd"  # or "adam"

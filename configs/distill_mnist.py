@@ -17,7 +17,8 @@ def get_config() -> ml_collections.ConfigDict:
     config = distill_base.get_config()
     config.data.train_size = 10_000
     config.data.dev_size = 2000
-    config.training.num_steps = 312  # 2 epochs
-    config.training.first_steps = 39  # as 30 of the paper's 240 epochs
-    config.training.evaluate_every = 78
+    config.training.batch_size = 32
+    config.training.num_steps = 936  # 3 epochs
+    config.training.first_steps = 117  # as 30 of the paper's 240 epochs
+    config.training.evaluate_every = 117
     return config

@@ -13,7 +13,8 @@
         --config.data.path=DIR --config.encoder=ENCODER --workdir runs/bilstm
 
 Writes manifest.json, history.json, PHASE-STEP.weights.h5 (to go on from), best.keras and student.keras (by dev accuracy
-and after the last step), anchors/, tensorboard/ and results.json. The same command goes on with a run that was stopped.
+and after the last step), teacher.keras (of a teacher that was trained along), anchors/, tensorboard/ and results.json.
+The same command goes on with a run that was stopped.
 With --dry_run it writes nothing: it prints what the run would be and, from a few timed steps, how long it would take.
 """
 
@@ -31,7 +32,7 @@ from tf_l2t.distillation import method
 from tf_l2t.training.distillation_fit import BEST, LAST, fit_distillation
 from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command
-from trainers.distillation import describe_data, figures, load_data, network, planned, teacher_of
+from trainers.distillation import describe_run, figures, load_data, network, planned, teacher_of
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
@@ -47,7 +48,7 @@ def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbos
     splits = data.splits
     found = method(config.method.name, **dict(config.method.options))
     trainer, phases, batches = planned(config, teacher_of(config, found))
-    path = resume_workdir(workdir, command.command_line(), command.plain(config), describe_data(config))
+    path = resume_workdir(workdir, command.command_line(), command.plain(config), describe_run(config, found))
 
     def work() -> None:
         history = fit_distillation(
@@ -60,6 +61,7 @@ def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbos
             results[name] = parts = figures(keras.models.load_model(path / file, compile=False), data)
             print(f"{name} weights: test accuracy {100 * parts['test']:.2f} %, dev {100 * parts['dev']:.2f} %")
         if found.teacher == "trained":
+            trainer.teacher.save(path / "teacher.keras")
             results["teacher"] = figures(trainer.teacher, data)
         write_json(path / "results.json", results)
         print(f"student: {path / LAST}\nTensorBoard: {path / 'tensorboard'}")

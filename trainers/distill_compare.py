@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import keras
 import ml_collections
 
-from tf_l2t.distillation import METHODS, Term, method
+from tf_l2t.distillation import METHODS, Term, check_anchors, method
 from tf_l2t.plotting import plot_curves
 from tf_l2t.report import Section, write_html
 from tf_l2t.training.results import mean_std
@@ -18,7 +19,7 @@ from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command
 from trainers.distill import prepare_distillation
 from trainers.distill_table import distillation_table
-from trainers.distillation import describe_data, labels_of, network, optimizer, teacher_config
+from trainers.distillation import describe_data, labels_of, network, optimizers, teacher_config
 
 ANCHORS = 4  # of the teacher, for RCO
 
@@ -114,7 +115,9 @@ def check_cells(config: ml_collections.ConfigDict, cells: Sequence[ml_collection
         found = method(cell.method.name, **dict(cell.method.options))
         for name in dict.fromkeys(name for phase in found.phases for name, _ in phase.terms):
             Term(name, teacher, students[described], found.options, labels)
-        optimizer(cell.training, cell.training.learning_rate, cell.training.num_steps)
+        optimizers(cell, cell.training.num_steps, last=True)
+        looks = math.ceil(cell.training.num_steps / cell.training.evaluate_every)
+        check_anchors(range(ANCHORS) if found.teacher == "anchors" else (), looks)
 
 
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path, verbose: int) -> None:
@@ -163,14 +166,15 @@ def tuned_rows(config: ml_collections.ConfigDict, rows: Sequence[dict[str, Any]]
 
 
 def dynamics(path: pathlib.Path, config: ml_collections.ConfigDict, cells: Sequence[Cell]) -> dict[str, pathlib.Path]:
-    """Figure 2 of the paper, for every student by ProKT: its divergence from its target, and its teacher's accuracy
-    against that of the teacher trained alone; the first seed's, of train batches."""
+    """Figure 2 of the paper, for every student by ProKT: its divergence from its target beside that by RCO, and its
+    teacher's accuracy beside that of the teacher trained alone; the first seed's, of train batches."""
     pictures = {}
     alone = [(record["step"], 100 * record["accuracy"]) for record in read(path / "teacher" / "history.json")]
     for cell in cells:
         if cell.method != "prokt":
             continue
-        rivals = [c for c in cells if c.student == cell.student and c.method in ("prokt", "rco")]
+        rivals = [c for c in cells if c.student == cell.student and (
+            c.method == "prokt" or METHODS[c.config.method.name].teacher == "anchors")]
         histories = {c.method: read(c.folders[0] / "history.json") for c in rivals}
         own = [(record["step"], 100 * record["teacher_accuracy"]) for record in histories["prokt"]]
         name = f"{cell.student} by {config.compare.teacher}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import ml_collections
 import numpy as np
 
 from tf_l2t.data import ArrayPair, Splits, array_batches
-from tf_l2t.distillation import CoupledSGD, DistillationTrainer, Method, method
+from tf_l2t.distillation import CoupledSGD, DistillationTrainer, Method, check_anchors, method
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.training.distillation_fit import ANCHORS, LAST, PhasePlan, check_looks
 from tf_l2t.training.rates import learning_rate
@@ -29,11 +30,12 @@ def planned(config: ml_collections.ConfigDict, teacher: Any
     student = network(config, config.student, "config.student", config.seed)
     trainer = DistillationTrainer(student, teacher, found, train_labels=splits.train.y)
     steps = {phase.name: training.num_steps if phase is found.last else training.first_steps for phase in found.phases}
-    phases = [PhasePlan(name, count, functools.partial(compile_trainer, trainer, config, count))
-              for name, count in steps.items()]
-    check_looks(phases, training.evaluate_every, training.anchors)
+    phases = [PhasePlan(name, count, functools.partial(compile_trainer, trainer, config, count,
+                                                       name == found.last.name)) for name, count in steps.items()]
+    looks = check_looks(phases, training.evaluate_every, training.anchors)
+    check_anchors(trainer.anchors, looks)
     for phase in phases:
-        optimizer(training, training.learning_rate, phase.num_steps)  # raises for what does not fit
+        optimizers(config, phase.num_steps, phase.name == found.last.name)  # raises for what does not fit
     return trainer, phases, array_batches(splits.train.x, splits.train.y, training.batch_size, splits.augment,
                                           index=True)
 
@@ -63,6 +65,12 @@ def load_data(config: ml_collections.ConfigDict) -> Data:
 def describe_data(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Of the config's data, what a manifest says."""
     return command.describe(load_data(config).splits)
+
+
+def describe_run(config: ml_collections.ConfigDict, found: Method) -> dict[str, Any]:
+    """Of the config's data and of the files of its teacher: a run goes on with the same ones only."""
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in teacher_files(config, found)]
+    return describe_data(config) | ({"teacher": digests} if digests else {})
 
 
 def labels_of(config: ml_collections.ConfigDict) -> np.ndarray:
@@ -97,34 +105,54 @@ def teacher_of(config: ml_collections.ConfigDict, found: Method) -> Any:
         if config.teacher.path:
             raise ValueError(f"the method {found.name!r} has no teacher: leave out config.teacher.path.")
         return None
-    folder = pathlib.Path(config.teacher.path)
     if not config.teacher.path:
         if found.teacher != "trained":
             raise ValueError(f"the method {found.name!r} needs a trained teacher: set config.teacher.path to the "
                              "directory of a run with config.method.name=none.")
         return network(config, config.teacher, "config.teacher", TEACHER_SEED + config.seed)
+    networks = [keras.models.load_model(file, compile=False) for file in teacher_files(config, found)]
+    return networks if found.teacher == "anchors" else networks[0]
+
+
+def teacher_files(config: ml_collections.ConfigDict, found: Method) -> list[pathlib.Path]:
+    """What the method's teacher is read from, if config.teacher.path names a run.
+
+    Raises:
+      ValueError: if there is no such network.
+    """
+    if not config.teacher.path:
+        return []
+    folder = pathlib.Path(config.teacher.path)
     files = sorted((folder / ANCHORS).glob("*.keras"), key=lambda p: int(p.stem)) if found.teacher == "anchors" else \
         [folder / LAST]
     if not files or not files[0].is_file():
         what = "anchors: train it with config.training.anchors=4" if found.teacher == "anchors" else "network"
         raise ValueError(f"config.teacher.path={config.teacher.path!r} holds no {what}.")
-    networks = [keras.models.load_model(file, compile=False) for file in files]
-    return networks if found.teacher == "anchors" else networks[0]
+    return files
 
 
-def compile_trainer(trainer: DistillationTrainer, config: ml_collections.ConfigDict, steps: int) -> None:
-    rates = config.training.learning_rate, config.teacher_training.learning_rate
-    own, teachers = (optimizer(config.training, rate, steps) for rate in rates)
+def compile_trainer(trainer: DistillationTrainer, config: ml_collections.ConfigDict, steps: int, last: bool) -> None:
+    own, teachers = optimizers(config, steps, last)
     trainer.compile(own, teachers if trainer.teaches else None, metrics=["accuracy"])
 
 
-def optimizer(training: ml_collections.ConfigDict, rate: float, steps: int) -> keras.optimizers.Optimizer:
+def optimizers(config: ml_collections.ConfigDict, steps: int, last: bool) -> list[keras.optimizers.Optimizer]:
+    """Student's and teacher's, over a phase of so many steps, the last one or one before."""
+    training, of_teacher = config.training, config.teacher_training.learning_rate
+    if last:
+        return [optimizer(training, rate, training.decay, steps) for rate in (training.learning_rate, of_teacher)]
+    # RepDistiller's and TinyBERT's rates do not fall in the phase before.
+    return [optimizer(training, rate, "constant", steps)
+            for rate in (training.first_learning_rate or training.learning_rate, of_teacher)]
+
+
+def optimizer(training: ml_collections.ConfigDict, rate: float, decay: str, steps: int) -> keras.optimizers.Optimizer:
     """The config's optimizer over so many steps.
 
     Raises:
       ValueError: for an unknown one.
     """
-    schedule = learning_rate(rate, training.decay, steps)
+    schedule = learning_rate(rate, decay, steps)
     clip: dict[str, Any] = {"global_clipnorm": training.clip_norm} if training.clip_norm else {}
     if training.optimizer == "coupled_sgd":
         return CoupledSGD(schedule, training.momentum, training.weight_decay, **clip)

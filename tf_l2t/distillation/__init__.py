@@ -18,13 +18,13 @@ from tf_l2t.distillation.prokt import constrained_teacher_loss, proximal_teacher
 from tf_l2t.distillation.relations import correlation_congruence, probabilistic, relational
 from tf_l2t.distillation.targets import kullback_leibler, soft_cross_entropy
 from tf_l2t.distillation.terms import TERMS, Term
-from tf_l2t.distillation.trainer import DistillationTrainer
+from tf_l2t.distillation.trainer import DistillationTrainer, check_anchors
 
 __all__ = [
     "MATCHING", "METHODS", "PLACES", "TERMS", "ActivationBoundaries", "ContrastiveRepresentation",
     "CorrelationCongruence", "CoupledSGD", "DistillationTrainer", "FactorTransfer", "FitNet", "HiddenStates",
     "MatchingLoss", "Method", "Phase", "Term", "VariationalInformation", "attention_scores", "attention_transfer",
-    "constrained_teacher_loss", "correlation_congruence", "kullback_leibler", "method", "neuron_selectivity",
-    "pairs", "patient", "probabilistic", "proximal_teacher_loss", "relational", "similarity_preserving",
-    "soft_cross_entropy", "zero_head",
+    "check_anchors", "constrained_teacher_loss", "correlation_congruence", "kullback_leibler", "method",
+    "neuron_selectivity", "pairs", "patient", "probabilistic", "proximal_teacher_loss", "relational",
+    "similarity_preserving", "soft_cross_entropy", "zero_head",
 ]

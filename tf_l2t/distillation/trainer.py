@@ -33,12 +33,14 @@ class DistillationTrainer(keras.Model):
 
     Called, evaluated and asked to predict it is the student. A step of a method whose teacher is trained along (ProKT,
     Algorithm 1) is: the student's outputs; a step of the teacher by `teacher_optimizer`; the updated teacher's outputs;
-    a step of the student. A network whose turn it is not is called in inference mode, so that its batch normalisation
-    and dropout stay as they are. Both begin with the uniform distribution: their last layers' weights are set to 0.
+    a step of the student. Both are in training mode all along; what batch normalisation and dropout keep is moved once
+    a step, by a network's own turn. Both begin with the uniform distribution: their last layers' weights are set to 0.
+    A fixed teacher is in inference mode.
 
-    Logs, besides the metrics: `loss`, the student's, or cross entropy when it is evaluated; of train batches
-    `divergence`, KL(p_t ‖ q_s) at temperature 1, and `teacher_accuracy`; `teacher_loss` of a teacher trained along, and
-    `multiplier` of the constrained form.
+    Logs, besides the metrics: `loss`, the student's with the penalties of its layers, or cross entropy when it is
+    evaluated; of train batches `divergence`, KL(p_t ‖ q_s) at temperature 1, and `teacher_accuracy`, of a teacher that
+    is trained along before its step, as a student's accuracy is; its `teacher_loss`; and `multiplier` of the
+    constrained form.
 
     Args:
       student: a Keras model that returns logits; for terms of inner tensors a Functional one with named taps.
@@ -150,7 +152,8 @@ class DistillationTrainer(keras.Model):
         """As Keras' `fit`. Arrays for "crd" are given their examples' indices.
 
         Args:
-          total_epochs: over which anchors are spread, if `fit` is called for a part of them; `epochs` if None.
+          total_epochs: over which anchors are spread, if `fit` is called for a part of them; `epochs` if None. A
+            multiple of the number of anchors.
 
         Raises:
           ValueError: for weights of examples or classes, which no method has.
@@ -166,30 +169,52 @@ class DistillationTrainer(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y, index = keras.utils.unpack_x_y_sample_weight(data)
+        self._check_batch(y, index)
         labels = tf.cast(tf.reshape(y, [-1]), tf.int32)
-        if self._needs_index and index is None:
-            raise ValueError(f"the method {self.method.name!r} tells examples apart: data sets must return (x, y, "
-                             "index).")
-        if self.teaches:
-            self._teach(x, labels)
-        targets: dict[str, tf.Tensor] = {}
-        if self._teacher_outputs is not None:
-            found = self._teacher_outputs(x, training=False)
-            targets = {name: tf.stop_gradient(value) for name, value in found.items()}
         if self.phase.prepares:
-            return self._prepare(targets, labels)
+            return self._prepare(self._targets(x), labels)
         with tf.GradientTape() as tape:
             outputs = self._student_outputs(x, training=True)
+            with tape.stop_recording():
+                if self.teaches:
+                    self._teach(x, labels, outputs["logits"])
+                targets = self._targets(x)
             loss = self._student_loss(labels, targets, outputs, Examples(index, labels))
         self._apply(self.optimizer, tape, loss, self.trained_variables)
         seen = {"loss": loss}
         if targets:
-            right = tf.equal(tf.argmax(targets["logits"], axis=-1, output_type=tf.int32), labels)
-            seen |= {"teacher_accuracy": tf.reduce_mean(tf.cast(right, tf.float32)),
-                     "divergence": kullback_leibler(targets["logits"], outputs["logits"], temperature=1.0)}
+            seen["divergence"] = kullback_leibler(targets["logits"], outputs["logits"], temperature=1.0)
+            if not self.teaches:
+                seen["teacher_accuracy"] = _accuracy(labels, targets["logits"])
         self._note(labels, **seen)
         logs = self.compute_metrics(x, y, outputs["logits"])
         return logs | ({"multiplier": self._multiplier.value} if self.method.epsilon is not None else {})
+
+    def _check_batch(self, y: Any, index: Any) -> None:
+        """Raises ValueError for labels that are no integers, or a third element that is no index."""
+        if y is None or (len(y.shape) > 1 and y.shape[-1] != 1):
+            raise ValueError("labels are one integer an example, [batch]; received " +
+                             ("none." if y is None else f"shape {tuple(y.shape)}: give the classes' numbers."))
+        if self._needs_index and index is None:
+            raise ValueError(f"the method {self.method.name!r} tells examples apart: data sets must return (x, y, "
+                             "index).")
+        if index is not None and not tf.as_dtype(index.dtype).is_integer:
+            raise ValueError("the third element of a data set is the examples' indices, integers [batch]; received "
+                             f"{tf.as_dtype(index.dtype).name}. Distillation weighs all examples alike.")
+
+    def _targets(self, x: Any) -> dict[str, tf.Tensor]:
+        """The teacher's tapped outputs, by name; none without a teacher.
+
+        A teacher that is trained along is in training mode here too: on the way its moving statistics are behind its
+        weights, and the distribution that inference mode has from them is not the one that it learned.
+        """
+        if self._teacher_outputs is None:
+            return {}
+        state = [(v, tf.identity(v.value)) for v in self.teacher.non_trainable_variables] if self.teaches else []
+        found = self._teacher_outputs(x, training=self.teaches)
+        for variable, value in state:
+            variable.assign(value)
+        return {name: tf.stop_gradient(value) for name, value in found.items()}
 
     def test_step(self, data: Any) -> dict[str, Any]:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -213,11 +238,10 @@ class DistillationTrainer(keras.Model):
                                                           self.method.temperature))
         for name, weight in self.phase.terms:
             parts.append(weight * self._terms[name].loss(teacher, student, examples, training=True))
-        return tf.add_n(parts)
+        return tf.add_n([*parts, *self.student.losses])
 
-    def _teach(self, x: Any, labels: tf.Tensor) -> None:
-        """A step of the teacher towards the labels and the student."""
-        student = self.student(x, training=False)
+    def _teach(self, x: Any, labels: tf.Tensor, student: tf.Tensor) -> None:
+        """A step of the teacher towards the labels and the student's logits."""
         with tf.GradientTape() as tape:
             teacher = self.teacher(x, training=True)
             if self.method.epsilon is None:
@@ -225,10 +249,11 @@ class DistillationTrainer(keras.Model):
             else:
                 loss, excess = constrained_teacher_loss(labels, teacher, student, self._multiplier.value,
                                                         self.method.epsilon)
+            loss = tf.add_n([loss, *self.teacher.losses])
         self._apply(self.teacher_optimizer, tape, loss, self.teacher.trainable_variables)
         if self.method.epsilon is not None:
             self._multiplier.assign(next_multiplier(self._multiplier.value, excess, self.method.lam_rate))
-        self._note(labels, teacher_loss=loss)
+        self._note(labels, teacher_loss=loss, teacher_accuracy=_accuracy(labels, teacher))
 
     def get_config(self) -> dict[str, Any]:
         labels = None if self._train_labels is None else np.asarray(self._train_labels).tolist()
@@ -265,6 +290,10 @@ class DistillationTrainer(keras.Model):
         optimizer.apply_gradients(found)
 
 
+def _accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), labels), tf.float32))
+
+
 class _Anchors(keras.callbacks.Callback):
     """Gives the teacher the weights of the anchor whose epochs have come."""
 
@@ -272,10 +301,23 @@ class _Anchors(keras.callbacks.Callback):
         super().__init__()
         self._trainer, self._total = trainer, total_epochs
 
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        check_anchors(self._trainer.anchors, self._epochs)
+
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         anchors = self._trainer.anchors
-        which = epoch * len(anchors) // (self._total or self.params["epochs"])
-        _copy(anchors[min(which, len(anchors) - 1)], self._trainer.teacher)
+        _copy(anchors[epoch * len(anchors) // self._epochs], self._trainer.teacher)
+
+    @property
+    def _epochs(self) -> int:
+        return self._total or self.params["epochs"]
+
+
+def check_anchors(anchors: Sequence[Any], epochs: int) -> None:
+    """Raises ValueError unless every anchor can have as many epochs."""
+    if anchors and epochs % len(anchors):
+        raise ValueError(f"{len(anchors)} anchors are each the teacher for as many epochs: {epochs} epochs are no "
+                         "multiple. Where `fit` is called for a part of them, give initial_epoch and total_epochs.")
 
 
 def _copy(source: keras.Model, target: keras.Model) -> None:
