@@ -11,6 +11,7 @@ from tf_l2t.distillation import METHODS
 from tf_l2t.training import distillation_fit
 from trainers import command, distill_compare
 from trainers.distill import dry_run, prepare_distillation
+from trainers.distillation import optimizers
 
 SMALL = {"data.name": "mnist_5k", "data.dev_size": 40, "data.test_size": 50, "data.train_size": 200,
          "student.name": "mlp", "student.hidden": 12, "teacher.name": "mlp", "teacher.hidden": 16,
@@ -49,6 +50,11 @@ def test_students(name, teacher, tmp_path):
     changes = {} if name == "prokt" else {"teacher__path": str(teacher[0])}
     options = (("num_negatives", 8),) if name == "crd" else ()
     found = train(tmp_path / "run", method__name=name, method__options=options, training__evaluate_every=4, **changes)
+    kept = tmp_path / "run" / "teacher.keras"
+    assert kept.is_file() == (name == "prokt")
+    if name == "prokt":
+        assert keras.models.load_model(kept).count_params() == keras.models.load_model(
+            teacher[0] / "student.keras").count_params()
     assert len(found["history"]) == 2 and {"divergence", "teacher_accuracy"} <= set(found["history"][0])
     assert 0 <= found["results"]["last"]["test"] <= 1 and found["results"]["ms_per_step"] > 0
 
@@ -90,20 +96,24 @@ def test_a_run_that_was_stopped_goes_on(tmp_path, monkeypatch):
     ({"method.name": "none", "training.optimizer": "lion"}, "'coupled_sgd' or 'adam'"),
     ({"method.name": "none", "training.decay": "fast"}, "decay must be one of"),
     ({"method.name": "none", "training.anchors": 5}, "anchors no more than looks"),
+    ({"method.name": "rco", "teacher.path": "TEACHER", "training.evaluate_every": 3}, "3 epochs are no multiple"),
 ])
-def test_bad_configs_are_refused_before_any_work(changes, match, tmp_path):
+def test_bad_configs_are_refused_before_any_work(changes, match, tmp_path, teacher):
+    changes = {name: str(teacher[0]) if value == "TEACHER" else value for name, value in changes.items()}
     config = command.changed(distill_mnist.get_config(), (SMALL | changes).items())
     with pytest.raises(ValueError, match=match):
         prepare_distillation(config, str(tmp_path / "run"), 0)
     assert not (tmp_path / "run").exists()
 
 
+TABLE = {"compare.task": "digits", "compare.teacher": "mlp16", "compare.seeds": 2,
+         "compare.students": (("small", ()),), "compare.tuned": (("tuned", ("rco", "prokt")),),
+         "compare.methods": tuple((name, (("method.name", name),)) for name in ("none", "rco", "prokt")),
+         "training.num_steps": 4, "training.evaluate_every": 1}
+
+
 def compare(workdir, recorded, **changes):
-    config = command.changed(distill_mnist.get_config(), (SMALL | {
-        "compare.task": "digits", "compare.teacher": "mlp16", "compare.seeds": 2,
-        "compare.students": (("small", ()),), "compare.tuned": (("tuned", ("rco", "prokt")),),
-        "compare.methods": tuple((name, (("method.name", name),)) for name in ("none", "rco", "prokt")),
-        "training.num_steps": 4, "training.evaluate_every": 1} | changes).items())
+    config = command.changed(distill_mnist.get_config(), (SMALL | TABLE | changes).items())
     distill_compare.prepare_comparison(config, str(workdir), 0, recorded.extend)()
 
 
@@ -128,6 +138,41 @@ def test_a_table(tmp_path):
     again = []
     compare(tmp_path, again)
     assert again == [*recorded, tuned] and made == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")}
+
+
+def test_a_table_of_a_given_teacher(teacher, tmp_path):
+    """No other is trained; its run must have four anchors."""
+    with pytest.raises(ValueError, match="a finished run of trainers.distill"):
+        compare(tmp_path / "run", [], **{"teacher.path": str(teacher[0])})
+    four = tmp_path / "four"
+    train(four, method__name="none", student__hidden=16, training__anchors=4)
+    methods = tuple((name, (("method.name", name),)) for name in ("none", "kd"))
+    recorded = []
+    compare(tmp_path / "run", recorded, **{"teacher.path": str(four), "compare.seeds": 1, "compare.methods": methods,
+                                           "compare.tuned": ()})
+    assert not (tmp_path / "run" / "teacher").exists() and [row["method"] for row in recorded] == ["none", "kd"]
+    used = json.loads((tmp_path / "run" / "small" / "kd" / "seed0" / "manifest.json").read_text())
+    assert used["config"]["teacher"]["path"] == str(four)
+    network = keras.models.load_model(four / "student.keras")
+    network.save(four / "student.keras")  # another file, another digest
+    (tmp_path / "run" / "small" / "kd" / "seed0" / "results.json").unlink()
+    with pytest.raises(ValueError, match="of another data"):
+        compare(tmp_path / "run", [], **{"teacher.path": str(four), "compare.seeds": 1, "compare.methods": methods,
+                                         "compare.tuned": ()})
+
+
+def test_rates_of_the_phase_before_do_not_fall():
+    config = command.changed(distill_mnist.get_config(), [("training.first_learning_rate", 0.01)])
+    before, main = (optimizers(config, 100, last)[0] for last in (False, True))
+    rates = []
+    for optimizer in (before, main):
+        optimizer.build([keras.Variable([0.0])])
+        rates.append([])
+        for step in (0, 99):
+            optimizer.iterations.assign(step)
+            rates[-1].append(float(optimizer.learning_rate))
+    np.testing.assert_allclose(rates, [[0.01, 0.01], [0.05, 0.05e-3]], rtol=1e-6)
+    assert float(optimizers(distill_mnist.get_config(), 100, False)[0].learning_rate) == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize(("changes", "match"), [
@@ -155,6 +200,9 @@ def test_a_dry_run(teacher, capsys, tmp_path, monkeypatch):
     said = capsys.readouterr().out
     assert "phase boundaries: 4 steps of" in said and said.count("phase main: 8 steps of") == 3
     assert "mnist_5k: 4910 train, 40 dev examples" in said and said.count("hours on this machine") == 3
+    distill_compare.dry_run(command.changed(distill_mnist.get_config(), (SMALL | TABLE).items()), 1)
+    said = capsys.readouterr().out
+    assert "the teacher:" in said and "small by rco:" in said and "predicted, with 2 seeds:" in said
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="timed_steps"):
         dry_run(config, 0)
@@ -176,12 +224,16 @@ def test_cells_of_the_papers_texts(cell):
     config = prokt_glue.get_config(cell)
     task, student = cell.split("-")
     assert config.data.name == f"glue/{task}" and config.student.name == student.replace("6", "")
-    changes = dict(config.compare.methods)
     epoch = (prokt_glue.TRAIN[task] - config.data.dev_size) // 32
-    steps = {name: command.changed(config, changes[name]).training.num_steps for name in changes}
-    assert {name: count // epoch for name, count in steps.items()} == {name: 4 if name == "none" else 6
-                                                                       for name in changes}
-    assert dict(command.changed(config, changes["prokt_0"]).method.options) == {"lam": 0.0}
+    rates = {"bert6": {3e-5, 5e-5, 1e-4}, "bilstm": {1e-3}}[student]
+    runs = {name: command.changed(config, changes) for name, changes in config.compare.methods}
+    for name, run in runs.items():
+        assert run.training.num_steps // epoch == (4 if name.split("@")[0] == "none" else 6)
+    assert {run.training.learning_rate for name, run in runs.items() if name.split("@")[0] == "kl"} == rates
+    lams = {dict(run.method.options).get("lam", 0.3) for run in runs.values() if run.method.name == "prokt"}
+    assert lams == {0.0, 0.1, 0.3, 0.4, 0.5, 0.7}
+    tuned = dict(config.compare.tuned)
+    assert len(tuned["prokt_tuned"]) == 6 * len(rates) and (student == "bilstm" or len(tuned["kl"]) == 3)
 
 
 def test_unknown_cells():

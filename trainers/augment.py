@@ -1,45 +1,54 @@
-"""Writes TinyBERT's augmentation of a task's train.tsv: every example, and copies of it with other words.
+"""Writes TinyBERT's augmentation of a task's train part: every example, and copies of it with other words.
 
-    python -m trainers.augment --input DIR/train.tsv --output DIR/augmented.tsv --encoder ENCODER
-    python -m trainers.augment --input DIR/train.tsv --output DIR/augmented.tsv --encoder ENCODER --vectors glove.txt
+    python -m trainers.augment --config configs/distill_text.py \\
+        --config.data.path=REVIEWS --config.encoder=ENCODER --output REVIEWS/augmented.tsv
+    python -m trainers.augment --config configs/prokt_glue.py:sst2-bert6 \\
+        --config.data.path=TFDS --config.encoder=BERT12 --output augmented.tsv --vectors glove.txt
 
-Words of one piece are replaced by the masked language model, if the encoder's weights have its head; others, and all
-words without it, by neighbours among --vectors, or among the encoder's own embeddings.
+The train part is that of the config: where dev is taken from train, none of it is in the file. Words of one piece
+are replaced by the masked language model, if the encoder's weights have its head; others, and all words without it, by
+neighbours among --vectors, or among the encoder's own embeddings.
 """
 
 from __future__ import annotations
 
 import pathlib
 import sys
+from collections.abc import Callable, Sequence
 
+import ml_collections
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 
-INPUT = flags.DEFINE_string("input", None, "A file of label, tab, sentence, for pairs tab, sentence.", required=True)
-OUTPUT = flags.DEFINE_string("output", None, "The new file.", required=True)
-ENCODER = flags.DEFINE_string("encoder", None, "A directory of a BERT encoder.", required=True)
+from tf_l2t.text import Examples
+from trainers import command
+
+OUTPUT = flags.DEFINE_string("output", None, "The new file, for config.data.augmented.", required=True)
 VECTORS = flags.DEFINE_string("vectors", None, "A file of word vectors, a word and its numbers a line.")
 COPIES = flags.DEFINE_integer("copies", 20, "Copies of a sentence, at most.")
 PROBABILITY = flags.DEFINE_float("probability", 0.4, "With which a word is replaced.")
 CANDIDATES = flags.DEFINE_integer("num_candidates", 15, "From how many words.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
 
 
-def main(argv: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)
-    try:
-        if len(argv) > 1:
-            raise ValueError(f"unexpected arguments {argv[1:]}; options begin with --.")
-        count = augment(INPUT.value, OUTPUT.value, ENCODER.value, VECTORS.value, COPIES.value, CANDIDATES.value,
-                        PROBABILITY.value, SEED.value)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    print(f"{count} examples: {OUTPUT.value}")
+def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
+    from trainers import text  # its packages take a second to import
+
+    if workdir or config.get("task") != "text_distillation":
+        raise ValueError("augment takes a config of text distillation, and --output in place of --workdir.")
+    task = text.load_text(command.changed(config, [("data.augmented", "")])).task
+    if pathlib.Path(OUTPUT.value).exists():
+        raise ValueError(f"{OUTPUT.value!r} is there already; name a new file.")
+
+    def work() -> None:
+        count = augment(task.train, task.labels, OUTPUT.value, config.encoder, VECTORS.value, COPIES.value,
+                        CANDIDATES.value, PROBABILITY.value, config.seed)
+        print(f"{count} examples: {OUTPUT.value}")
+
+    return work
 
 
-def augment(source: str, target: str, encoder: str, vectors: str | None, copies: int, num_candidates: int,
-            probability: float, seed: int) -> int:
+def augment(examples: Examples, labels: Sequence[str], target: str, encoder: str, vectors: str | None, copies: int,
+            num_candidates: int, probability: float, seed: int) -> int:
     """Writes the file and returns how many examples it has.
 
     Raises:
@@ -47,12 +56,10 @@ def augment(source: str, target: str, encoder: str, vectors: str | None, copies:
     """
     from tf_l2t.text import WordVectors, augmented, load_encoder, load_masked_language_model, masked_candidates
     from tf_l2t.text.augmentation import embedding_vectors, neighbours
-    from tf_l2t.text.tasks import read_rows
 
     file = pathlib.Path(target)
     if file.exists():
         raise ValueError(f"{target!r} is there already; name a new file.")
-    rows = read_rows(pathlib.Path(source))
     near = neighbours(WordVectors.read(vectors) if vectors else embedding_vectors(load_encoder(encoder)))
     try:
         sources = [masked_candidates(*load_masked_language_model(encoder)), near]
@@ -60,7 +67,9 @@ def augment(source: str, target: str, encoder: str, vectors: str | None, copies:
         print(f"neighbours alone: {error}", file=sys.stderr)
         sources = [near]
     rng, lines = np.random.default_rng(seed), []
-    for label, *sentences in rows:
+    columns = [examples.first, *([] if examples.second is None else [examples.second])]
+    for number, *sentences in zip(examples.labels, *columns, strict=True):
+        label = labels[number]
         lines.append("\t".join([label, *sentences]))
         for i, sentence in enumerate(sentences):
             made = augmented(sentence, sources, rng, copies=copies, num_candidates=num_candidates,
@@ -73,4 +82,4 @@ def augment(source: str, target: str, encoder: str, vectors: str | None, copies:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.main(prepare)

@@ -38,8 +38,8 @@ TIMED_STEPS = flags.DEFINE_integer("timed_steps", 8, "Steps that a dry run times
 VERBOSE = flags.DEFINE_integer("verbose", 1, "1 for a progress bar, or a line at every look; 0 for silence.")
 
 
-def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]) -> None:
-    """Runs a command in two phases.
+def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]], dry_run: bool = False) -> None:
+    """Runs a command in two phases; `dry_run` says whether it has --dry_run.
 
     `prepare(config, workdir)` checks everything, makes the work directory last, and returns the work. Bad input ends in
     one sentence and exit code 2 before any work; an error in the work itself keeps its traceback.
@@ -51,6 +51,8 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
             logging.set_verbosity(logging.WARNING)  # TensorFlow's notes on every file it saves help nobody here
         if len(argv) > 1:
             fail(f"unexpected arguments {argv[1:]}; options begin with --.")
+        if DRY_RUN.value and not dry_run:
+            fail("this command has no --dry_run; distill, train_teacher and compare have one.")
         try:
             work = prepare(quick(CONFIG.value), WORKDIR.value or "")
         except ValueError as error:

@@ -34,19 +34,25 @@ from trainers import command, image_teacher
 from trainers.compare_report import Part, class_pairs, epoch_steps, write_reports
 from trainers.train_teacher import fitting
 
+DISTILLATION = ("distillation", "text_distillation")
 MEASURED = flags.DEFINE_string("measured", None, "Record the results in this file of docs/measured/ too.")
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
+    if command.DRY_RUN.value and config.get("task") not in DISTILLATION:
+        raise ValueError("of tables, those of distillation have --dry_run.")
     if config.get("task") == "translation":
         from trainers.translation_compare import prepare_comparison  # its packages take a second to import
         from trainers.translation_table import KEY
 
         check_measured_file(KEY)
         return prepare_comparison(config, workdir, command.VERBOSE.value, functools.partial(record_rows, key=KEY))
-    if config.get("task") in ("distillation", "text_distillation"):
+    if config.get("task") in DISTILLATION:
         from trainers import distill_compare, distill_table
 
+        if command.DRY_RUN.value:
+            distill_compare.dry_run(config, command.TIMED_STEPS.value)
+            return lambda: None
         check_measured_file(distill_table.KEY)
         return distill_compare.prepare_comparison(config, workdir, command.VERBOSE.value,
                                                   functools.partial(record_rows, key=distill_table.KEY))
@@ -196,4 +202,4 @@ def measured_row(config: ml_collections.ConfigDict, result: RowResult) -> dict[s
 
 
 if __name__ == "__main__":
-    command.main(prepare)
+    command.main(prepare, dry_run=True)

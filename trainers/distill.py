@@ -69,8 +69,8 @@ def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbos
     return work
 
 
-def dry_run(config: ml_collections.ConfigDict, timed_steps: int) -> None:
-    """Prints what the run would be, and from a few timed steps of every phase how long it would take.
+def dry_run(config: ml_collections.ConfigDict, timed_steps: int) -> float:
+    """Prints what the run would be, and from a few timed steps of every phase how many hours it would take.
 
     A teacher that is not trained yet is a new one here, and four anchors are.
 
@@ -96,21 +96,24 @@ def dry_run(config: ml_collections.ConfigDict, timed_steps: int) -> None:
     for phase in phases:
         trainer.begin(phase.name)
         phase.compile()
-        trainer.fit(batch_dataset(batches, config.seed, 1, 0), verbose=0, shuffle=False)
+        once: dict[str, Any] = {"total_epochs": max(len(trainer.anchors), 1), "verbose": 0, "shuffle": False}
+        trainer.fit(batch_dataset(batches, config.seed, 1, 0), **once)
         started = time.perf_counter()
-        trainer.fit(batch_dataset(batches, config.seed, 1 + timed_steps, 1), verbose=0, shuffle=False)
+        trainer.fit(batch_dataset(batches, config.seed, 1 + timed_steps, 1), **once)
         seconds = (time.perf_counter() - started) / timed_steps
         total += phase.num_steps * seconds
         print(f"phase {phase.name}: {phase.num_steps:,} steps of {1000 * seconds:.0f} ms", flush=True)
-    few = min(500, data.splits.dev.size)
-    trainer.evaluate(data.splits.dev.x[:few], data.splits.dev.y[:few], batch_size=500, verbose=0)
+    size = min(500, data.splits.dev.size)
+    trainer.evaluate(data.splits.dev.x[:size], data.splits.dev.y[:size], batch_size=500, verbose=0)
     started = time.perf_counter()
-    trainer.evaluate(data.splits.dev.x[:few], data.splits.dev.y[:few], batch_size=500, verbose=0)
-    look = (time.perf_counter() - started) * data.splits.dev.size / few
+    trainer.evaluate(data.splits.dev.x[:size], data.splits.dev.y[:size], batch_size=500, verbose=0)
+    look = (time.perf_counter() - started) * data.splits.dev.size / size
     looks = sum(-(-phase.num_steps // config.training.evaluate_every) for phase in phases)
     print(f"{looks} looks at dev of {look:.1f} s")
-    print(f"predicted: {(total + looks * look) / 3600:.2f} hours on this machine")
+    hours = (total + looks * look) / 3600
+    print(f"predicted: {hours:.2f} hours on this machine")
+    return hours
 
 
 if __name__ == "__main__":
-    command.main(prepare)
+    command.main(prepare, dry_run=True)

@@ -16,12 +16,14 @@ from tf_l2t.plotting import plot_curves
 from tf_l2t.report import Section, write_html
 from tf_l2t.training.results import mean_std
 from tf_l2t.training.workdir import resume_workdir, write_json
-from trainers import command
-from trainers.distill import prepare_distillation
+from trainers import command, distill
 from trainers.distill_table import distillation_table
-from trainers.distillation import describe_data, labels_of, network, optimizers, teacher_config
+from trainers.distillation import describe_data, describe_run, labels_of, network, optimizers, teacher_config
 
 ANCHORS = 4  # of the teacher, for RCO
+
+
+Planned = tuple[str, str, ml_collections.ConfigDict]  # student, method, config
 
 
 class Cell(NamedTuple):
@@ -37,25 +39,28 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
                        record: Callable[[list[dict[str, Any]]], None]) -> Callable[[], None]:
     """The work of a whole table: the teacher, with the first seed, and every student by every method and seed.
 
-    What is there is not made again; a run that was stopped goes on. Seed after seed, so that a table of fewer seeds is
+    With config.teacher.path, the run of a teacher with 4 anchors, none is trained. What is there is not made again; a
+    run that was stopped goes on. Seed after seed, so that a table of fewer seeds is
     whole early; `record` hears of every row again when it has a seed more. Writes teacher/, STUDENT/METHOD/seedN/
     (`trainers.distill`), results.json, table.md, figures/ and report.html.
     """
     compare = config.compare
-    if compare.seeds < 1 or not compare.methods or not compare.students or not compare.task:
-        raise ValueError("config.compare needs students, methods, a name for the task, and seeds of at least 1; "
-                         f"received {command.plain(compare)}.")
-    cells = cells_of(config)
-    path = resume_workdir(workdir, command.command_line(), command.plain(config), describe_data(config))
+    given, config, of_teacher, cells = planned(config)
+    about = describe_data(config)
+    if given:
+        about["teacher"] = check_teacher(config, given)
+    path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
 
     def work() -> None:
-        run(command.changed(teacher_config(config, ANCHORS), compare.of_teacher), path / "teacher", verbose)
+        teacher = pathlib.Path(given) if given else path / "teacher"
+        if not given:
+            run(of_teacher, teacher, verbose)
         found: list[Cell] = []
         for number in range(compare.seeds):
             for i, (student, of_method, of_cell) in enumerate(cells):
                 seed = config.seed + number
                 if METHODS[of_cell.method.name].teacher in ("fixed", "anchors"):
-                    of_cell = command.changed(of_cell, [("teacher.path", str(path / "teacher"))])
+                    of_cell = command.changed(of_cell, [("teacher.path", str(teacher))])
                 folder = path / student / of_method / f"seed{seed}"
                 run(command.changed(of_cell, [("seed", seed)]), folder, verbose)
                 if number:
@@ -70,10 +75,10 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
         table = distillation_table(rows, compare.task)
         (path / "table.md").write_text(table + "\n", encoding="utf-8")
         print("", table, "", sep="\n")
-        pictures = {**dynamics(path, config, found), **accuracy_by_lam(path, config, found)}
+        pictures = {**dynamics(path, teacher, config, found), **accuracy_by_lam(path, config, found)}
         quoted = [f"Quoted, not measured here: {config.quoted}."] if config.quoted else []
-        teacher = read(path / "teacher" / "results.json")["last"]["test"]
-        said = [f"The teacher's test accuracy is {100 * teacher:.2f} %.", *quoted]
+        accuracy = read(teacher / "results.json")["last"]["test"]
+        said = [f"The teacher's test accuracy is {100 * accuracy:.2f} %.", *quoted]
         print("report:", write_html(path / "report.html", f"Distillation, {compare.task}",
                                     [Section("Test accuracy, %", table, said, pictures)],
                                     json.dumps(command.plain(config), indent=2)))
@@ -81,7 +86,7 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
     return work
 
 
-def cells_of(config: ml_collections.ConfigDict) -> list[tuple[str, str, ml_collections.ConfigDict]]:
+def cells_of(config: ml_collections.ConfigDict) -> list[Planned]:
     """(student, method, config) of all cells, checked.
 
     Raises:
@@ -120,11 +125,55 @@ def check_cells(config: ml_collections.ConfigDict, cells: Sequence[ml_collection
         check_anchors(range(ANCHORS) if found.teacher == "anchors" else (), looks)
 
 
+def check_teacher(config: ml_collections.ConfigDict, path: str) -> list[str]:
+    """The digests of a given teacher's files.
+
+    Raises:
+      ValueError: if it is no run whose teacher a table can have.
+    """
+    cell = command.changed(config, [("teacher.path", path)])
+    digests = [digest for name in ("kd", "rco") for digest in describe_run(cell, method(name))["teacher"]]
+    if len(digests) != 1 + ANCHORS or not all((pathlib.Path(path) / name).is_file()
+                                              for name in ("history.json", "results.json")):
+        raise ValueError(f"config.teacher.path={path!r} must be a finished run of trainers.distill with "
+                         f"config.training.anchors={ANCHORS}.")
+    return digests
+
+
+def planned(config: ml_collections.ConfigDict
+            ) -> tuple[str, ml_collections.ConfigDict, ml_collections.ConfigDict, list[Planned]]:
+    """The given teacher's path or "", the config without it, that of a teacher that is trained first, and the cells."""
+    compare = config.compare
+    if compare.seeds < 1 or not compare.methods or not compare.students or not compare.task:
+        raise ValueError("config.compare needs students, methods, a name for the task, and seeds of at least 1; "
+                         f"received {command.plain(compare)}.")
+    given, config = config.teacher.path, command.changed(config, [("teacher.path", "")])
+    return given, config, command.changed(teacher_config(config, ANCHORS), compare.of_teacher), cells_of(config)
+
+
+def dry_run(config: ml_collections.ConfigDict, timed_steps: int) -> None:
+    """Prints what every run of the table would be, and how long all would take.
+
+    Raises:
+      ValueError: as the table.
+    """
+    given, config, of_teacher, cells = planned(config)
+    hours = 0.0 if given else predicted("the teacher", of_teacher, timed_steps)
+    hours += config.compare.seeds * sum(predicted(f"{student} by {name}", cell, timed_steps)
+                                        for student, name, cell in cells)
+    print(f"predicted, with {config.compare.seeds} seeds: {hours:.1f} hours on this machine")
+
+
+def predicted(name: str, config: ml_collections.ConfigDict, steps: int) -> float:
+    print(f"{name}:", flush=True)
+    return distill.dry_run(config, steps)
+
+
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path, verbose: int) -> None:
     if not (folder / "results.json").is_file():
         print(folder, flush=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        prepare_distillation(config, str(folder), verbose)()
+        distill.prepare_distillation(config, str(folder), verbose)()
 
 
 def read(path: pathlib.Path) -> Any:
@@ -165,11 +214,12 @@ def tuned_rows(config: ml_collections.ConfigDict, rows: Sequence[dict[str, Any]]
     return found
 
 
-def dynamics(path: pathlib.Path, config: ml_collections.ConfigDict, cells: Sequence[Cell]) -> dict[str, pathlib.Path]:
+def dynamics(path: pathlib.Path, teacher: pathlib.Path, config: ml_collections.ConfigDict, cells: Sequence[Cell]
+             ) -> dict[str, pathlib.Path]:
     """Figure 2 of the paper, for every student by ProKT: its divergence from its target beside that by RCO, and its
     teacher's accuracy beside that of the teacher trained alone; the first seed's, of train batches."""
     pictures = {}
-    alone = [(record["step"], 100 * record["accuracy"]) for record in read(path / "teacher" / "history.json")]
+    alone = [(record["step"], 100 * record["accuracy"]) for record in read(teacher / "history.json")]
     for cell in cells:
         if cell.method != "prokt":
             continue

@@ -64,6 +64,10 @@ def _load_text(described: str, encoder: str) -> TextData:
         if (more.second is not None) != task.pair:
             raise ValueError(f"config.data.augmented={data.augmented!r} must have as many sentences a line as the "
                              "task's own train examples.")
+        leaked = sentences_of(task.dev) & sentences_of(more) - sentences_of(task.train)
+        if leaked:
+            raise ValueError(f"config.data.augmented={data.augmented!r} holds {len(leaked)} examples of dev, such as "
+                             f"{min(leaked)!r}: make it with trainers.augment and this config.")
         task = task._replace(train=more)
     wordpieces = load_encoder(encoder).wordpieces
     train, dev = (_pair(wordpieces, part, data.length) for part in (task.train, task.dev))
@@ -71,6 +75,10 @@ def _load_text(described: str, encoder: str) -> TextData:
     about = {**task.about, "length": data.length, "wordpieces": wordpieces.fingerprint}
     splits = Splits(train, dev, next(iter(tests.values())), len(task.labels), task.name, about, None, task.labels)
     return TextData(task, splits, tests, wordpieces)
+
+
+def sentences_of(examples: Examples) -> set[tuple[str, ...]]:
+    return set(zip(examples.first, *([] if examples.second is None else [examples.second]), strict=True))
 
 
 def _pair(wordpieces: WordPieces, examples: Examples, length: int) -> ArrayPair:

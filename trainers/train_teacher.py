@@ -137,4 +137,4 @@ def draw_curve(history: keras.callbacks.History, validated: list[int], path: pat
 
 
 if __name__ == "__main__":
-    command.main(prepare)
+    command.main(prepare, dry_run=True)

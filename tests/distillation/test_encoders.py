@@ -86,6 +86,15 @@ def log_softmax(z):
     return z - np.log(np.exp(z).sum(1, keepdims=True))
 
 
+def test_layers_named_hidden_are_taps_of_encoders_only():
+    inputs = x = keras.Input((4,))
+    for i in (1, 2):
+        x = keras.layers.Dense(3, name=f"hidden{i}")(x)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(x))
+    assert list(taps(model)) == ["pooled", "logits"]
+
+
+
 @pytest.mark.parametrize("name", ["pkd", "pkd_last"])
 def test_patient_distillation(name):
     teacher, student = classifier(4, "teacher", 0), classifier(2, "student", 1)
@@ -95,6 +104,17 @@ def test_patient_distillation(name):
     expected += 0.5 * 100 * (np.exp(log_p) * (log_p - log_q)).sum(1).mean()
     expected += 100 * patient(t["hidden2" if name == "pkd" else "hidden3"], s["hidden1"])
     np.testing.assert_allclose(fit(DistillationTrainer(student, teacher, name), "main"), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["code", "paper"])
+def test_patience_over_several_layers(variant):
+    """The code has the mean over layers and width, the paper the sum of both."""
+    teacher, student = classifier(6, "teacher", 0), classifier(3, "student", 1)
+    t, s = taps_of(teacher), taps_of(student)
+    total = sum(patient(t[f"hidden{2 * m}"], s[f"hidden{m}"], "paper") for m in (1, 2))
+    trainer = DistillationTrainer(student, teacher, method("pkd", ce=0.0, kd=0.0, variant=variant))
+    expected = 100 * total / (2 * 8 if variant == "code" else 1)
+    np.testing.assert_allclose(fit(trainer, "main"), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["tinybert", "tinybert_prokt"])

@@ -206,22 +206,23 @@ def networks():
     return models
 
 
-@pytest.mark.parametrize("name", ["at", "nst", "sp"])
+@pytest.mark.parametrize("name", ["at", "nst", "sp", "rkd", "pkt", "cc", "soft_cross_entropy"])
 def test_in_keras_distiller(name):
     """Its loss is ½ of the cross entropy and ½ of both distillation losses, each computed here by itself."""
     teacher, student = networks()
-    losses = [MatchingLoss("kd", temperature=2.0),
-              MatchingLoss(name, teacher_layer_name="conv", student_layer_name="conv")]
+    of_maps = name in ("at", "nst", "sp")
+    named = {"teacher_layer_name": "conv", "student_layer_name": "conv"} if of_maps else {}
+    losses = [MatchingLoss("kd", temperature=2.0), MatchingLoss(name, **named)]
     distiller = keras.distillation.Distiller(teacher, student, losses, [1.0, 0.5])
     cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     distiller.compile("sgd", loss=cross_entropy)
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((12, 8, 8, 1)).astype("float32"), np.arange(12) % 3
     logits = teacher(x), student(x)
-    maps = [keras.Model(m.inputs, m.get_layer("conv").output)(x) for m in (teacher, student)]
+    maps = [keras.Model(m.inputs, m.get_layer("conv").output)(x) for m in (teacher, student)] if of_maps else logits
     expected = 0.5 * cross_entropy(y, logits[1]) + 0.5 * (
         losses[0].compute_loss(*logits) + 0.5 * losses[1].compute_loss(*maps))
-    got = distiller.fit(x, y, batch_size=12, verbose=0).history["total_loss"][0]
+    got = distiller.fit(x, y, batch_size=12, shuffle=False, verbose=0).history["total_loss"][0]
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 

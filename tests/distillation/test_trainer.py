@@ -8,8 +8,18 @@ import pytest
 import tensorflow as tf
 
 from tf_l2t.data import array_batches
-from tf_l2t.distillation import METHODS, CoupledSGD, DistillationTrainer, method
+from tf_l2t.distillation import (
+    METHODS,
+    TERMS,
+    CoupledSGD,
+    DistillationTrainer,
+    Term,
+    constrained_teacher_loss,
+    method,
+    proximal_teacher_loss,
+)
 from tf_l2t.distillation.terms import Examples
+from tf_l2t.students import tapped
 from tf_l2t.training import distillation_fit
 
 RNG = np.random.default_rng(0)
@@ -17,11 +27,11 @@ X = RNG.standard_normal((12, 8, 8, 2)).astype("float32")
 Y = (np.arange(12) % 3).astype("int32")
 
 
-def network(width, name, seed, dropout=0.0):
-    """Two stages, named as the taps of the students are."""
+def network(width, name, seed, dropout=0.0, stages=2):
+    """Stages named as the taps of the students are."""
     keras.utils.set_random_seed(seed)
     inputs = x = keras.Input((8, 8, 2))
-    for stage in (1, 2):
+    for stage in range(1, stages + 1):
         x = keras.layers.Conv2D(width * stage, 3, strides=2, padding="same")(x)
         x = keras.layers.BatchNormalization(momentum=0.9, name=f"stage{stage}_preact")(x)
         x = keras.layers.ReLU(name=f"stage{stage}")(x)
@@ -30,10 +40,11 @@ def network(width, name, seed, dropout=0.0):
     return keras.Model(inputs, keras.layers.Dense(3, name="logits")(x), name=name)
 
 
-def linear(name, seed):
+def linear(name, seed, penalty=None):
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((8, 8, 2))
-    return keras.Model(inputs, keras.layers.Dense(3, name="logits")(keras.layers.Flatten()(inputs)), name=name)
+    head = keras.layers.Dense(3, kernel_regularizer=penalty, name="logits")
+    return keras.Model(inputs, head(keras.layers.Flatten()(inputs)), name=name)
 
 
 def trainer_of(name, student=None, **options):
@@ -46,9 +57,10 @@ def trainer_of(name, student=None, **options):
     return DistillationTrainer(student, teacher, method(name, **options), train_labels=Y)
 
 
-def compiled(trainer, rate=0.05, **options):
+def compiled(trainer, rate=0.05, momentum=0.0, **options):
     trained = trainer.method.teacher == "trained"
-    trainer.compile(keras.optimizers.SGD(rate), keras.optimizers.SGD(rate) if trained else None, metrics=["accuracy"],
+    own, other = (keras.optimizers.SGD(rate, momentum=momentum) for _ in range(2))
+    trainer.compile(own, other if trained else None, metrics=["accuracy"],
                     **options)
     return trainer
 
@@ -64,6 +76,34 @@ def fit(trainer, epochs=1, batch_size=12, **options):
 def log_softmax(z):
     z = z - z.max(1, keepdims=True)
     return z - np.log(np.exp(z).sum(1, keepdims=True))
+
+
+STAGES = ("stage1", "stage2", "stage3")
+# RepDistiller's commands: γ of cross entropy, α of KD, T, β of the term, where it stands.
+PUBLISHED = {
+    "none": (1, 0, None, None, ()), "kd": (0.1, 0.9, 4, None, ()), "rco": (0.1, 0.9, 4, None, ()),
+    "kl": (0, 1, 1, None, ()), "rco_kl": (0, 1, 1, None, ()), "fitnet": (1, 0, None, 100, ("stage2",)),
+    "at": (1, 0, None, 1000, STAGES), "sp": (1, 0, None, 3000, ("stage3",)), "cc": (1, 0, None, 0.02, ("pooled",)),
+    "vid": (1, 0, None, 1, STAGES), "rkd": (1, 0, None, 1, ("pooled",)), "pkt": (1, 0, None, 30000, ("pooled",)),
+    "ab": (1, 0, None, None, ()), "ft": (1, 0, None, 200, ("stage3",)), "nst": (1, 0, None, 50, STAGES),
+    "crd": (1, 0, None, 0.8, ("pooled",)), "crd_kd": (1, 1, 4, 0.8, ("pooled",)), "prokt": (0, 1, 1, None, ()),
+    "crd_prokt": (0, 1, 1, 0.8, ("pooled",))}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_constants_are_the_published_ones(name):
+    found = METHODS[name]
+    ce, kd, temperature, weight, where = PUBLISHED[name]
+    assert (found.last.ce, found.last.kd) == (ce, kd) and temperature in (None, found.temperature)
+    assert [w for _, w in found.last.terms] == ([] if weight is None else [weight])
+    teacher, student = network(4, "teacher", 2, stages=3), network(2, "student", 1, stages=3)
+    for term, _ in found.last.terms:
+        assert Term(term, teacher, student, {}, Y).pairs == [(tap, tap) for tap in where]
+    if name == "ab":
+        term = Term("ab", teacher, student)
+        assert term.pairs == [(f"{tap}_preact", f"{tap}_preact") for tap in STAGES]
+        factors = [TERMS["ab"].scale(i, 3, {}) for i in range(3)]
+        assert found.phases[0].terms == (("ab", 1.0),) and factors == [0.25, 0.5, 1.0]
 
 
 OF_ENCODERS = ("pkd", "pkd_last", "tinybert", "tinybert_prokt")  # see test_encoders.py
@@ -102,7 +142,8 @@ def test_the_loss_is_what_the_method_says(name):
         modes = [float(trainer._terms[name].loss(*outputs, Examples(None, tf.constant(Y)), training=mode))
                  for mode in (False, True)]
         expected += phase.terms[0][1] * (modes[1] - modes[0])
-    np.testing.assert_allclose(fit(trainer)["loss"][0], expected, rtol=2e-5)
+    whole = {"total_epochs": 4} if METHODS[name].teacher == "anchors" else {}
+    np.testing.assert_allclose(fit(trainer, **whole)["loss"][0], expected, rtol=2e-5)
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.4])
@@ -142,17 +183,89 @@ def test_the_idle_network_stays_as_it_is():
     """One update of moving statistics and one draw of dropout a step, for either network."""
     student, teacher = network(2, "student", 1, dropout=0.5), network(4, "teacher", 2, dropout=0.5)
     trainer = compiled(DistillationTrainer(student, teacher, "prokt"), rate=0.0)
-    before = [{w.path: w.numpy() for w in model.non_trainable_weights} for model in (student, teacher)]
+    before = [{w.path: w.numpy() for w in model.non_trainable_variables} for model in (student, teacher)]
     fit(trainer)
+    seen = []
     for model, start in zip((student, teacher), before, strict=True):
         convolution = keras.Model(model.inputs, model.layers[1].output)(X).numpy()
-        for w in model.non_trainable_weights:
+        for w in model.non_trainable_variables:
+            seen.append(w.path.split("/")[-1])
             if w.path.endswith("stage1_preact/moving_mean"):
                 np.testing.assert_allclose(w, 0.1 * convolution.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
             if w.path.endswith("stage1_preact/moving_variance"):
                 np.testing.assert_allclose(w, 0.9 + 0.1 * convolution.var((0, 1, 2)), rtol=1e-4)
             if "seed" in w.path:
                 assert (w.numpy() - start[w.path]).tolist() == [0, 1]
+    assert seen.count("moving_mean") == seen.count("moving_variance") == 4 and seen.count("seed_generator_state") == 2
+
+
+@pytest.mark.parametrize("name", ["prokt", "crd_prokt"])
+def test_targets_are_the_updated_teachers_in_training_mode(name):
+    """KL(p_t ‖ q_s), and of "crd_prokt" 0.8 of the term on the features of both, with p_t of a twin that made the step
+    alone. In inference mode the moving statistics, which one step moved by a tenth, would give another p_t."""
+    trainer = compiled(trainer_of(name, lam=0.0))
+    twin = compiled(DistillationTrainer(keras.models.clone_model(trainer.teacher), None, "none"))
+    twin.student.set_weights(values(trainer.teacher))
+    fit(twin)
+    student = keras.models.clone_model(trainer.student)
+    student.set_weights(values(trainer.student))
+    teachers, students = (tapped(m, ["pooled", "logits"])([X], training=True) for m in (twin.student, student))
+    log_p, log_q = (log_softmax(np.asarray(x["logits"])) for x in (teachers, students))
+    idle = log_softmax(np.asarray(twin.student(X, training=False)))
+    expected = (np.exp(log_p) * (log_p - log_q)).sum(1).mean()
+    assert abs((np.exp(idle) * (idle - log_q)).sum(1).mean() - expected) > 0.01 * expected
+    if name == "crd_prokt":
+        (layer,) = trainer._connectors
+        drawn = layer._negatives(tf.constant(Y))
+        layer._negatives = lambda labels: drawn
+        expected += 0.8 * float(layer(teachers["pooled"], students["pooled"], tf.range(12), tf.constant(Y)))
+    history = fit(trainer)
+    np.testing.assert_allclose(history["loss"][0], expected, rtol=1e-4)
+    np.testing.assert_allclose(history["teacher_accuracy"][0], 1 / 3)  # before its step: class 0 throughout
+
+
+@pytest.mark.parametrize("name", ["none", "kd", "prokt"])
+def test_penalties_of_layers_count(name):
+    """Regularizers of the student are in its loss; those of a teacher that is trained along in the teacher's."""
+    trainer, plain = (compiled(DistillationTrainer(
+        linear("student", 1, penalty), None if name == "none" else linear("teacher", 2, penalty), name), rate=0.0)
+        for penalty in (keras.regularizers.L2(0.5), None))
+    for model in (trainer, plain):
+        for part in (model.student, model.teacher):
+            if part is not None:
+                part.layers[-1].kernel.assign(np.random.default_rng(3).standard_normal(part.layers[-1].kernel.shape))
+    penalty = 0.5 * (values(trainer.student)[0] ** 2).sum()
+    found, without = fit(trainer), fit(plain)
+    np.testing.assert_allclose(found["loss"][0] - without["loss"][0], penalty, rtol=1e-5)
+    if name == "prokt":
+        np.testing.assert_allclose(found["teacher_loss"][0] - without["teacher_loss"][0], penalty, rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["proximal", "constrained"])
+def test_the_teachers_losses_in_numpy(form):
+    """Values and gradients: (1 − λ)(p − y) + λ (p − q), or (p − y) + β (p − q), over the batch; none to the student."""
+    rng = np.random.default_rng(0)
+    teacher, student = (tf.Variable(rng.standard_normal((5, 4))) for _ in range(2))
+    labels, y = np.array([0, 1, 2, 3, 0]), np.eye(4)[[0, 1, 2, 3, 0]]
+    log_p, log_q = log_softmax(teacher.numpy()), log_softmax(student.numpy())
+    p, q = np.exp(log_p), np.exp(log_q)
+    with tf.GradientTape() as tape:
+        if form == "proximal":
+            value = proximal_teacher_loss(labels, teacher, student, 0.3)
+        else:
+            value, excess = constrained_teacher_loss(labels, teacher, student, 0.7, epsilon=0.2)
+    gradients = tape.gradient(value, [teacher, student])
+    if form == "proximal":
+        expected = -(0.7 * y * log_p + 0.3 * q * log_p).sum(1).mean()
+        slope = (0.7 * (p - y) + 0.3 * (p - q)) / 5
+    else:
+        over = (q * (log_q - log_p)).sum(1).mean() - 0.2
+        np.testing.assert_allclose(excess, over, rtol=1e-9)
+        expected = -(y * log_p).sum(1).mean() + 0.7 * over
+        slope = ((p - y) + 0.7 * (p - q)) / 5
+    np.testing.assert_allclose(value, expected, rtol=1e-9)
+    np.testing.assert_allclose(gradients[0], slope, rtol=1e-9, atol=1e-12)
+    assert gradients[1] is None
 
 
 @pytest.mark.parametrize("name", ["kd", "at", "crd"])
@@ -202,6 +315,10 @@ def test_anchors_follow_each_other():
     fit(trainer, epochs=8, callbacks=[watch])
     for epoch, kernel in enumerate(seen):
         np.testing.assert_array_equal(kernel, values(trainer.anchors[epoch // 2])[0])
+    fit(trainer, epochs=6, initial_epoch=5, total_epochs=8)
+    np.testing.assert_array_equal(values(trainer.teacher)[0], values(trainer.anchors[2])[0])
+    with pytest.raises(ValueError, match="6 epochs are no multiple"):
+        fit(trainer, epochs=6)
 
 
 def test_boundaries_come_before_labels():
@@ -249,17 +366,31 @@ def test_data_sets_bring_indices():
         second.fit(data.map(lambda x, y, index: (x, y)), verbose=0)
 
 
+def same_negatives(trainer):
+    """In place of draws, so that two trainers can be compared."""
+    for layer in trainer._connectors:
+        if hasattr(layer, "_negatives"):
+            layer._negatives = lambda labels: tf.tile((labels[:, None] + 1) % 3, [1, 6])  # of the next class
+    return trainer
+
+
 @pytest.mark.parametrize("name", ["crd_prokt", "rco", "ft", "none"])
 def test_saved_and_loaded(tmp_path, name):
-    trainer = compiled(trainer_of(name))
-    fit(trainer)
+    trainer = compiled(same_negatives(trainer_of(name)), momentum=0.9)
+    fit(trainer, epochs=4 if name == "rco" else 1)
     trainer.save(tmp_path / "trainer.keras")
-    again = keras.saving.load_model(tmp_path / "trainer.keras", compile=False)
+    again = keras.saving.load_model(tmp_path / "trainer.keras")
     assert again.method == trainer.method and again.phase == trainer.phase
     np.testing.assert_allclose(again(X), trainer(X), rtol=1e-5, atol=1e-6)
     assert len(again.weights) == len(trainer.weights)
     for a, b in zip(trainer.weights, again.weights, strict=True):
         np.testing.assert_array_equal(a, b)
+    same_negatives(again)
+    epochs = {"epochs": 8, "initial_epoch": 7} if name == "rco" else {}
+    for model in (trainer, again):  # with the optimizers' velocities
+        fit(model, **epochs)
+    for a, b in zip(trainer.weights, again.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["vid", "prokt"])
@@ -344,12 +475,37 @@ def test_coupled_sgd_is_pytorchs():
         expected = expected - rate * v
         optimizer.apply_gradients([(tf.constant(g, tf.float32), variable)])
         np.testing.assert_allclose(variable, expected, rtol=1e-5)
+    bias = keras.Variable([1.0], name="bias")
+    without = CoupledSGD(0.1, weight_decay=1.0)
+    without.exclude_from_weight_decay(var_names=["bias"])
+    without.apply_gradients([(tf.zeros(1), bias)])
+    np.testing.assert_array_equal(bias, [1.0])
     again = CoupledSGD.from_config(optimizer.get_config())
     assert (again.momentum, again.coupled_weight_decay) == (0.9, 0.05)
 
 
 def student_of(name="student"):
     return network(2, name, 1)
+
+
+def softmax_of(model):
+    return keras.Model(model.inputs, keras.layers.Softmax()(model.output), name=model.name)
+
+
+def parts_of_one():
+    """Two classifiers on the same layers, as of one pre-trained encoder."""
+    inputs = keras.Input((4,))
+    body = keras.layers.Dense(3)(inputs)
+    return [keras.Model(inputs, keras.layers.Dense(3)(body)) for _ in range(2)]
+
+
+def half():
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype="mixed_float16")])
+
+
+def same_optimizer(trainer):
+    optimizer = keras.optimizers.SGD()
+    trainer.compile(optimizer, optimizer)
 
 
 @pytest.mark.parametrize(("make", "match"), [
@@ -375,6 +531,18 @@ def student_of(name="student"):
     (lambda: trainer_of("kd").compile("sgd", "sgd"), "leave out teacher_optimizer"),
     (lambda: trainer_of("kd").compile("sgd", loss="mse"), "leave out `loss`"),
     (lambda: CoupledSGD(momentum=1.0), "momentum"),
+    (lambda: method("crd", temperature=0.2), "nce_temperature"),
+    (lambda: method("kd", ce=0.0, kd=0.0), "a loss of 0"),
+    (lambda: DistillationTrainer(softmax_of(student_of()), None, "none"), "ends in a softmax"),
+    (lambda: DistillationTrainer(student_of(), softmax_of(student_of("teacher")), "kd"), "the teacher .* softmax"),
+    (lambda: DistillationTrainer(student_of(), keras.Sequential([keras.layers.Dense(3)]), "kd"), "no weights yet"),
+    (lambda: DistillationTrainer(*parts_of_one(), "kd"), "weights in common"),
+    (lambda: DistillationTrainer(half(), None, "none"), "mixed_bfloat16"),
+    (lambda: same_optimizer(trainer_of("prokt")), "an optimizer each"),
+    (lambda: compiled(trainer_of("kd")).fit(X, np.eye(3)[Y], verbose=0), r"one integer an example.*\(None, 3\)"),
+    (lambda: compiled(trainer_of("kd")).fit(
+        tf.data.Dataset.from_tensors((X, Y, np.ones(12, "float32"))), verbose=0), "indices, integers.*float32"),
+    (lambda: compiled(trainer_of("crd")).fit(X, Y[::-1].copy(), verbose=0), "must be the train_labels"),
     (lambda: fit(compiled(trainer_of("kd")), sample_weight=np.ones(12)), r"leave out \['sample_weight'\]"),
 ])
 def test_bad_input(make, match):
@@ -384,5 +552,5 @@ def test_bad_input(make, match):
 
 def test_the_same_model_twice():
     model = student_of()
-    with pytest.raises(ValueError, match="the same model"):
+    with pytest.raises(ValueError, match="weights in common"):
         DistillationTrainer(model, model, "kd")

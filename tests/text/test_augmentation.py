@@ -5,6 +5,7 @@ import pytest
 
 from tests.text import tiny_encoder
 from tf_l2t.text import (
+    Examples,
     WordVectors,
     augmented,
     load_encoder,
@@ -89,16 +90,16 @@ def test_a_masked_language_model_proposes(tmp_path):
 @pytest.mark.parametrize("mlm", [True, False])
 def test_the_command(tmp_path, mlm, capsys):
     encoder = tiny_encoder.write(tmp_path / "encoder", mlm=mlm)
-    (tmp_path / "train.tsv").write_text("1\tgood film\tbad plot\n0\tis it\tthe cast\n")
+    examples = Examples(("good film", "is it"), ("bad plot", "the cast"), np.array([1, 0]))
     target = tmp_path / "augmented.tsv"
-    count = augment(str(tmp_path / "train.tsv"), str(target), str(encoder), None, 3, 4, 0.9, 0)
+    count = augment(examples, ("0", "1"), str(target), str(encoder), None, 3, 4, 0.9, 0)
     rows = [line.split("\t") for line in target.read_text().splitlines()]
     assert len(rows) == count and rows[0] == ["1", "good film", "bad plot"] and all(len(row) == 3 for row in rows)
     assert sum(row[0] == "1" for row in rows) > 3 and ["0", "is it", "the cast"] in rows
     assert all(row[1] == "good film" or row[2] == "bad plot" for row in rows if row[0] == "1")
     assert ("neighbours alone" in capsys.readouterr().err) != mlm
     with pytest.raises(ValueError, match="there already"):
-        augment(str(tmp_path / "train.tsv"), str(target), str(encoder), None, 3, 4, 0.9, 0)
+        augment(examples, ("0", "1"), str(target), str(encoder), None, 3, 4, 0.9, 0)
 
 
 @pytest.mark.parametrize("options", [{"copies": -1}, {"num_candidates": 0}, {"probability": 1.5}])

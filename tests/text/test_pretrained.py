@@ -101,6 +101,11 @@ def test_a_keras_preset(tmp_path):
     tokens = encoded(wordpieces, True)
     models = [bert_classifier(b, special=wordpieces.special) for b in (backbone, found)]
     np.testing.assert_array_equal(*(keras.Model(m.inputs, taps(m)["pooled"])([tokens]) for m in models))
+    for lowercase in (True, False):
+        (tmp_path / "tokenizer.json").write_text(json.dumps({"config": {"lowercase": lowercase}}))
+        assert load_encoder(tmp_path)[1].lowercase == lowercase
+    with pytest.raises(ValueError, match="model_type 'bert'; received None"):
+        check_encoder(tmp_path)
 
 
 def test_the_command(tmp_path):

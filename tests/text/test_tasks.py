@@ -99,6 +99,8 @@ GOOD = "a\tx\nb\ty\n"
     ({"train": GOOD, "valid": "a\tx\tz\n", "test": GOOD}, {}, "received [1, 2] sentences"),
     ({"train": "a\tx\nb\ty\tz\n", "valid": GOOD, "test": GOOD}, {}, "lines of one sentence and lines of two"),
     ({"train": GOOD, "valid": "c\tx\n", "test": GOOD}, {}, "valid.tsv' has the label 'c'"),
+    ({"train": "".join(f"s {i}\t{i % 2}\n" for i in range(12)), "valid": GOOD, "test": GOOD}, {},
+     "almost as many labels as lines"),
     ({"train": "label\tsentence\n", "valid": GOOD, "test": GOOD}, {}, "holds no example"),
 ])
 def test_bad_files(files, options, match, tmp_path):

@@ -37,7 +37,7 @@ class ContrastiveRepresentation(keras.layers.Layer):
       labels: classes of all train examples, [N].
       width: of the embeddings.
       num_negatives: K.
-      temperature: τ.
+      nce_temperature: τ.
       momentum: of the memory.
       seed: of the memory's first rows and of the draws.
 
@@ -46,18 +46,18 @@ class ContrastiveRepresentation(keras.layers.Layer):
     """
 
     def __init__(self, labels: Sequence[int] | np.ndarray, width: int = 128, num_negatives: int = 16384,
-                 temperature: float = 0.07, momentum: float = 0.5, seed: int = 0, **kwargs: Any):
+                 nce_temperature: float = 0.07, momentum: float = 0.5, seed: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         labels = np.asarray(labels)
         if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or (labels < 0).any() \
                 or len(np.unique(labels)) < 2:
             raise ValueError("labels must be integers >= 0 of the train examples, [N], of two classes at least; "
                              f"received {labels.dtype} of shape {labels.shape}.")
-        if width < 1 or num_negatives < 1 or not temperature > 0 or not 0 <= momentum < 1:
-            raise ValueError("width and num_negatives must be at least 1, temperature above 0 and momentum in [0, 1); "
-                             f"received {width!r}, {num_negatives!r}, {temperature!r}, {momentum!r}.")
+        if width < 1 or num_negatives < 1 or not nce_temperature > 0 or not 0 <= momentum < 1:
+            raise ValueError("width and num_negatives must be at least 1, nce_temperature above 0, momentum in [0, 1); "
+                             f"received {width!r}, {num_negatives!r}, {nce_temperature!r}, {momentum!r}.")
         self.num_examples, self.width, self.num_negatives = len(labels), width, num_negatives
-        self.temperature, self.momentum = temperature, momentum
+        self.nce_temperature, self.momentum = nce_temperature, momentum
         self._draws = keras.random.SeedGenerator(seed)
         # Examples in the order of their classes: those of other classes are all but one stretch.
         self._order = np.argsort(labels, kind="stable").astype(np.int32)
@@ -105,7 +105,7 @@ class ContrastiveRepresentation(keras.layers.Layer):
 
     def _contrast(self, v: tf.Tensor, bank: Any, constant: Any, rows: tf.Tensor) -> tf.Tensor:
         products = tf.matmul(v, tf.convert_to_tensor(bank), transpose_b=True)
-        scores = tf.exp(tf.gather(products, rows, batch_dims=1) / self.temperature)
+        scores = tf.exp(tf.gather(products, rows, batch_dims=1) / self.nce_temperature)
         first = tf.stop_gradient(tf.reduce_mean(scores)) * self.num_examples
         constant.assign(tf.where(constant.value > 0, constant.value, first))
         return noise_contrastive(scores / constant.value, self.num_examples)

@@ -32,7 +32,8 @@ def patient(teacher: tf.Tensor, student: tf.Tensor, variant: str = "code") -> tf
 
     Args:
       teacher, student: states [batch, length, width].
-      variant: "code" divides by the width, as the authors' does; "paper" does not.
+      variant: "code" divides by the width, as the authors' does, and a method with it has the mean over layers; "paper"
+        does not divide, and has their sum.
 
     Raises:
       ValueError: for another variant, or states of two widths.

@@ -144,9 +144,15 @@ def method(name: str, **options: Any) -> Method:
     if "weight" in fields:
         last = last._replace(terms=((last.terms[0][0], fields.pop("weight")),))
     last = last._replace(**{key: fields.pop(key) for key in ("ce", "kd") if key in fields})
+    phases = (*found.phases[:-1], last)
+    if "temperature" in fields and not any(phase.kd for phase in phases):
+        raise ValueError(f"temperature is the divergence's, of which {name!r} has none (kd = 0)." + (
+            " That of its term is nce_temperature." if name.startswith("crd") else ""))
+    if not (last.ce or last.kd or any(weight for _, weight in last.terms)):
+        raise ValueError(f"the last phase of {name!r} has a loss of 0: ce, kd or weight must be above 0.")
     if found.teacher == "none" and last.kd:
         raise ValueError(f"the method {name!r} has no teacher, so that kd must be 0; received {last.kd!r}.")
-    return found._replace(phases=(*found.phases[:-1], last), **fields, options=options)
+    return found._replace(phases=phases, **fields, options=options)
 
 
 def _check_fitting(found: Method, fields: Mapping[str, Any], options: Mapping[str, Any]) -> None:

@@ -42,7 +42,9 @@ class CoupledSGD(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         velocity = self._velocities[self._get_variable_index(variable)]
-        gradient = tf.cast(gradient, variable.dtype) + self.coupled_weight_decay * variable
+        gradient = tf.cast(gradient, variable.dtype)
+        if self._use_weight_decay(variable):  # see `exclude_from_weight_decay`
+            gradient += self.coupled_weight_decay * variable
         self.assign(velocity, self.momentum * velocity + gradient)
         self.assign_sub(variable, tf.cast(learning_rate, variable.dtype) * velocity)
 

@@ -77,7 +77,8 @@ def correlation_congruence(teacher: tf.Tensor, student: tf.Tensor, variant: str 
                          f"{tuple(teacher.shape)}, {tuple(student.shape)}.")
     if variant == "repdistiller":
         delta = tf.abs(student - teacher)
-        return tf.reduce_mean(tf.reduce_sum(delta[:-1] * delta[1:], axis=-1))
+        products = tf.reduce_sum(delta[:-1] * delta[1:], axis=-1)
+        return tf.reduce_sum(products) / tf.cast(tf.maximum(tf.size(products), 1), products.dtype)  # 0 for a batch of 1
     difference = _gaussian(teacher, gamma, order) - _gaussian(student, gamma, order)
     return tf.reduce_mean(tf.square(difference))
 

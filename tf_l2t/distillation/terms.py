@@ -30,29 +30,34 @@ class Kind(NamedTuple):
     Attributes:
       make: (**options) -> a `MatchingLoss`, or a Keras layer of two tensors.
       at: a name in `tf_l2t.distillation.PLACES`.
-      scale: (i, n) -> the factor of the i-th of n pairs, from 0.
+      scale: (i, n, options) -> the factor of the i-th of n pairs, from 0.
       shared: whether one loss, with its weights, is that of all pairs.
       examples: whether it is told the examples' indices and labels.
     """
 
     make: Callable[..., Any]
     at: str
-    scale: Callable[[int, int], float] = lambda i, n: 1.0
+    scale: Callable[[int, int, Mapping[str, Any]], float] = lambda i, n, options: 1.0
     shared: bool = False
     examples: bool = False
 
 
-def _matching(name: str) -> Kind:
-    return Kind(lambda **options: MatchingLoss(name, **options), MATCHING[name].at)
+def _matching(name: str, at: str = "", **fields: Any) -> Kind:
+    return Kind(lambda **options: MatchingLoss(name, **options), at or MATCHING[name].at, **fields)
+
+
+def _mean_in_code(i: int, n: int, options: Mapping[str, Any]) -> float:
+    """Patient distillation's code has the mean over layers, its paper the sum."""
+    return 1.0 / n if options.get("variant", "code") == "code" else 1.0
 
 
 TERMS: dict[str, Kind] = {
-    **{name: _matching(name) for name in ("at", "nst", "sp", "rkd", "pkt", "attention_scores",
-                                                "patient")},
-    "patient_last": Kind(lambda **options: MatchingLoss("patient", **options), "patient_last"),
+    **{name: _matching(name) for name in ("at", "nst", "sp", "rkd", "pkt", "attention_scores")},
+    "patient": _matching("patient", scale=_mean_in_code),
+    "patient_last": _matching("patient", "patient_last", scale=_mean_in_code),
     "hidden_states": Kind(HiddenStates, "hidden", shared=True),
     "fitnet": Kind(FitNet, "hint"),
-    "ab": Kind(ActivationBoundaries, "preactivations", lambda i, n: 2.0 ** (i - n + 1)),
+    "ab": Kind(ActivationBoundaries, "preactivations", lambda i, n, options: 2.0 ** (i - n + 1)),
     "vid": Kind(VariationalInformation, "stages"),
     "cc": Kind(CorrelationCongruence, "pooled"),
     "ft": Kind(FactorTransfer, "last_stage"),
@@ -88,7 +93,7 @@ class Term:
                  labels: np.ndarray | None = None):
         if name not in TERMS:
             raise ValueError(f"the terms of a student's loss are {sorted(TERMS)}; received {name!r}.")
-        self.name, self._kind, given = name, TERMS[name], dict(options)
+        self.name, self._kind, self._options, given = name, TERMS[name], options, dict(options)
         if self._kind.examples:
             if labels is None:
                 raise ValueError(f"{name!r} tells the train examples apart: give their labels, [examples].")
@@ -133,7 +138,7 @@ class Term:
                 value = part(*tensors, examples.indices, examples.labels, training=training)
             else:
                 value = part(*tensors, training=training)
-            total.append(self._kind.scale(i, len(self._parts)) * value)
+            total.append(self._kind.scale(i, len(self._parts), self._options) * value)
         return tf.add_n(total)
 
     def preparation_loss(self, teacher: Mapping[str, tf.Tensor]) -> tf.Tensor:

@@ -20,6 +20,7 @@ from tf_l2t.distillation.prokt import (
 )
 from tf_l2t.distillation.targets import kullback_leibler
 from tf_l2t.distillation.terms import Examples, Term
+from tf_l2t.students import check_classifier, check_precision
 
 
 @keras.saving.register_keras_serializable(package="tf_l2t")
@@ -134,6 +135,8 @@ class DistillationTrainer(keras.Model):
             raise ValueError(f"the phase {self.phase.name!r} of {self.method.name!r} " + (
                 "trains its teacher: give teacher_optimizer." if trained else "trains no teacher: leave out "
                 "teacher_optimizer."))
+        if trained and teacher_optimizer is optimizer:
+            raise ValueError("student and teacher need an optimizer each; received one for both.")
         super().compile(optimizer=optimizer, metrics=None if self.phase.prepares else metrics, jit_compile=jit_compile,
                         **options)
         own: Any = self.optimizer
@@ -142,6 +145,16 @@ class DistillationTrainer(keras.Model):
         if trained:
             other.build(self.teacher.trainable_variables)
         self.teacher_optimizer = other
+
+    def get_compile_config(self) -> dict[str, Any]:
+        config = super().get_compile_config()
+        other = self.teacher_optimizer and keras.saving.serialize_keras_object(self.teacher_optimizer)
+        return {**config, "teacher_optimizer": other}
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a trainer that is loaded, both optimizers with it, so that `fit` goes on."""
+        options = {name: keras.saving.deserialize_keras_object(value) for name, value in config.items()}
+        self.compile(**{name: value for name, value in options.items() if name != "loss"})
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The student's logits."""
@@ -156,12 +169,17 @@ class DistillationTrainer(keras.Model):
             multiple of the number of anchors.
 
         Raises:
-          ValueError: for weights of examples or classes, which no method has.
+          ValueError: for weights of examples or classes, which no method has; for labels that are not train_labels,
+            or anchors that cannot have as many epochs each.
         """
         weights = [name for name in ("sample_weight", "class_weight") if options.get(name) is not None]
         if weights:
             raise ValueError(f"distillation weighs all examples alike: leave out {weights}.")
         if self._needs_index and y is not None:
+            known = np.ravel(np.asarray(self._train_labels))
+            if not np.array_equal(np.ravel(y), known):
+                raise ValueError("y must be the train_labels that the trainer was made with, in their order; received "
+                                 f"{len(y)} labels, made with {len(known)}.")
             options["sample_weight"] = np.arange(len(y))
         if self.method.teacher == "anchors":
             callbacks = [*(callbacks or []), _Anchors(self, total_epochs)]
@@ -334,23 +352,22 @@ def _found(given: str | Method) -> Method:
 
 def _check_networks(found: Method, student: keras.Model, teacher: Any, anchors: list[keras.Model]) -> None:
     """Raises ValueError for networks that the method cannot use."""
-    if not isinstance(student, keras.Model):
-        raise ValueError(f"the student must be a Keras model; received {type(student).__name__}.")
     if (found.teacher == "none") != (teacher is None):
         raise ValueError(f"the method {found.name!r} " + ("has no teacher: leave it out." if teacher is not None else
                                                           "needs a teacher."))
     if bool(anchors) != (found.teacher == "anchors"):
         raise ValueError(f"the method {found.name!r} takes " + (
             "several teachers, a list of anchors." if found.teacher == "anchors" else "one teacher; received a list."))
-    networks = anchors or ([] if teacher is None else [teacher])
-    for network in networks:
-        if not isinstance(network, keras.Model):
-            raise ValueError(f"a teacher must be a Keras model; received {type(network).__name__}.")
-        if network is student:
-            raise ValueError("teacher and student are the same model; build two.")
-        shapes = [getattr(m, "output_shape", None) for m in (network, student)]
-        if None not in shapes and shapes[0] != shapes[1]:
-            raise ValueError(f"teacher and student return other shapes, {shapes[0]} and {shapes[1]}; give both as many "
-                             "classes.")
+    teachers = anchors or ([] if teacher is None else [teacher])
+    networks = [(student, "student"), *((network, "teacher") for network in teachers)]
+    classes = [check_classifier(network, role) for network, role in networks]
+    if len(set(classes)) > 1:
+        raise ValueError(f"teacher and student have other numbers of classes, {classes[1]} and {classes[0]}.")
+    own = {id(w) for w in student.weights}
+    for network, role in networks:
+        check_precision(network)
+        if role == "teacher" and any(id(w) in own for w in network.weights):
+            raise ValueError("teacher and student have weights in common, so that a step of one moves the other; build "
+                             "two networks (of encoders, load two).")
     if len({tuple(tuple(w.shape) for w in anchor.weights) for anchor in anchors}) > 1:
         raise ValueError("anchors are checkpoints of one architecture; their weights have other shapes.")

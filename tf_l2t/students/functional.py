@@ -121,34 +121,34 @@ class FunctionalStudent(FunctionalModel):
         return tf.reduce_sum(tf.cast(tf.argmax(logits, -1, output_type=y.dtype) == y, tf.int32))
 
 
-def check_built(model: keras.Model) -> None:
+def check_built(model: keras.Model, role: str = "student") -> None:
     """Raises ValueError unless `model` is a Keras model that has its weights."""
     if not isinstance(model, keras.Model):
-        raise ValueError(f"a student must be a keras.Model; received {type(model).__name__}.")
+        raise ValueError(f"a {role} must be a keras.Model; received {type(model).__name__}.")
     if not model.built:
-        raise ValueError(f"the student {model.name!r} has no weights yet: give its first layer a keras.Input, "
+        raise ValueError(f"the {role} {model.name!r} has no weights yet: give its first layer a keras.Input, "
                          "or call it once on data.")
 
 
-def check_classifier(model: keras.Model) -> int:
-    """The number of classes of a student.
+def check_classifier(model: keras.Model, role: str = "student") -> int:
+    """The number of classes of a student, or of what else errors name by its `role`.
 
     Raises:
       ValueError: unless `model` is a built Functional or Sequential Keras model with one output of logits,
         [batch, classes].
     """
-    check_built(model)
+    check_built(model, role)
     shape = getattr(model, "output_shape", None)
     if shape is None:
-        raise ValueError(f"the student {model.name!r} must be a Functional or Sequential model; wrap a subclassed one: "
+        raise ValueError(f"the {role} {model.name!r} must be a Functional or Sequential model; wrap a subclassed one: "
                          "inputs = keras.Input(shape); keras.Model(inputs, model(inputs)).")
     if not isinstance(shape, tuple) or len(shape) != 2 or not isinstance(shape[-1], int) or shape[-1] < 2:
-        raise ValueError("a student must have one output of logits, [batch, classes], with at least 2 classes; "
+        raise ValueError(f"a {role} must have one output of logits, [batch, classes], with at least 2 classes; "
                          f"{model.name!r} has output shape {shape!r}.")
     last: Any = model.layers[-1] if model.layers else None
     softmax = isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax
     if softmax:
-        raise ValueError(f"the student {model.name!r} ends in a softmax; it must return logits: remove the activation "
+        raise ValueError(f"the {role} {model.name!r} ends in a softmax; it must return logits: remove the activation "
                          f"of layer {last.name!r}.")
     return int(shape[-1])
 

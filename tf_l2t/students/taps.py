@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from tf_l2t.students.bert import AttentionScores
+from tf_l2t.students.text_inputs import Segments
 
 _TAP = re.compile(r"(stem|stage\d+|embeddings|hidden\d+|pooled|logits)(_preact)?")
 
@@ -24,7 +25,9 @@ def taps(student: keras.Model) -> dict[str, Any]:
     Args:
       student: any Functional model whose layers bear these names, such as all of `tf_l2t.students` for images and text.
     """
-    named = {layer.name: layer.output for layer in student.layers if _TAP.fullmatch(layer.name)}
+    encoder = any(isinstance(layer, Segments) for layer in student.layers)
+    named = {layer.name: layer.output for layer in student.layers if _TAP.fullmatch(layer.name) and (
+        encoder or not layer.name.startswith("hidden"))}
     found: dict[str, Any] = {}
     for name in dict.fromkeys(name.removesuffix("_preact") for name in named):
         if name in named and name.startswith("st"):

@@ -109,9 +109,9 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
 
 def check_config(folder: pathlib.Path, config: dict[str, Any]) -> None:
     """Raises ValueError for a Hugging Face encoder that is not computed as keras_nlp's."""
-    if config["model_type"] != "bert" or not (folder / WEIGHTS).is_file():
+    if config.get("model_type") != "bert" or not (folder / WEIGHTS).is_file():
         raise ValueError(f"{str(folder)!r} must hold {WEIGHTS} of a model_type 'bert'; received "
-                         f"{config['model_type']!r}, {sorted(p.name for p in folder.iterdir())}.")
+                         f"{config.get('model_type')!r}, {sorted(p.name for p in folder.iterdir())}.")
     if config.get("hidden_act", "gelu") not in ACTIVATIONS or config.get("layer_norm_eps", 1e-12) != 1e-12 \
             or config.get("position_embedding_type", "absolute") != "absolute":
         raise ValueError(f"{str(folder / CONFIG)!r}: hidden_act must be one of {sorted(ACTIVATIONS)}, layer_norm_eps "
@@ -130,13 +130,15 @@ def _set_activation(backbone: Any, name: str) -> None:
 
 
 def _wordpieces(folder: pathlib.Path, size: int) -> WordPieces:
-    settings = folder / "tokenizer_config.json"
     lowercase = True
-    if settings.is_file():
-        lowercase = bool(json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case", True))
+    for file, place in (("tokenizer_config.json", ("do_lower_case",)), ("tokenizer.json", ("config", "lowercase"))):
+        found: Any = json.loads((folder / file).read_text(encoding="utf-8")) if (folder / file).is_file() else None
+        for name in place:
+            found = found.get(name) if isinstance(found, dict) else None
+        lowercase = lowercase if found is None else bool(found)
     preset = folder / "assets" / "tokenizer" / "vocabulary.txt"
-    found = WordPieces.read(preset if preset.is_file() else folder / VOCABULARY, lowercase)
-    if found.size != size:
-        raise ValueError(f"the vocabulary in {str(folder)!r} has {found.size} word pieces, the encoder's embeddings "
+    pieces = WordPieces.read(preset if preset.is_file() else folder / VOCABULARY, lowercase)
+    if pieces.size != size:
+        raise ValueError(f"the vocabulary in {str(folder)!r} has {pieces.size} word pieces, the encoder's embeddings "
                          f"{size}.")
-    return found
+    return pieces

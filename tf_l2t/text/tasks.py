@@ -156,7 +156,11 @@ def read_tsv_folder(path: str | os.PathLike[str], dev_size: int = 0, seed: int =
     if len(widths) > 1:
         raise ValueError(f"all lines of {str(folder)!r} must have a label and one sentence, or a label and two; "
                          f"received {sorted(width - 1 for width in widths)} sentences.")
-    labels = sorted({row[0] for row in found["train"][1]}, key=lambda label: (not label.isdigit(), int(label)
+    file, rows = found["train"]
+    if len({row[0] for row in rows}) > max(len(rows) // 2, 10):
+        raise ValueError(f"{str(file)!r} has almost as many labels as lines: the label is the first column, the "
+                         f"sentence the second; line 1 is {rows[0]}.")
+    labels = sorted({row[0] for row in rows}, key=lambda label: (not label.isdigit(), int(label)
                                                                              if label.isdigit() else 0, label))
     parts = {part: examples_of(file, rows, labels) for part, (file, rows) in found.items()}
     if dev_size:
