@@ -146,6 +146,27 @@ def test_the_loss_is_what_the_method_says(name):
     np.testing.assert_allclose(fit(trainer, **whole)["loss"][0], expected, rtol=2e-5)
 
 
+@pytest.mark.parametrize("loss", [
+    keras.distillation.FeatureDistillation("mse", "stage2", "stage2_preact"),
+    keras.distillation.LogitsDistillation(temperature=2.0, loss=keras.losses.KLDivergence())])
+def test_losses_of_keras(loss, tmp_path):
+    """Of a layer's outputs, or of logits; beside the labels' cross entropy, and kept with the trainer."""
+    student, teacher = network(2, "student", 1), network(2, "teacher", 2)
+    maps = [keras.Model(m.inputs, [m.get_layer(name).output, m.output]) for m, name in
+            ((teacher, "stage2"), (student, "stage2_preact"))]
+    (t, t_logits), (s, s_logits) = (m([X], training=m is maps[1]) for m in maps)
+    expected = -log_softmax(np.asarray(s_logits))[np.arange(12), Y].mean()
+    if isinstance(loss, keras.distillation.FeatureDistillation):
+        expected += ((np.asarray(t) - np.asarray(s)) ** 2).mean()
+    else:
+        log_p, log_q = (log_softmax(np.asarray(z) / 2) for z in (t_logits, s_logits))
+        expected += 4 * (np.exp(log_p) * (log_p - log_q)).sum(1).mean()
+    trainer = compiled(DistillationTrainer(student, teacher, loss), rate=0.0)
+    np.testing.assert_allclose(fit(trainer)["loss"][0], expected, rtol=1e-4)
+    trainer.save(tmp_path / "trainer.keras")
+    np.testing.assert_allclose(fit(keras.saving.load_model(tmp_path / "trainer.keras"))["loss"][0], expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("lam", [0.0, 0.4])
 def test_a_step_of_prokt_is_algorithm_1(lam):
     """Weights after two steps, against a loop of NumPy: linear networks, whose gradients are (q − p) x."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import keras
+
 from tf_l2t.distillation.terms import TERMS
 
 # Where targets come from.
@@ -26,7 +28,7 @@ class Phase(NamedTuple):
       name: what `DistillationTrainer.begin` takes.
       ce: weight of the labels' cross entropy.
       kd: of the divergence from the teacher's distribution.
-      terms: (name in `tf_l2t.distillation.TERMS`, weight).
+      terms: (name in `tf_l2t.distillation.TERMS`, or a `keras.distillation.DistillationLoss`, weight).
       prepares: whether, in place of the student, the terms' own layers are trained on the teacher alone.
       frozen: whether a teacher that is trained along stays as it is in this phase.
     """
@@ -34,7 +36,7 @@ class Phase(NamedTuple):
     name: str = "main"
     ce: float = 0.0
     kd: float = 0.0
-    terms: tuple[tuple[str, float], ...] = ()
+    terms: tuple[tuple[Any, float], ...] = ()
     prepares: bool = False
     frozen: bool = False
 
@@ -68,13 +70,21 @@ class Method(NamedTuple):
 
     def to_config(self) -> dict[str, Any]:
         """As JSON values."""
-        return {**self._asdict(), "phases": [phase._asdict() for phase in self.phases], "options": dict(self.options)}
+        phases = [{**phase._asdict(), "terms": [(_serialized(term), weight) for term, weight in phase.terms]}
+                  for phase in self.phases]
+        return {**self._asdict(), "phases": phases, "options": dict(self.options)}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Method:
-        phases = tuple(Phase(**{**phase, "terms": tuple((name, weight) for name, weight in phase["terms"])})
+        phases = tuple(Phase(**{**phase, "terms": tuple((term if isinstance(term, str) else
+                                keras.saving.deserialize_keras_object(term), weight) for term, weight in
+                                phase["terms"])})
                        for phase in config["phases"])
         return cls(**{**config, "phases": phases})
+
+
+def _serialized(term: Any) -> Any:
+    return term if isinstance(term, str) else keras.saving.serialize_keras_object(term)
 
 
 def _feature(name: str, weight: float, *before: Phase, kd: float = 0.0) -> Method:
@@ -176,6 +186,7 @@ def check_method(found: Method) -> None:
     """Raises ValueError for a method of one's own that names what there is not."""
     if found.teacher not in TEACHERS or not found.phases:
         raise ValueError(f"a method needs a teacher, one of {sorted(TEACHERS)}, and phases; received {found}.")
-    unknown = [name for phase in found.phases for name, _ in phase.terms if name not in TERMS]
+    unknown = [term for phase in found.phases for term, _ in phase.terms
+               if not isinstance(term, keras.distillation.DistillationLoss) and term not in TERMS]
     if unknown:
         raise ValueError(f"the terms of a student's loss are {sorted(TERMS)}; received {unknown}.")

@@ -88,12 +88,13 @@ def _pooled(network: keras.Model) -> str:
 
 
 def tapped_outputs(network: keras.Model, names: Sequence[str]) -> Callable[..., dict[str, Any]]:
-    """(x, training) -> the network's logits, and its taps of these names."""
+    """(x, training) -> the network's logits, and its taps, or other layers' outputs, of these names."""
     names = [name for name in dict.fromkeys(names) if name != "logits"]
     if not names:
         return lambda x, training: {"logits": network(x, training=training)}
     found = taps(network)
-    model = keras.Model(network.inputs, {"logits": network.output, **{name: found[name] for name in names}},
+    model = keras.Model(network.inputs, {"logits": network.output, **{
+        name: found[name] if name in found else network.get_layer(name).output for name in names}},
                         name=f"{network.name}_taps")
     return lambda x, training: model(_as_inputs(network, x), training=training)
 

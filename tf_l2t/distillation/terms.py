@@ -65,6 +65,9 @@ TERMS: dict[str, Kind] = {
 }
 
 
+_OF_KERAS = Kind(lambda **options: None, "logits")
+
+
 class Examples(NamedTuple):
     """Of a batch: indices among all train examples (None if not known) and labels, [batch]."""
 
@@ -76,7 +79,7 @@ class Term:
     """A term of the student's loss: the sum over pairs of taps of a loss that may have weights of its own.
 
     Args:
-      name: in `TERMS`.
+      name: in `TERMS`; or a loss of Keras' distillation API, of the layers that it names or else of the logits.
       teacher, student: the networks, with named taps.
       options: of the loss.
       labels: of all train examples, [N], which terms that tell examples apart need.
@@ -89,11 +92,19 @@ class Term:
       ValueError: for an unknown name or option, networks that do not fit, or labels that are missing.
     """
 
-    def __init__(self, name: str, teacher: keras.Model, student: keras.Model, options: Mapping[str, Any] = {},
-                 labels: np.ndarray | None = None):
+    def __init__(self, name: str | keras.distillation.DistillationLoss, teacher: keras.Model, student: keras.Model,
+                 options: Mapping[str, Any] = {}, labels: np.ndarray | None = None):
+        self._options, self._parts = options, list[Any]()
+        if isinstance(name, keras.distillation.DistillationLoss):
+            self._kind, self._parts = _OF_KERAS, [name]
+            name.validate_model_compatibility(teacher, student)
+            layers = (getattr(name, f"{role}_layer_name", None) for role in ("teacher", "student"))
+            of_teacher, of_student = (layer or "logits" for layer in layers)
+            self.pairs = [(of_teacher, of_student)]
+            return
         if name not in TERMS:
             raise ValueError(f"the terms of a student's loss are {sorted(TERMS)}; received {name!r}.")
-        self.name, self._kind, self._options, given = name, TERMS[name], options, dict(options)
+        self._kind, given = TERMS[name], dict(options)
         if self._kind.examples:
             if labels is None:
                 raise ValueError(f"{name!r} tells the train examples apart: give their labels, [examples].")
@@ -103,7 +114,6 @@ class Term:
             if set(options) - set(known):
                 raise ValueError(f"the term {name!r} takes the options {known}; received {sorted(options)}.")
         self.pairs = pairs(self._kind.at, teacher, student)
-        self._parts: list[Any] = []
         of_teacher, of_student = taps(teacher), taps(student)
         for teacher_tap, student_tap in self.pairs:
             if self._kind.shared and self._parts:
@@ -132,7 +142,7 @@ class Term:
         total = []
         for i, (part, names) in enumerate(zip(self._parts, self.pairs, strict=True)):
             tensors = tf.stop_gradient(teacher[names[0]]), student[names[1]]
-            if isinstance(part, MatchingLoss):
+            if isinstance(part, keras.distillation.DistillationLoss):
                 value = part.compute_loss(*tensors)
             elif self._kind.examples:
                 value = part(*tensors, examples.indices, examples.labels, training=training)

@@ -47,7 +47,8 @@ class DistillationTrainer(keras.Model):
       student: a Keras model that returns logits; for terms of inner tensors a Functional one with named taps.
       teacher: a model of as many classes; for anchors several of one architecture, in the order of their training,
         each of which is the teacher for as many epochs; None for "none".
-      method: a name in `METHODS`, or what `method(name, **options)` returns.
+      method: a name in `METHODS`, what `method(name, **options)` returns, or a loss of Keras' distillation API, which
+        is added to the labels' cross entropy.
       train_labels: of all train examples, integers [examples]; for "crd". Data then come with the examples' indices:
         arrays get them from `fit`, data sets return (x, y, index).
 
@@ -60,8 +61,8 @@ class DistillationTrainer(keras.Model):
     """
 
     def __init__(self, student: keras.Model, teacher: keras.Model | Sequence[keras.Model] | None = None,
-                 method: str | Method = "kd", train_labels: np.ndarray | None = None, name: str = "distillation",
-                 **options: Any):
+                 method: str | Method | keras.distillation.DistillationLoss = "kd",
+                 train_labels: np.ndarray | None = None, name: str = "distillation", **options: Any):
         super().__init__(name=name, **options)
         self.method = _found(method)
         anchors = list(teacher) if isinstance(teacher, (list, tuple)) else []
@@ -343,7 +344,9 @@ def _copy(source: keras.Model, target: keras.Model) -> None:
         weight.assign(value.value)
 
 
-def _found(given: str | Method) -> Method:
+def _found(given: str | Method | keras.distillation.DistillationLoss) -> Method:
+    if isinstance(given, keras.distillation.DistillationLoss):
+        given = Method(type(given).__name__, "fixed", (Phase(ce=1.0, terms=((given, 1.0),)),))
     if isinstance(given, Method):
         check_method(given)
         return given
