@@ -98,7 +98,8 @@ def compiled(config: ml_collections.ConfigDict, student: Translator, subwords: S
     """The model that trains `student` by config.training.loss: the student itself, or one around it.
 
     Raises:
-      ValueError: for an unknown loss, options that it does not take, or a teacher that does not fit.
+      ValueError: for an unknown loss, options that it does not take, a run that is too short for it, or a teacher that
+        does not fit.
     """
     training, optimizer = config.training, translation.student_optimizer(config)
     options = dict(training.loss_options)
@@ -116,6 +117,7 @@ def compiled(config: ml_collections.ConfigDict, student: Translator, subwords: S
                                  config.features.sample_size)
     elif training.loss in SEQUENCE_LOSSES:
         model = sequence_student(student, training.loss, seed=config.seed, **options)
+        model.check_steps(training.num_steps)
     else:
         student.compile(optimizer=optimizer, loss=token_loss(training.loss, options))
         return student

