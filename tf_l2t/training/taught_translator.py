@@ -106,7 +106,8 @@ class TaughtTranslator(WrappedTranslator):
 
 
 def check_fits_translator(teacher: Teacher, vocabulary_size: int) -> None:
-    """Raises ValueError unless `teacher` has a diagonal Φ of that many numbers and the features of translation."""
+    """Raises ValueError unless `teacher` has a diagonal Φ of that many numbers and the features of translation, and no
+    class counts, which a loss of tokens has no use for."""
     if not isinstance(teacher, Teacher) or teacher.coefficients_shape != (vocabulary_size,) \
             or teacher.num_features != len(FEATURES):
         found = f"{type(teacher).__name__}" + (f" of Φ {teacher.coefficients_shape} and {teacher.num_features} features"

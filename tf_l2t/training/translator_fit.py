@@ -55,7 +55,7 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
       best: keeps the model: called whenever it is better than ever before.
       path: a directory for newest.keras and history.json. If a run has left them there, this one goes on.
       verbose: 1 for a line at every look.
-      looked: called with the model and the record of every look.
+      looked: called with the model and the record of every look; twice for one at which the run was stopped.
 
     Returns:
       The model after the last step — another object than `model` if a run went on — and one record of every look:
@@ -81,6 +81,7 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
     history = [record for record in history if record["step"] <= done]
     if done and (not history or history[-1]["step"] < done):  # it was stopped between two files
         history.append(_look(model, evaluate, best, history, {"step": done}))
+        looked(model, history[-1])
         write_json(folder / HISTORY, history)
     for first in range(done, num_steps, evaluate_every):
         stop = min(first + evaluate_every, num_steps)
@@ -98,8 +99,8 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
         model.save(partial)
         partial.replace(folder / NEWEST)
         history.append(_look(model, evaluate, best, history, record))
+        looked(model, history[-1])  # before the record is kept: a run that was stopped here looks again
         write_json(folder / HISTORY, history)
-        looked(model, history[-1])
         if verbose:
             print(", ".join(f"{name} {value:,.4g}" for name, value in history[-1].items()), flush=True)
     return model, history
