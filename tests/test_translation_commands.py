@@ -155,6 +155,28 @@ def test_a_run_may_start_from_another(whole, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_run_from_a_start_is_a_function_of_the_seed_and_of_the_start(whole, tmp_path):
+    workdir, _ = whole
+    start = load_translator(workdir / "last")
+    start.save(tmp_path / "start")
+    changes = SMALL | {"training.start": str(tmp_path / "start")}
+    first, again, other = (translation.start_of(command.changed(translation_lstm1.get_config(),
+                                                                [*changes.items(), ("seed", seed)])).model
+                           for seed in (1, 1, 2))
+    ids = np.full((2, 5), 7)
+    found = [model((ids, ids), training=True).numpy() for model in (first, again, other)]  # with dropout
+    np.testing.assert_array_equal(found[0], found[1])
+    assert (found[0] != found[2]).any()
+    np.testing.assert_array_equal(first((ids, ids)), start.model((ids, ids)))
+
+    prepare(tmp_path / "run", training__start=str(tmp_path / "start"))
+    prepare(tmp_path / "run", training__start=str(tmp_path / "start"))
+    start.model.logits_bias.assign_add(np.ones(400))
+    start.save(tmp_path / "start")
+    with pytest.raises(ValueError, match="another data"):
+        prepare(tmp_path / "run", training__start=str(tmp_path / "start"))
+
+
 def test_students_and_optimizers_of_the_config(tmp_path):
     prepare(tmp_path / "run", translation_lstm1_adam, training__num_steps=2, student__name="transformer",
             student__options=(("num_layers", 1), ("width", 8), ("hidden", 8), ("num_heads", 2)), decoding__beam_size=1,
@@ -182,6 +204,8 @@ def test_the_paper_is_the_default():
     ({"student__options": (("wings", 2),)}, "wings"),
     ({"student__options": (("dropout", 2.0),)}, "dropout"),
     ({"training__loss": "hinge"}, "hinge.*mle"),
+    ({"training__loss": "actor_critic"}, "critic_steps=1000, 6 steps"),
+    ({"training__loss": "mixer"}, "6000 steps.*received 6 steps"),
     ({"training__optimizer": "lbfgs"}, "'sgd' or 'adam'"),
     ({"training__optimizer": "adam", "training__momentum": 0.9}, "momentum=0"),
     ({"training__decay": "step"}, "decay"),

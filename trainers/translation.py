@@ -16,12 +16,14 @@ import numpy as np
 from tf_l2t.training.rates import learning_rate
 from tf_l2t.translation import (
     Decoding,
+    EncodedText,
     ParallelText,
     ReportedBleu,
     Subwords,
     TextSplits,
     TextTranslator,
     embedded_help,
+    encode_pairs,
     fingerprint,
     iwslt14,
     load_translator,
@@ -88,6 +90,17 @@ def student_fn(config: ml_collections.ConfigDict, vocabulary_size: int) -> Calla
             raise ValueError(f"config.student.options of {config.student.name!r}: {error}") from error
 
     return build
+
+
+def new_student(config: ml_collections.ConfigDict, vocabulary_size: int) -> Any:
+    """A new student of config.student, its weights and whatever it will draw at random by config.seed.
+
+    Raises:
+      ValueError: as `student_fn`.
+    """
+    from tf_l2t.students import FunctionalTranslator
+
+    return FunctionalTranslator(student_fn(config, vocabulary_size)).new_model(config.seed)
 
 
 def student_optimizer(config: ml_collections.ConfigDict, num_steps: int | None = None) -> Any:
@@ -158,7 +171,7 @@ def start_of(config: ml_collections.ConfigDict) -> TextTranslator | None:
     if start.subwords.size != config.data.vocabulary:
         raise ValueError(f"config.training.start has a vocabulary of {start.subwords.size}, which is used as it is; "
                          f"set config.data.vocabulary to it. Received {config.data.vocabulary!r}.")
-    student = student_fn(config, start.subwords.size)()
+    student = new_student(config, start.subwords.size)
     shapes = [[tuple(w.shape) for w in model.trainable_variables] for model in (student, start.model)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"config.student is not the student of config.training.start, a {start.model.name!r}; "
@@ -166,6 +179,13 @@ def start_of(config: ml_collections.ConfigDict) -> TextTranslator | None:
     for own, given in zip(student.trainable_variables, start.model.trainable_variables, strict=True):
         own.assign(given)
     return TextTranslator(student, start.subwords, start.decoding)
+
+
+def taught_dev(config: ml_collections.ConfigDict, text: TextSplits, subwords: Subwords) -> EncodedText:
+    """The dev pairs of a teacher, the same in its training and in its use: on all of them M is measured, of the first
+    the student's status is made."""
+    return encode_pairs(subwords, sample(text.dev, config.teacher_training.dev_size), config.data.max_length,
+                        too_long="drop")
 
 
 def sample(text: Any, size: int, seed: int = 0) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import ml_collections
 
 import tf_l2t
-from tf_l2t.students import FunctionalTranslator, Translator
+from tf_l2t.students import Translator
 from tf_l2t.training.callbacks import TranslatorSummaries
 from tf_l2t.training.sequence_student import SEQUENCE_LOSSES, sequence_student
 from tf_l2t.training.taught_translator import TaughtTranslator
@@ -25,6 +25,7 @@ from tf_l2t.translation import (
     load_translator,
 )
 from trainers import command, translation
+from trainers.digests import teacher_digest, translator_digest
 
 TAUGHT = "taught"
 
@@ -38,17 +39,15 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
     text = translation.load_text(config)
     start = translation.start_of(config)
     subwords = start.subwords if start else translation.train_subwords(config, text)
-    build = translation.student_fn(config, subwords.size)
     train = encode_pairs(subwords, text.train, config.data.max_length, too_long="drop")
     batches = bucketed_batches(train, config.training.batch_size)
-    student = start.model if start else FunctionalTranslator(build).new_model(config.seed)
+    student = start.model if start else translation.new_student(config, subwords.size)
     model = compiled(config, student, subwords, text, train)
     how = translation.decoding(config)
     TextTranslator(student, subwords, how)  # raises here, rather than at the first look
-    if config.training.evaluate_every < 1:
-        raise ValueError("config.training.evaluate_every must be at least 1; received "
-                         f"{config.training.evaluate_every!r}.")
-    about = {**translation.describe(text), "train_pairs_used": train.size, "train_pairs_too_long": train.dropped}
+    check_looks(config)
+    about = {**translation.describe(text), "train_pairs_used": train.size, "train_pairs_too_long": train.dropped,
+             **beginnings(config, start)}
     path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
     dev = translation.sample(text.dev, config.training.dev_sample_size)
     written = config.data.target, translation.is_tokenized(text)
@@ -102,27 +101,48 @@ def compiled(config: ml_collections.ConfigDict, student: Translator, subwords: S
         does not fit.
     """
     training, optimizer = config.training, translation.student_optimizer(config)
-    options = dict(training.loss_options)
-    if training.loss == TAUGHT:
-        if not training.teacher or options:
-            raise ValueError("the taught loss needs config.training.teacher, the directory of an exported teacher, and "
-                             f"takes no loss_options; received {training.teacher!r}, {options}.")
-        teacher = tf_l2t.load_teacher(training.teacher)
-        theirs = teacher.training.get("data", {}).get("subwords", subwords.fingerprint)
-        if theirs != subwords.fingerprint:
-            raise ValueError(f"the teacher in {training.teacher!r} was trained with other subwords than this student's "
-                             "are: its coefficients are of other tokens. Start from a student of the same vocabulary.")
-        dev = encode_pairs(subwords, text.dev, config.data.max_length, too_long="drop")
-        model = TaughtTranslator(student, teacher, train, dev, training.num_steps, config.features.refresh_every,
-                                 config.features.sample_size)
-    elif training.loss in SEQUENCE_LOSSES:
-        model = sequence_student(student, training.loss, seed=config.seed, **options)
-        model.check_steps(training.num_steps)
-    else:
-        student.compile(optimizer=optimizer, loss=token_loss(training.loss, options))
-        return student
+    if training.loss != TAUGHT:
+        return compiled_alone(config, student)
+    if not training.teacher or dict(training.loss_options):
+        raise ValueError("the taught loss needs config.training.teacher, the directory of an exported teacher, and "
+                         f"takes no loss_options; received {training.teacher!r}, {dict(training.loss_options)}.")
+    teacher = tf_l2t.load_teacher(training.teacher)
+    theirs = teacher.training.get("data", {}).get("subwords", subwords.fingerprint)
+    if theirs != subwords.fingerprint:
+        raise ValueError(f"the teacher in {training.teacher!r} was trained with other subwords than this student's "
+                         "are: its coefficients are of other tokens. Start from a student of the same vocabulary.")
+    dev = translation.taught_dev(config, text, subwords)
+    model = TaughtTranslator(student, teacher, train, dev, training.num_steps, config.features.refresh_every,
+                             config.features.sample_size)
     model.compile(optimizer=optimizer)
     return model
+
+
+def compiled_alone(config: ml_collections.ConfigDict, student: Translator) -> Any:
+    """As `compiled`, by a loss without a teacher."""
+    training, optimizer = config.training, translation.student_optimizer(config)
+    options = dict(training.loss_options)
+    if training.loss not in SEQUENCE_LOSSES:
+        student.compile(optimizer=optimizer, loss=token_loss(training.loss, options))
+        return student
+    model = sequence_student(student, training.loss, seed=config.seed, **options)
+    model.check_steps(training.num_steps)
+    model.compile(optimizer=optimizer)
+    return model
+
+
+def check_looks(config: ml_collections.ConfigDict) -> None:
+    if config.training.evaluate_every < 1:
+        raise ValueError("config.training.evaluate_every must be at least 1; received "
+                         f"{config.training.evaluate_every!r}.")
+
+
+def beginnings(config: ml_collections.ConfigDict, start: TextTranslator | None) -> dict[str, str]:
+    """Digests of the run's start and teacher: with others at the same places it is another run."""
+    found = {"start": translator_digest(start)} if start else {}
+    if config.training.loss == TAUGHT:
+        found["teacher"] = teacher_digest(tf_l2t.load_teacher(config.training.teacher))
+    return found
 
 
 def token_loss(name: str, options: dict[str, Any]) -> TokenLoss:

@@ -73,6 +73,8 @@ def test_saved_and_loaded_it_goes_on(tmp_path):
     taught(whole).fit(data(0, STEPS), verbose=0, shuffle=False)
     wrapped = taught(begun)
     wrapped.fit(data(0, 3), verbose=0, shuffle=False)
+    found = wrapped.evaluate(data(0, 2), return_dict=True, verbose=0)
+    assert set(found) == {"token_loss", "reward"} and 0 <= found["reward"] < 1 < found["token_loss"]
     wrapped.save(tmp_path / "taught.keras")
     loaded = keras.models.load_model(tmp_path / "taught.keras")
     assert loaded.step == 3
@@ -106,6 +108,12 @@ def test_a_teacher_is_trained_through_the_task():
     (lambda: TaughtTranslator(student(), DiagonalTeacher(V, 11), TRAIN, DEV, 5), "11 features"),
     (lambda: TaughtTranslator(student(), AttentionTeacher(V, 3), TRAIN, DEV, 5), "AttentionTeacher"),
     (lambda: TaughtTranslator(student(), teacher(), TRAIN, DEV, 0), "num_steps"),
+    (lambda: TaughtTranslator(student(), DiagonalTeacher(V, 3, class_counts=range(1, V + 1)), TRAIN, DEV, 5),
+     "class_counts"),
+    (lambda: TaughtTranslator(student(), teacher(), TRAIN, DEV._replace(target=0 * DEV.target), 5),
+     r"dev, line 1 \(target\)"),
+    (lambda: TaughtTranslator(student(), teacher(), TRAIN._replace(source=TRAIN.source + 90 * (TRAIN.source > 3)), DEV,
+                              5), "train.*not in 0"),
     (lambda: TranslationTask(lambda: AttentionLSTM(V, units=4), start=AttentionLSTM(V, units=6)), "other shapes"),
     (lambda: TranslationTask(lambda: AttentionLSTM(V, units=4)).checked((TRAIN.source, TRAIN.target), "train"),
      "EncodedText"),
