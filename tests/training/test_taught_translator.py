@@ -1,5 +1,7 @@
 """A translation student that a teacher trains through Keras `fit` is the one that the engine trains."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -101,6 +103,20 @@ def test_a_teacher_is_trained_through_the_task():
     values = [history.params["initial_val_objective"], *history.history["val_objective"]]
     assert values[0] < values[1] < values[2]
     assert history.history["objective"][0] == pytest.approx(values[0], abs=0.2)  # the same start, other batches
+
+
+def test_unrolled_students_are_measured_as_others():
+    """On sentences of several widths, of which these students take one."""
+    data, params = pairs(80, 2, 14), [tf.constant(w) for w in student().trainable_variables]
+    found = []
+    for unroll in (False, True):
+        task = TranslationTask(lambda unroll=unroll: AttentionLSTM(V, units=4, unroll=unroll))
+        task.check_objective("log_likelihood")
+        state = types.SimpleNamespace(params=params, non_trainable=task.init(0)[1])
+        found.append([measure(state) for measure in task.measures("log_likelihood", data)])
+    assert found[0] == pytest.approx(found[1], rel=1e-5) and found[0][1] > 0
+    with pytest.raises(ValueError, match=r"unroll=False, or choose one of .*'log_likelihood'"):
+        task.check_objective("log_sharp_expected_bleu")
 
 
 @pytest.mark.parametrize(("make", "match"), [

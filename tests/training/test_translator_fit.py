@@ -205,6 +205,11 @@ def test_another_seed_is_another_run(tmp_path):
     assert any((a != b).any() for a, b in zip(everything(first), everything(other), strict=True))
 
 
+def test_an_unrolled_student_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="unroll=False"):
+        fit(tmp_path / "run", model=AttentionLSTM(V, units=4, unroll=True))
+
+
 def test_a_run_that_is_longer_than_asked_for(tmp_path):
     fit(tmp_path / "run", num_steps=4)
     with pytest.raises(ValueError, match=r"run.*4 steps already; num_steps=3"):

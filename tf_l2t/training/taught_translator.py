@@ -113,7 +113,7 @@ def _empty_sentences(source: Sequence[int], target: Sequence[int]) -> EncodedTex
         ids[:, 0] = EOS
         sides.append(ids)
     ones = np.ones(len(sides[0]), np.int32)
-    return EncodedText(*sides, ones, ones, np.arange(len(ones)))
+    return EncodedText(sides[0], sides[1], ones, ones, np.arange(len(ones)))
 
 
 def check_fits_translator(teacher: Teacher, vocabulary_size: int) -> None:

@@ -35,6 +35,13 @@ def translation_dataset(batch_fn: BatchFn, seed: int, first: int, stop: int) -> 
     return batch_dataset(pair, seed, stop, first)
 
 
+def check_any_length(model: keras.Model) -> None:
+    """Raises ValueError for a student with `unroll`, as batches are as wide as their sentences."""
+    if getattr(model, "unroll", False):
+        raise ValueError("the student has unroll=True, which takes sentences of one length, and these batches are of "
+                         "several: build it with unroll=False. Only a teacher's training takes it as it is.")
+
+
 def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_steps: int, evaluate_every: int,
                    evaluate: Callable[[keras.Model], dict[str, float]], best: Callable[[keras.Model], Any],
                    path: str | os.PathLike[str], verbose: int = 1,
@@ -62,12 +69,13 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
       step, loss (the mean since the last look), tokens_per_second, and what `evaluate` found.
 
     Raises:
-      ValueError: for a number below 1, or a run that is longer than num_steps.
+      ValueError: for a number below 1, a run that is longer than num_steps, or a student with `unroll`.
       StudentDivergedError: if the loss is not finite; what was kept before stays.
     """
     if num_steps < 1 or evaluate_every < 1:
         raise ValueError("num_steps and evaluate_every must be at least 1; received "
                          f"{num_steps!r}, {evaluate_every!r}.")
+    check_any_length(model)
     folder = pathlib.Path(path)
     history: list[dict[str, float]] = []
     if (folder / NEWEST).is_file():
