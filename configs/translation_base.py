@@ -11,8 +11,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.data = data = ml_collections.ConfigDict()
     data.name = "parallel"  # a folder of train.de, valid.de, …; "tsv", "iwslt14", "libreoffice_help", "tfds:NAME"
     data.path = ""
+    # Endings or names of languages. Of "tsv" the first column is the source, whatever they say; the target's language
+    # says how its BLEU is measured.
     data.source = "de"
     data.target = "en"
+    data.tokenized = ""  # "moses": the text is Moses' tokens; "iwslt14" knows, and so does a folder's about.json
     data.variant = "fairseq"  # of "iwslt14": or "short", the L2T-DLF paper's sizes
     data.dev_size = 500  # of "tsv" and "libreoffice_help"
     data.test_size = 500

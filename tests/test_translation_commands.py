@@ -1,6 +1,7 @@
 """`trainers.train_student` of a translation config, on the embedded text, at a tiny size."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from configs import translation_lstm1, translation_lstm1_adam
 from tf_l2t.students import AttentionLSTM, Transformer
-from tf_l2t.translation import load_translator, report_bleus
+from tf_l2t.translation import embedded_help, load_translator, report_bleus, split_text
 from trainers import command, translation
 from trainers.translator_fit import prepare_translator
 
@@ -60,10 +61,15 @@ def test_files_and_figures(whole):
 
     results = json.loads((workdir / "results.json").read_text())
     expected = {f"{which}_{how}" for which in ("last", "best") for how in ("greedy", "beam2")}
-    assert set(results) == {*expected, "tokens_per_second"}
+    assert set(results) == {*expected, "tokens_per_second", "truncated_dev", "truncated_test"}
     config = command.changed(translation_lstm1.get_config(), SMALL.items())
     text = translation.load_text(config)
     assert text.test.size == 25
+    subwords = translation.train_subwords(config, text)
+    assert results["truncated_test"] == sum(len(subwords.encode(line)) > 11 for line in text.test.source) > 0
+    assert results["truncated_dev"] == sum(
+        len(subwords.encode(line)) > 11 for line in translation.sample(text.dev, 10).source)
+    assert f"{results['truncated_test']} of test" in done.stdout
     for which in ("last", "best"):
         for how, beam_size in (("greedy", 1), ("beam2", 2)):
             found = load_translator(workdir / which, beam_size=beam_size)(text.test.source)
@@ -204,6 +210,9 @@ def test_the_paper_is_the_default():
     ({"student__options": (("wings", 2),)}, "wings"),
     ({"student__options": (("dropout", 2.0),)}, "dropout"),
     ({"training__loss": "hinge"}, "hinge.*mle"),
+    ({"student__options": (("unroll", True),)}, "unroll=False"),
+    ({"data__tokenized": "yes"}, "'moses'; received 'yes'"),
+    ({"data__target": "fr"}, "'de' and 'en'.*received 'de' and 'fr'"),
     ({"training__loss": "actor_critic"}, "critic_steps=1000, 6 steps"),
     ({"training__loss": "mixer"}, "6000 steps.*received 6 steps"),
     ({"training__optimizer": "lbfgs"}, "'sgd' or 'adam'"),
@@ -224,6 +233,25 @@ def test_bad_configs_are_refused_before_any_work(changes, match, tmp_path):
     with pytest.raises(ValueError, match=match):
         prepare(tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
+
+
+def test_how_the_text_is_written(monkeypatch):
+    config = translation_lstm1.get_config()
+    text = split_text(embedded_help().take(range(9)), 2, 2)
+    assert translation.written(config, text) == ("en", False)
+    assert translation.written(config, text._replace(about={"tokenized": "moses"})) == ("en", True)
+    assert translation.written(command.changed(config, [("data.tokenized", "moses")]), text) == ("en", True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install sacrebleu\[ja\]"):
+        translation.written(command.changed(config, [("data.target", "ja")]), text)
+
+
+def test_the_embedded_text_in_the_other_direction():
+    there, back = (translation.load_text(command.changed(translation_lstm1.get_config(), [
+        *SMALL.items(), ("data.source", source), ("data.target", target)]))
+        for source, target in (("de", "en"), ("en", "de")))
+    assert (there.test.source, there.test.target) == (back.test.target, back.test.source)
+    assert there.test.source != there.test.target
 
 
 def test_bad_input_ends_in_one_sentence(tmp_path):
@@ -271,9 +299,15 @@ def test_a_teacher_its_student_and_lines(whole, tmp_path):
     done = run(tmp_path / "other", *ARGUMENTS, "--config.data.split_seed=1", "--config.training.loss=taught", teacher)
     assert done.returncode == 2 and "other subwords" in done.stderr and not (tmp_path / "other").exists(), done.stderr
 
-    lines = "Öffnen Sie die Datei.\n\nSpeichern Sie das Dokument.\n"
-    done = subprocess.run([sys.executable, "-m", "trainers.translate", "--model", str(tmp_path / "taught" / "best"),
-                           "--beam_size=1"], cwd=ROOT, input=lines, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    lines = "Ja.\n\nSpeichern Sie das Dokument, das Sie geöffnet haben.\n"
     translator = load_translator(tmp_path / "taught" / "best", beam_size=1)
-    assert done.stdout.split("\n") == [*translator(lines.split("\n")[:3]), ""]
+    spoken = translator.subwords.pieces.index("ö")  # all that it says, which no ASCII can write
+    translator.model.logits_bias.assign_add(100.0 * (np.arange(400) == spoken))
+    model = translator.save(tmp_path / "loud")
+    done = subprocess.run([sys.executable, "-m", "trainers.translate", "--model", str(model)], cwd=ROOT,
+                          input=lines.encode(), capture_output=True, check=False,
+                          env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    found = done.stdout.decode()
+    assert found.split("\n") == [*translator(lines.split("\n")[:3]), ""] and "ööö" in found
+    assert b"more than 12 subwords, of which the end is not read: 3\n" in done.stderr

@@ -22,6 +22,7 @@ from tf_l2t.translation import (
     Subwords,
     TextSplits,
     TextTranslator,
+    check_language,
     embedded_help,
     encode_pairs,
     fingerprint,
@@ -58,10 +59,23 @@ def _load_text(described: str) -> TextSplits:
     if kind == "tfds" and name:
         return read_translation_tfds(name, data.path or None, (data.source, data.target))
     if kind in ("tsv", "libreoffice_help"):
-        pool = read_tsv(data.path) if kind == "tsv" else embedded_help()
+        pool = read_tsv(data.path) if kind == "tsv" else of_help(data.source, data.target)
         return split_text(pool, data.dev_size, data.test_size, data.split_seed)
     raise ValueError("config.data.name must be 'parallel', 'tsv', 'iwslt14', 'libreoffice_help' or 'tfds:NAME'; "
                      f"received {data.name!r}.")
+
+
+def of_help(source: str, target: str) -> ParallelText:
+    """The embedded text in either direction.
+
+    Raises:
+      ValueError: for other languages.
+    """
+    if sorted((source, target)) != ["de", "en"]:
+        raise ValueError("'libreoffice_help' is German and English: config.data.source and target must be 'de' and "
+                         f"'en', or the other way round; received {source!r} and {target!r}.")
+    pool = embedded_help()
+    return pool if source == "de" else pool._replace(source=pool.target, target=pool.source)
 
 
 def train_subwords(config: ml_collections.ConfigDict, text: TextSplits) -> Subwords:
@@ -141,7 +155,7 @@ class Scores:
       text: with the references.
       translations: how to translate.
       language: of the translations.
-      tokenized: whether the text is Moses' tokens; see `is_tokenized`.
+      tokenized: whether the text is Moses' tokens; see `written`.
     """
 
     def __init__(self, text: ParallelText, translations: TextTranslator, language: str, tokenized: bool):
@@ -155,8 +169,17 @@ class Scores:
         return Scored(report_bleus(found, self._text.target, self._language, self._tokenized), found, seconds)
 
 
-def is_tokenized(text: TextSplits) -> bool:
-    return text.about.get("tokenized") == "moses"
+def written(config: ml_collections.ConfigDict, text: TextSplits) -> tuple[str, bool]:
+    """The language of the target, and whether the text is Moses' tokens, as `report_bleus` asks for them.
+
+    Raises:
+      ValueError: for an unknown way of writing, or a language whose BLEU cannot be measured here.
+    """
+    if config.data.tokenized not in ("", "moses"):
+        raise ValueError("config.data.tokenized must be '', plain text, or 'moses'; received "
+                         f"{config.data.tokenized!r}.")
+    check_language(config.data.target)
+    return config.data.target, "moses" in (config.data.tokenized, text.about.get("tokenized"))
 
 
 def start_of(config: ml_collections.ConfigDict) -> TextTranslator | None:

@@ -67,6 +67,7 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
                          f"1; received {command.plain(compare)}.")
     check_start(config)
     text = translation.load_text(config)
+    translation.written(config, text)
     for student in compare.students:
         check_losses(of_student(config, student))
     about = translation.describe(text)

@@ -12,7 +12,7 @@ from tf_l2t.students import Translator
 from tf_l2t.training.callbacks import TranslatorSummaries
 from tf_l2t.training.sequence_student import SEQUENCE_LOSSES, sequence_student
 from tf_l2t.training.taught_translator import TaughtTranslator
-from tf_l2t.training.translator_fit import fit_translator
+from tf_l2t.training.translator_fit import check_any_length, fit_translator
 from tf_l2t.training.workdir import resume_workdir, write_json
 from tf_l2t.translation import (
     EncodedText,
@@ -34,7 +34,8 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
     """The work that trains config.student, translates the test set, and saves the translator.
 
     Writes manifest.json, history.json, newest.keras (to go on from), tensorboard/, best/ and last/ (translators, by dev
-    BLEU and after the last step), kept/STEP/ if config.training.keep_every says so, results.json and examples.txt.
+    BLEU and after the last step), kept/STEP/ if config.training.keep_every says so, results.json, with how many sources
+    were longer than config.decoding.longest, and examples.txt.
     """
     text = translation.load_text(config)
     start = translation.start_of(config)
@@ -46,11 +47,11 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
     how = translation.decoding(config)
     TextTranslator(student, subwords, how)  # raises here, rather than at the first look
     check_looks(config)
+    written = translation.written(config, text)
     about = {**translation.describe(text), "train_pairs_used": train.size, "train_pairs_too_long": train.dropped,
              **beginnings(config, start)}
     path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
     dev = translation.sample(text.dev, config.training.dev_sample_size)
-    written = config.data.target, translation.is_tokenized(text)
     looking: dict[int, Any] = {}  # what is compiled for a model is kept for its next look
 
     def evaluate(model: Any) -> dict[str, float]:
@@ -67,6 +68,9 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
         if every and record["step"] % every == 0:
             TextTranslator(inner(model), subwords, how).save(path / "kept" / str(record["step"]))
 
+    cut = {f"truncated_{name}": len(TextTranslator(student, subwords, how).cut(part.source))
+           for name, part in (("dev", dev), ("test", text.test))}
+
     def work() -> None:
         trained, history = fit_translator(
             model, batches, seed=config.seed, num_steps=config.training.num_steps,
@@ -74,7 +78,7 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
             best=lambda model: TextTranslator(inner(model), subwords, how).save(path / "best"), path=path,
             verbose=verbose, looked=looked)
         TextTranslator(inner(trained), subwords, how).save(path / "last")
-        results: dict[str, Any] = {"tokens_per_second": history[-1].get("tokens_per_second")}
+        results: dict[str, Any] = {"tokens_per_second": history[-1].get("tokens_per_second"), **cut}
         for which in ("last", "best"):
             for name, beam_size in (("greedy", 1), (f"beam{how.beam_size}", how.beam_size)):
                 translator = load_translator(path / which, beam_size=beam_size)
@@ -85,6 +89,9 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
                     "tokens_per_second": round(sum(map(len, subwords.encode_lines(found))) / seconds)}
                 print(f"test BLEU of the {which} weights, {name}: {bleus['detokenized'].score:.2f}; of tokens in lower "
                       f"case: {bleus['tokenized_lower'].score:.2f}", flush=True)
+        if any(cut.values()):
+            print(f"sources of more than {how.longest} subwords, whose end was not read: {cut['truncated_dev']} of "
+                  f"dev, {cut['truncated_test']} of test (config.decoding.longest)", flush=True)
         examples = translation.write_examples(path / "examples.txt", text.test, found)
         write_json(path / "results.json", results)
         print(f"translator: {path / 'best'}\nexamples: {examples}\nTensorBoard: {path / 'tensorboard'}")
@@ -122,6 +129,7 @@ def compiled_alone(config: ml_collections.ConfigDict, student: Translator) -> An
     """As `compiled`, by a loss without a teacher."""
     training, optimizer = config.training, translation.student_optimizer(config)
     options = dict(training.loss_options)
+    check_any_length(student)
     if training.loss not in SEQUENCE_LOSSES:
         student.compile(optimizer=optimizer, loss=token_loss(training.loss, options))
         return student
