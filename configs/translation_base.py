@@ -35,7 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
     training.teacher = ""  # of "taught": the directory of an exported teacher
     training.optimizer = "sgd"  # or "adam"
     training.learning_rate = 0.1
-    training.decay = "constant"  # as in base.py
+    training.decay = "constant"  # as in base.py; or "cosine:0.1", which first rises for a tenth of the steps
     training.momentum = 0.0
     training.clip_norm = 0.0  # of the whole gradient; 0 for no limit
     training.batch_size = 32

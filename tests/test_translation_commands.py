@@ -12,11 +12,18 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from configs import translation_lstm1, translation_lstm1_adam
+from configs import (
+    translation_lstm1,
+    translation_lstm1_adam,
+    translation_lstm2,
+    translation_transformer,
+    translation_transformer_adam,
+)
 from tf_l2t.students import AttentionLSTM, Transformer
+from tf_l2t.teachers import DiagonalTeacher
 from tf_l2t.translation import embedded_help, load_translator, report_bleus, split_text
-from trainers import command, translation
-from trainers.translator_fit import prepare_translator
+from trainers import command, translation, translation_teacher
+from trainers.translator_fit import compiled_alone, prepare_translator
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMALL = {"data.name": "libreoffice_help", "data.vocabulary": 400, "data.dev_size": 20, "data.test_size": 25,
@@ -193,14 +200,36 @@ def test_students_and_optimizers_of_the_config(tmp_path):
     assert float(model.optimizer.learning_rate) == 0  # linear decay has come to its end
 
 
-def test_the_paper_is_the_default():
-    config = translation_lstm1.get_config()
-    training = config.training
+@pytest.mark.parametrize(("module", "kind", "sizes"), [
+    (translation_lstm1, AttentionLSTM, {"units": 256, "num_layers": 1, "dropout": 0.0}),
+    (translation_lstm2, AttentionLSTM, {"units": 256, "num_layers": 2, "dropout": 0.0}),
+    (translation_transformer, Transformer, {"num_layers": 6, "width": 256, "hidden": 1024, "num_heads": 4,
+                                            "dropout": 0.0, "normalize_first": False}),
+])
+def test_the_paper_is_the_default(module, kind, sizes):
+    config = module.get_config()
+    training, outer, teacher = config.training, config.teacher_training, config.teacher
     assert (training.optimizer, training.learning_rate, training.momentum, training.decay, training.batch_size,
-            training.clip_norm, config.data.vocabulary, config.student.name) == (
-        "sgd", 0.1, 0.0, "constant", 32, 0.0, 25_000, "lstm1")
+            training.clip_norm, training.loss, config.data.vocabulary) == (
+        "sgd", 0.1, 0.0, "constant", 32, 0.0, "mle", 25_000)
+    assert (outer.steps, outer.num_steps, outer.learning_rate, outer.decay, outer.epsilon, outer.damping,
+            outer.penalty, outer.truncate, outer.curriculum) == (50, 200, 1e-4, "constant", 1e-8, 0.0, 0.0, 0, ())
+    assert (teacher.name, teacher.num_keys, teacher.loss, outer.objective, outer.judge) == (
+        "diagonal", 5, "paper", "expected_bleu", "objective")
     model = translation.student_fn(config, 30)()
-    assert isinstance(model, AttentionLSTM) and (model.units, model.num_layers, model.dropout) == (256, 1, 0)
+    assert isinstance(model, kind) and {name: model.get_config()[name] for name in sizes} == sizes
+    assert isinstance(translation_teacher.new_teacher(config, 30), DiagonalTeacher)
+
+
+def test_a_transformer_that_trains_well():
+    config = translation_transformer_adam.get_config()
+    student = translation.new_student(command.changed(config, [
+        ("student.options", (*config.student.options, ("num_layers", 1), ("width", 8), ("hidden", 8)))]), 30)
+    model = compiled_alone(config, student)
+    assert model.normalize_first and model.dropout == 0.1 and isinstance(model.optimizer, keras.optimizers.Adam)
+    rate = model.optimizer._learning_rate
+    assert [float(rate(step)) for step in (0, 900, 1800)] == pytest.approx([0, 0.0005, 0.001])
+    assert float(rate(18_000)) == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize(("changes", "match"), [
