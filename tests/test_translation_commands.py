@@ -221,6 +221,14 @@ def test_the_paper_is_the_default(module, kind, sizes):
     assert isinstance(translation_teacher.new_teacher(config, 30), DiagonalTeacher)
 
 
+def test_the_rate_falls_over_the_steps_that_move_the_student():
+    config = command.changed(translation_lstm1_adam.get_config(), [
+        ("student.options", (("units", 4),)), ("training.loss", "actor_critic"), ("training.num_steps", 100),
+        ("training.loss_options", (("critic_steps", 20),))])
+    rate = compiled_alone(config, translation.new_student(config, 30)).optimizer._learning_rate
+    assert [float(rate(step)) for step in (0, 40, 80)] == pytest.approx([0.002, 0.001, 0])
+
+
 def test_a_transformer_that_trains_well():
     config = translation_transformer_adam.get_config()
     student = translation.new_student(command.changed(config, [
@@ -339,4 +347,4 @@ def test_a_teacher_its_student_and_lines(whole, tmp_path):
     assert done.returncode == 0, done.stderr
     found = done.stdout.decode()
     assert found.split("\n") == [*translator(lines.split("\n")[:3]), ""] and "ööö" in found
-    assert b"more than 12 subwords, of which the end is not read: 3\n" in done.stderr
+    assert b"more than 12 subwords are cut: 3\n" in done.stderr

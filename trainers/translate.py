@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
     except ValueError as error:
         fail(str(error))
     if cut := translator.cut(lines):
-        print(f"warning: lines of more than {translator.decoding.longest} subwords, of which the end is not read: "
+        print(f"warning: lines that with their end have more than {translator.decoding.longest} subwords are cut: "
               f"{', '.join(str(i + 1) for i in cut)}", file=sys.stderr)
     # As UTF-8, whatever the locale says: lines come in so.
     sys.stdout.buffer.write("".join(f"{line}\n" for line in translator(lines)).encode())

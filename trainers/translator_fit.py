@@ -90,8 +90,8 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
                 print(f"test BLEU of the {which} weights, {name}: {bleus['detokenized'].score:.2f}; of tokens in lower "
                       f"case: {bleus['tokenized_lower'].score:.2f}", flush=True)
         if any(cut.values()):
-            print(f"sources of more than {how.longest} subwords, whose end was not read: {cut['truncated_dev']} of "
-                  f"dev, {cut['truncated_test']} of test (config.decoding.longest)", flush=True)
+            print(f"sources that were cut after {how.longest} subwords (config.decoding.longest): "
+                  f"{cut['truncated_dev']} of dev, {cut['truncated_test']} of test", flush=True)
         examples = translation.write_examples(path / "examples.txt", text.test, found)
         write_json(path / "results.json", results)
         print(f"translator: {path / 'best'}\nexamples: {examples}\nTensorBoard: {path / 'tensorboard'}")
@@ -107,7 +107,7 @@ def compiled(config: ml_collections.ConfigDict, student: Translator, subwords: S
       ValueError: for an unknown loss, options that it does not take, a run that is too short for it, or a teacher that
         does not fit.
     """
-    training, optimizer = config.training, translation.student_optimizer(config)
+    training = config.training
     if training.loss != TAUGHT:
         return compiled_alone(config, student)
     if not training.teacher or dict(training.loss_options):
@@ -121,21 +121,20 @@ def compiled(config: ml_collections.ConfigDict, student: Translator, subwords: S
     dev = translation.taught_dev(config, text, subwords)
     model = TaughtTranslator(student, teacher, train, dev, training.num_steps, config.features.refresh_every,
                              config.features.sample_size)
-    model.compile(optimizer=optimizer)
+    model.compile(optimizer=translation.student_optimizer(config))
     return model
 
 
 def compiled_alone(config: ml_collections.ConfigDict, student: Translator) -> Any:
     """As `compiled`, by a loss without a teacher."""
-    training, optimizer = config.training, translation.student_optimizer(config)
-    options = dict(training.loss_options)
+    training, options = config.training, dict(config.training.loss_options)
     check_any_length(student)
     if training.loss not in SEQUENCE_LOSSES:
-        student.compile(optimizer=optimizer, loss=token_loss(training.loss, options))
+        student.compile(optimizer=translation.student_optimizer(config), loss=token_loss(training.loss, options))
         return student
     model = sequence_student(student, training.loss, seed=config.seed, **options)
-    model.check_steps(training.num_steps)
-    model.compile(optimizer=optimizer)
+    steps = model.student_steps(training.num_steps)
+    model.compile(optimizer=translation.student_optimizer(config, steps))
     return model
 
 

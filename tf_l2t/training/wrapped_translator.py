@@ -83,8 +83,14 @@ class WrappedTranslator(keras.Model):
     def metrics(self) -> list[Any]:
         return list(self._logs.values())
 
-    def check_steps(self, num_steps: int) -> None:
-        """Raises ValueError if a run of `num_steps` steps would end before the loss is what it is named for."""
+    def student_steps(self, num_steps: int) -> int:
+        """In how many steps of a run of `num_steps` the compiled optimizer moves the student, over which its rate is to
+        fall.
+
+        Raises:
+          ValueError: if the run would end before the loss is what it is named for.
+        """
+        return num_steps
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         return self.student(inputs, training=training)

@@ -90,7 +90,7 @@ class TextTranslator:
         return [self.subwords.decode(next(found)) if line.strip() else "" for line in lines]
 
     def cut(self, lines: Sequence[str]) -> list[int]:
-        """The places, from 0, of lines of more subwords than `decoding.longest`, whose end is not read."""
+        """The places, from 0, of lines that with their end are longer than `decoding.longest`: they are cut."""
         return [i for i, ids in enumerate(self.subwords.encode_lines(lines)) if len(ids) >= self.decoding.longest]
 
     def tokens(self, encoded: EncodedText) -> list[np.ndarray]:
