@@ -13,7 +13,7 @@ import pathlib
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parent.parent
-KEY = ("data", "model")
+KEY = ("data", "run", "model", "dev_pairs")
 
 
 def spearman(x: list[float], y: list[float]) -> float:
@@ -57,6 +57,7 @@ def main() -> None:
     chosen = parser.parse_args()
     from tf_l2t.training.measured import record
     from tf_l2t.translation import read_splits
+    from trainers.command import command_line
     from trainers.translation import sample
 
     text = read_splits(chosen.data)
@@ -64,8 +65,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for path in chosen.models:
         figures = {name: round(value, 5) for name, value in measure(path, dev).items()}
-        rows.append({"data": text.name, "model": pathlib.Path(path).name, "dev_pairs": dev.size, **figures,
-                     "command": "python -m benchmarks.objectives"})
+        folder = pathlib.Path(path)
+        rows.append({"data": text.name, "run": str(folder.parent), "model": folder.name, "dev_pairs": dev.size,
+                     **figures, "command": command_line()})
         print(rows[-1], flush=True)
     names = [name for name in figures if name != "bleu"]
     bleu = [row["bleu"] for row in rows]

@@ -161,14 +161,16 @@ def prokt_step_table(rows: Rows) -> str:
 
 def objectives_table(rows: Rows) -> str:
     """How a teacher's objectives rank students."""
+    from tf_l2t.training.translation_objectives import OBJECTIVES  # late: it loads TensorFlow
+
     bleu = [row["bleu"] for row in rows]
-    names = [name for name in rows[0] if name not in ("data", "model", "dev_pairs", "bleu", "command")]
+    names = [name for name in OBJECTIVES if all(name in row for row in rows)]
     ranks = {name: spearman([row[name] for row in rows], bleu) for name in names}
     lines = ["| objective | rank correlation with BLEU |", "|---|---|",
              *(f"| `{name}` | {ranks[name]:.3f} |" for name in sorted(names, key=lambda name: -ranks[name]))]
-    about = (f"{len(rows)} translators of greedy BLEU {min(bleu):.1f} to {max(bleu):.1f}, {rows[0]['dev_pairs']:,} dev "
-             "pairs.")
-    return "\n".join([*lines, "", about, "", "    python -m benchmarks.objectives"])
+    pairs = " or ".join(f"{count:,}" for count in sorted({row["dev_pairs"] for row in rows}))
+    about = f"{len(rows)} translators of greedy BLEU {min(bleu):.1f} to {max(bleu):.1f}, {pairs} dev pairs."
+    return "\n".join([*lines, "", about, "", *(f"    {line}" for line in sorted({row["command"] for row in rows}))])
 
 
 TABLES: dict[str, Callable[[Rows], str]] = {

@@ -34,7 +34,9 @@ def get_config() -> ml_collections.ConfigDict:
                              "taught")
     # Fewer candidates than the source papers have: a step by 16 costs fifteen of maximum likelihood.
     config.compare.loss_options = (("mrt", (("num_candidates", 8),)), ("risk", (("num_candidates", 5),)),
-                                   ("softmax_margin", (("num_candidates", 5),)))
+                                   ("softmax_margin", (("num_candidates", 5),)),
+                                   # A quarter of the steps for the critic alone: by default it is as long as the run.
+                                   ("actor_critic", (("critic_steps", 250),)))
     config.compare.learning_rates = (0.001,)
     config.quoted = ("Table 3 of the paper, BLEU on IWSLT-14 de-en: LSTM-1 cross entropy 27.28, RL 27.53, actor-critic "
                      "27.75, softmax-margin 28.12, taught 29.52; LSTM-2 30.86, 31.03, 31.21, 31.22, 31.75; Transformer "

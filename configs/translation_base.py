@@ -11,8 +11,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.data = data = ml_collections.ConfigDict()
     data.name = "parallel"  # a folder of train.de, valid.de, …; "tsv", "iwslt14", "libreoffice_help", "tfds:NAME"
     data.path = ""
+    # Endings or names of languages. Of "tsv" the first column is the source, whatever they say; the target's language
+    # says how its BLEU is measured.
     data.source = "de"
     data.target = "en"
+    data.tokenized = ""  # "moses": the text is Moses' tokens; "iwslt14" knows, and so does a folder's about.json
     data.variant = "fairseq"  # of "iwslt14": or "short", the L2T-DLF paper's sizes
     data.dev_size = 500  # of "tsv" and "libreoffice_help"
     data.test_size = 500
@@ -32,7 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
     training.teacher = ""  # of "taught": the directory of an exported teacher
     training.optimizer = "sgd"  # or "adam"
     training.learning_rate = 0.1
-    training.decay = "constant"  # as in base.py
+    training.decay = "constant"  # as in base.py; or "cosine:0.1", which first rises for a tenth of the steps
     training.momentum = 0.0
     training.clip_norm = 0.0  # of the whole gradient; 0 for no limit
     training.batch_size = 32

@@ -1,6 +1,7 @@
 """`trainers.train_student` of a translation config, on the embedded text, at a tiny size."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -11,11 +12,18 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from configs import translation_lstm1, translation_lstm1_adam
+from configs import (
+    translation_lstm1,
+    translation_lstm1_adam,
+    translation_lstm2,
+    translation_transformer,
+    translation_transformer_adam,
+)
 from tf_l2t.students import AttentionLSTM, Transformer
-from tf_l2t.translation import load_translator, report_bleus
-from trainers import command, translation
-from trainers.translator_fit import prepare_translator
+from tf_l2t.teachers import DiagonalTeacher
+from tf_l2t.translation import embedded_help, load_translator, report_bleus, split_text
+from trainers import command, translation, translation_teacher
+from trainers.translator_fit import compiled_alone, prepare_translator
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMALL = {"data.name": "libreoffice_help", "data.vocabulary": 400, "data.dev_size": 20, "data.test_size": 25,
@@ -60,10 +68,15 @@ def test_files_and_figures(whole):
 
     results = json.loads((workdir / "results.json").read_text())
     expected = {f"{which}_{how}" for which in ("last", "best") for how in ("greedy", "beam2")}
-    assert set(results) == {*expected, "tokens_per_second"}
+    assert set(results) == {*expected, "tokens_per_second", "truncated_dev", "truncated_test"}
     config = command.changed(translation_lstm1.get_config(), SMALL.items())
     text = translation.load_text(config)
     assert text.test.size == 25
+    subwords = translation.train_subwords(config, text)
+    assert results["truncated_test"] == sum(len(subwords.encode(line)) > 11 for line in text.test.source) > 0
+    assert results["truncated_dev"] == sum(
+        len(subwords.encode(line)) > 11 for line in translation.sample(text.dev, 10).source)
+    assert f"{results['truncated_test']} of test" in done.stdout
     for which in ("last", "best"):
         for how, beam_size in (("greedy", 1), ("beam2", 2)):
             found = load_translator(workdir / which, beam_size=beam_size)(text.test.source)
@@ -155,6 +168,28 @@ def test_a_run_may_start_from_another(whole, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_run_from_a_start_is_a_function_of_the_seed_and_of_the_start(whole, tmp_path):
+    workdir, _ = whole
+    start = load_translator(workdir / "last")
+    start.save(tmp_path / "start")
+    changes = SMALL | {"training.start": str(tmp_path / "start")}
+    first, again, other = (translation.start_of(command.changed(translation_lstm1.get_config(),
+                                                                [*changes.items(), ("seed", seed)])).model
+                           for seed in (1, 1, 2))
+    ids = np.full((2, 5), 7)
+    found = [model((ids, ids), training=True).numpy() for model in (first, again, other)]  # with dropout
+    np.testing.assert_array_equal(found[0], found[1])
+    assert (found[0] != found[2]).any()
+    np.testing.assert_array_equal(first((ids, ids)), start.model((ids, ids)))
+
+    prepare(tmp_path / "run", training__start=str(tmp_path / "start"))
+    prepare(tmp_path / "run", training__start=str(tmp_path / "start"))
+    start.model.logits_bias.assign_add(np.ones(400))
+    start.save(tmp_path / "start")
+    with pytest.raises(ValueError, match="another data"):
+        prepare(tmp_path / "run", training__start=str(tmp_path / "start"))
+
+
 def test_students_and_optimizers_of_the_config(tmp_path):
     prepare(tmp_path / "run", translation_lstm1_adam, training__num_steps=2, student__name="transformer",
             student__options=(("num_layers", 1), ("width", 8), ("hidden", 8), ("num_heads", 2)), decoding__beam_size=1,
@@ -165,14 +200,44 @@ def test_students_and_optimizers_of_the_config(tmp_path):
     assert float(model.optimizer.learning_rate) == 0  # linear decay has come to its end
 
 
-def test_the_paper_is_the_default():
-    config = translation_lstm1.get_config()
-    training = config.training
+@pytest.mark.parametrize(("module", "kind", "sizes"), [
+    (translation_lstm1, AttentionLSTM, {"units": 256, "num_layers": 1, "dropout": 0.0}),
+    (translation_lstm2, AttentionLSTM, {"units": 256, "num_layers": 2, "dropout": 0.0}),
+    (translation_transformer, Transformer, {"num_layers": 6, "width": 256, "hidden": 1024, "num_heads": 4,
+                                            "dropout": 0.0, "normalize_first": False}),
+])
+def test_the_paper_is_the_default(module, kind, sizes):
+    config = module.get_config()
+    training, outer, teacher = config.training, config.teacher_training, config.teacher
     assert (training.optimizer, training.learning_rate, training.momentum, training.decay, training.batch_size,
-            training.clip_norm, config.data.vocabulary, config.student.name) == (
-        "sgd", 0.1, 0.0, "constant", 32, 0.0, 25_000, "lstm1")
+            training.clip_norm, training.loss, config.data.vocabulary) == (
+        "sgd", 0.1, 0.0, "constant", 32, 0.0, "mle", 25_000)
+    assert (outer.steps, outer.num_steps, outer.learning_rate, outer.decay, outer.epsilon, outer.damping,
+            outer.penalty, outer.truncate, outer.curriculum) == (50, 200, 1e-4, "constant", 1e-8, 0.0, 0.0, 0, ())
+    assert (teacher.name, teacher.num_keys, teacher.loss, outer.objective, outer.judge) == (
+        "diagonal", 5, "paper", "expected_bleu", "objective")
     model = translation.student_fn(config, 30)()
-    assert isinstance(model, AttentionLSTM) and (model.units, model.num_layers, model.dropout) == (256, 1, 0)
+    assert isinstance(model, kind) and {name: model.get_config()[name] for name in sizes} == sizes
+    assert isinstance(translation_teacher.new_teacher(config, 30), DiagonalTeacher)
+
+
+def test_the_rate_falls_over_the_steps_that_move_the_student():
+    config = command.changed(translation_lstm1_adam.get_config(), [
+        ("student.options", (("units", 4),)), ("training.loss", "actor_critic"), ("training.num_steps", 100),
+        ("training.loss_options", (("critic_steps", 20),))])
+    rate = compiled_alone(config, translation.new_student(config, 30)).optimizer._learning_rate
+    assert [float(rate(step)) for step in (0, 40, 80)] == pytest.approx([0.002, 0.001, 0])
+
+
+def test_a_transformer_that_trains_well():
+    config = translation_transformer_adam.get_config()
+    student = translation.new_student(command.changed(config, [
+        ("student.options", (*config.student.options, ("num_layers", 1), ("width", 8), ("hidden", 8)))]), 30)
+    model = compiled_alone(config, student)
+    assert model.normalize_first and model.dropout == 0.1 and isinstance(model.optimizer, keras.optimizers.Adam)
+    rate = model.optimizer._learning_rate
+    assert [float(rate(step)) for step in (0, 900, 1800)] == pytest.approx([0, 0.0005, 0.001])
+    assert float(rate(18_000)) == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize(("changes", "match"), [
@@ -182,6 +247,11 @@ def test_the_paper_is_the_default():
     ({"student__options": (("wings", 2),)}, "wings"),
     ({"student__options": (("dropout", 2.0),)}, "dropout"),
     ({"training__loss": "hinge"}, "hinge.*mle"),
+    ({"student__options": (("unroll", True),)}, "unroll=False"),
+    ({"data__tokenized": "yes"}, "'moses'; received 'yes'"),
+    ({"data__target": "fr"}, "'de' and 'en'.*received 'de' and 'fr'"),
+    ({"training__loss": "actor_critic"}, "critic_steps=1000, 6 steps"),
+    ({"training__loss": "mixer"}, "6000 steps.*received 6 steps"),
     ({"training__optimizer": "lbfgs"}, "'sgd' or 'adam'"),
     ({"training__optimizer": "adam", "training__momentum": 0.9}, "momentum=0"),
     ({"training__decay": "step"}, "decay"),
@@ -200,6 +270,25 @@ def test_bad_configs_are_refused_before_any_work(changes, match, tmp_path):
     with pytest.raises(ValueError, match=match):
         prepare(tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
+
+
+def test_how_the_text_is_written(monkeypatch):
+    config = translation_lstm1.get_config()
+    text = split_text(embedded_help().take(range(9)), 2, 2)
+    assert translation.written(config, text) == ("en", False)
+    assert translation.written(config, text._replace(about={"tokenized": "moses"})) == ("en", True)
+    assert translation.written(command.changed(config, [("data.tokenized", "moses")]), text) == ("en", True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install sacrebleu\[ja\]"):
+        translation.written(command.changed(config, [("data.target", "ja")]), text)
+
+
+def test_the_embedded_text_in_the_other_direction():
+    there, back = (translation.load_text(command.changed(translation_lstm1.get_config(), [
+        *SMALL.items(), ("data.source", source), ("data.target", target)]))
+        for source, target in (("de", "en"), ("en", "de")))
+    assert (there.test.source, there.test.target) == (back.test.target, back.test.source)
+    assert there.test.source != there.test.target
 
 
 def test_bad_input_ends_in_one_sentence(tmp_path):
@@ -247,9 +336,15 @@ def test_a_teacher_its_student_and_lines(whole, tmp_path):
     done = run(tmp_path / "other", *ARGUMENTS, "--config.data.split_seed=1", "--config.training.loss=taught", teacher)
     assert done.returncode == 2 and "other subwords" in done.stderr and not (tmp_path / "other").exists(), done.stderr
 
-    lines = "Öffnen Sie die Datei.\n\nSpeichern Sie das Dokument.\n"
-    done = subprocess.run([sys.executable, "-m", "trainers.translate", "--model", str(tmp_path / "taught" / "best"),
-                           "--beam_size=1"], cwd=ROOT, input=lines, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    lines = "Ja.\n\nSpeichern Sie das Dokument, das Sie geöffnet haben.\n"
     translator = load_translator(tmp_path / "taught" / "best", beam_size=1)
-    assert done.stdout.split("\n") == [*translator(lines.split("\n")[:3]), ""]
+    spoken = translator.subwords.pieces.index("ö")  # all that it says, which no ASCII can write
+    translator.model.logits_bias.assign_add(100.0 * (np.arange(400) == spoken))
+    model = translator.save(tmp_path / "loud")
+    done = subprocess.run([sys.executable, "-m", "trainers.translate", "--model", str(model)], cwd=ROOT,
+                          input=lines.encode(), capture_output=True, check=False,
+                          env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    found = done.stdout.decode()
+    assert found.split("\n") == [*translator(lines.split("\n")[:3]), ""] and "ööö" in found
+    assert b"more than 12 subwords are cut: 3\n" in done.stderr

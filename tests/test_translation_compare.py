@@ -11,10 +11,13 @@ import pytest
 import tf_l2t
 from configs import compare_translation
 from tests.test_translation_commands import SMALL
+from tf_l2t.training import TeacherDivergedError
 from tf_l2t.translation import load_translator
-from trainers import command
-from trainers.translation_compare import prepare_comparison
+from trainers import command, translation, translation_teacher
+from trainers.digests import teacher_digest, translator_digest
+from trainers.translation_compare import StudentTable, check_losses, prepare_comparison
 from trainers.translation_table import translation_table
+from trainers.translator_fit import compiled
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = SMALL | {
@@ -91,6 +94,46 @@ def test_the_untaught_loss_is_that_of_a_new_teacher(table):
     assert new.training["data"]["subwords"] == trained.training["data"]["subwords"]
 
 
+def test_the_status_is_of_the_same_dev_pairs_in_training_and_in_use(table):
+    folder, _ = table
+    config = command.changed(compare_translation.get_config(), [
+        *TINY.items(), ("training.loss", "taught"), ("training.teacher", str(folder / "run/lstm1/untaught"))])
+    text, plan = translation.load_text(config), translation_teacher.plan(config)
+    subwords = translation.train_subwords(config, text)
+    model = compiled(config, translation.new_student(config, 400), subwords, text, plan.train)
+    assert plan.dev.size <= 8 < text.dev.size
+    for used, trained in zip(model._samples[1], (plan.dev.source, plan.dev.target), strict=True):
+        np.testing.assert_array_equal(used, trained[:4])
+
+
+def test_a_manifest_knows_the_start_and_the_teacher(table):
+    folder, _ = table
+    found = {}
+    for loss, teacher in (("mle", None), ("untaught", "untaught"), ("taught", "teacher/teacher")):
+        data = read(folder / f"run/lstm1/seed0/{loss}-0.1/manifest.json")["data"]
+        assert data["start"] == translator_digest(load_translator(folder / "run/lstm1/seed0/start/kept/2"))
+        assert data.get("teacher") == (teacher and teacher_digest(tf_l2t.load_teacher(folder / "run/lstm1" / teacher)))
+        found[loss] = data.get("teacher")
+    assert len(set(found.values())) == 3
+    assert "start" not in read(folder / "run/lstm1/seed0/start/manifest.json")["data"]
+
+
+def test_a_teacher_that_was_stopped_is_trained_again_and_one_that_diverged_counts(tmp_path, monkeypatch):
+    ends = iter([KeyboardInterrupt(), TeacherDivergedError("no number")])
+
+    def fit(path):
+        (path / "teacher").mkdir(parents=True)  # fails if something is there
+        raise next(ends)
+
+    monkeypatch.setattr("trainers.translation_compare.fitting", lambda config, plan: fit)
+    monkeypatch.setattr(translation_teacher, "plan", lambda config: None)
+    table = StudentTable(command.changed(compare_translation.get_config(), TINY.items()), tmp_path, 0)
+    with pytest.raises(KeyboardInterrupt):
+        table._teacher()
+    for _ in range(2):  # the second time it is there
+        assert table._teacher() == tmp_path / "teacher" / "teacher" and table._teacher().is_dir()
+
+
 def test_what_is_there_is_not_made_again(table):
     folder, _ = table
     before = {path: path.stat().st_mtime_ns for path in (folder / "run/lstm1").rglob("*.keras")}
@@ -103,11 +146,20 @@ def test_what_is_there_is_not_made_again(table):
 @pytest.mark.parametrize(("change", "match"), [
     ({"compare.seeds": 0}, "config.compare needs"),
     ({"compare.students": ("gru",)}, "gru"),
-    ({"compare.losses": ("mle", "hinge")}, "hinge"),
     ({"compare.start": "kept/3"}, "multiple of .* received 'kept/3', 1, 2"),
     ({"compare.start": "kept/6"}, "received 'kept/6'"),
     ({"compare.start": "first"}, '"best", "last", or "kept/STEP"'),
     ({"teacher.loss": "hinge"}, "hinge"),
+    ({"teacher_training.judge": "hinge"}, "judge.*hinge"),
+    ({"compare.losses": ("mle", "hinge")}, "hinge"),
+    ({"compare.loss_options": (("softmax_margin", (("size", 2),)),)}, "num_candidates.*size"),
+    ({"compare.loss_options": (("soft_margin", (("num_candidates", 2),)),)}, "softmax_margin.*soft_margin"),
+    ({"compare.loss_options": (("mle", (("smoothing", 2),)),)}, "smoothing"),
+    ({"compare.losses": ("actor_critic",)}, "critic_steps=1000, 2 steps"),
+    ({"compare.optimizer": "lbfgs"}, "'sgd' or 'adam'.*lbfgs"),
+    ({"compare.decay": "step"}, "decay.*step"),
+    ({"compare.evaluate_every": 0}, "evaluate_every"),
+    ({"training.evaluate_every": 0, "compare.start": "best"}, "evaluate_every"),
     ({"teacher_training.objective": "hinge"}, "log_greedy_expected_bleu"),
 ])
 def test_bad_configs_are_refused_before_any_work(change, match, tmp_path):
@@ -115,6 +167,17 @@ def test_bad_configs_are_refused_before_any_work(change, match, tmp_path):
     with pytest.raises(ValueError, match=match):
         prepare_comparison(config, str(tmp_path / "run"), 0, print)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_table_as_it_is_passes_the_checks():
+    """With its own losses, options and numbers of steps."""
+    config = command.changed(compare_translation.get_config(), [
+        ("data.name", "libreoffice_help"), ("data.vocabulary", 400), ("student.options", (("units", 4),)),
+        ("compare.losses", (*compare_translation.get_config().compare.losses, "risk", "sequence_nll"))])
+    options = dict(config.compare.loss_options)
+    assert {"actor_critic", "mrt", "softmax_margin"} <= set(options)
+    assert dict(options["actor_critic"])["critic_steps"] < config.compare.num_steps == 1000
+    check_losses(config)
 
 
 def test_no_figures_yet():

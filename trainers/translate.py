@@ -2,7 +2,8 @@
 
     python -m trainers.translate --model runs/lstm1/best < lines.de > lines.en
 
-An empty line stays empty. Lines are read to the end first, sorted by length and translated in batches.
+An empty line stays empty. Lines are read to the end first, sorted by length and translated in batches; both sides are
+UTF-8. A line that is too long is cut, and named on standard error.
 """
 
 from __future__ import annotations
@@ -30,8 +31,11 @@ def main(argv: list[str]) -> None:
         lines = decoded_lines(sys.stdin.buffer.read(), "standard input")
     except ValueError as error:
         fail(str(error))
-    for line in translator(lines):
-        print(line)
+    if cut := translator.cut(lines):
+        print(f"warning: lines that with their end have more than {translator.decoding.longest} subwords are cut: "
+              f"{', '.join(str(i + 1) for i in cut)}", file=sys.stderr)
+    # As UTF-8, whatever the locale says: lines come in so.
+    sys.stdout.buffer.write("".join(f"{line}\n" for line in translator(lines)).encode())
 
 
 if __name__ == "__main__":

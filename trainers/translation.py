@@ -16,12 +16,15 @@ import numpy as np
 from tf_l2t.training.rates import learning_rate
 from tf_l2t.translation import (
     Decoding,
+    EncodedText,
     ParallelText,
     ReportedBleu,
     Subwords,
     TextSplits,
     TextTranslator,
+    check_language,
     embedded_help,
+    encode_pairs,
     fingerprint,
     iwslt14,
     load_translator,
@@ -56,10 +59,23 @@ def _load_text(described: str) -> TextSplits:
     if kind == "tfds" and name:
         return read_translation_tfds(name, data.path or None, (data.source, data.target))
     if kind in ("tsv", "libreoffice_help"):
-        pool = read_tsv(data.path) if kind == "tsv" else embedded_help()
+        pool = read_tsv(data.path) if kind == "tsv" else of_help(data.source, data.target)
         return split_text(pool, data.dev_size, data.test_size, data.split_seed)
     raise ValueError("config.data.name must be 'parallel', 'tsv', 'iwslt14', 'libreoffice_help' or 'tfds:NAME'; "
                      f"received {data.name!r}.")
+
+
+def of_help(source: str, target: str) -> ParallelText:
+    """The embedded text in either direction.
+
+    Raises:
+      ValueError: for other languages.
+    """
+    if sorted((source, target)) != ["de", "en"]:
+        raise ValueError("'libreoffice_help' is German and English: config.data.source and target must be 'de' and "
+                         f"'en', or the other way round; received {source!r} and {target!r}.")
+    pool = embedded_help()
+    return pool if source == "de" else pool._replace(source=pool.target, target=pool.source)
 
 
 def train_subwords(config: ml_collections.ConfigDict, text: TextSplits) -> Subwords:
@@ -88,6 +104,17 @@ def student_fn(config: ml_collections.ConfigDict, vocabulary_size: int) -> Calla
             raise ValueError(f"config.student.options of {config.student.name!r}: {error}") from error
 
     return build
+
+
+def new_student(config: ml_collections.ConfigDict, vocabulary_size: int) -> Any:
+    """A new student of config.student, its weights and whatever it will draw at random by config.seed.
+
+    Raises:
+      ValueError: as `student_fn`.
+    """
+    from tf_l2t.students import FunctionalTranslator
+
+    return FunctionalTranslator(student_fn(config, vocabulary_size)).new_model(config.seed)
 
 
 def student_optimizer(config: ml_collections.ConfigDict, num_steps: int | None = None) -> Any:
@@ -128,7 +155,7 @@ class Scores:
       text: with the references.
       translations: how to translate.
       language: of the translations.
-      tokenized: whether the text is Moses' tokens; see `is_tokenized`.
+      tokenized: whether the text is Moses' tokens; see `written`.
     """
 
     def __init__(self, text: ParallelText, translations: TextTranslator, language: str, tokenized: bool):
@@ -142,8 +169,17 @@ class Scores:
         return Scored(report_bleus(found, self._text.target, self._language, self._tokenized), found, seconds)
 
 
-def is_tokenized(text: TextSplits) -> bool:
-    return text.about.get("tokenized") == "moses"
+def written(config: ml_collections.ConfigDict, text: TextSplits) -> tuple[str, bool]:
+    """The language of the target, and whether the text is Moses' tokens, as `report_bleus` asks for them.
+
+    Raises:
+      ValueError: for an unknown way of writing, or a language whose BLEU cannot be measured here.
+    """
+    if config.data.tokenized not in ("", "moses"):
+        raise ValueError("config.data.tokenized must be '', plain text, or 'moses'; received "
+                         f"{config.data.tokenized!r}.")
+    check_language(config.data.target)
+    return config.data.target, "moses" in (config.data.tokenized, text.about.get("tokenized"))
 
 
 def start_of(config: ml_collections.ConfigDict) -> TextTranslator | None:
@@ -158,7 +194,7 @@ def start_of(config: ml_collections.ConfigDict) -> TextTranslator | None:
     if start.subwords.size != config.data.vocabulary:
         raise ValueError(f"config.training.start has a vocabulary of {start.subwords.size}, which is used as it is; "
                          f"set config.data.vocabulary to it. Received {config.data.vocabulary!r}.")
-    student = student_fn(config, start.subwords.size)()
+    student = new_student(config, start.subwords.size)
     shapes = [[tuple(w.shape) for w in model.trainable_variables] for model in (student, start.model)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"config.student is not the student of config.training.start, a {start.model.name!r}; "
@@ -166,6 +202,13 @@ def start_of(config: ml_collections.ConfigDict) -> TextTranslator | None:
     for own, given in zip(student.trainable_variables, start.model.trainable_variables, strict=True):
         own.assign(given)
     return TextTranslator(student, start.subwords, start.decoding)
+
+
+def taught_dev(config: ml_collections.ConfigDict, text: TextSplits, subwords: Subwords) -> EncodedText:
+    """The dev pairs of a teacher, the same in its training and in its use: on all of them M is measured, of the first
+    the student's status is made."""
+    return encode_pairs(subwords, sample(text.dev, config.teacher_training.dev_size), config.data.max_length,
+                        too_long="drop")
 
 
 def sample(text: Any, size: int, seed: int = 0) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pathlib
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -11,15 +13,17 @@ import ml_collections
 
 from tf_l2t import export_teacher
 from tf_l2t.report import Section, write_html
+from tf_l2t.training import TeacherDivergedError
 from tf_l2t.training.results import mean_std
 from tf_l2t.training.sequence_student import SEQUENCE_LOSSES
 from tf_l2t.training.translation_objectives import check_objective
 from tf_l2t.training.workdir import resume_workdir, write_json
 from tf_l2t.translation import load_translator
+from tf_l2t.translation.token_losses import TOKEN_LOSSES
 from trainers import command, translation, translation_teacher
 from trainers.train_teacher import fitting
 from trainers.translation_table import translation_table
-from trainers.translator_fit import TAUGHT, prepare_translator, token_loss
+from trainers.translator_fit import TAUGHT, check_looks, compiled_alone, prepare_translator
 
 START, CONTINUED, UNTAUGHT = "start", "mle", "untaught"
 KINDS = {"bleu": "detokenized", "tokenized_lower": "tokenized_lower"}
@@ -63,9 +67,9 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
                          f"1; received {command.plain(compare)}.")
     check_start(config)
     text = translation.load_text(config)
+    translation.written(config, text)
     for student in compare.students:
-        translation.student_fn(of_student(config, student), 5)
-    check_losses(config)
+        check_losses(of_student(config, student))
     about = translation.describe(text)
     path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
 
@@ -102,14 +106,47 @@ def check_start(config: ml_collections.ConfigDict) -> None:
 
 
 def check_losses(config: ml_collections.ConfigDict) -> None:
-    """Raises ValueError for a loss or a teacher that there is not, before a start has taken its hours."""
-    options = dict(config.compare.loss_options)
-    for loss in config.compare.losses:
+    """Raises ValueError for whatever a loss or the teacher of the config's student would be refused for, before a start
+    has taken its hours."""
+    compare = config.compare
+    losses = (CONTINUED, *compare.losses)
+    known = sorted({*SEQUENCE_LOSSES, *TOKEN_LOSSES})
+    if unknown := {loss for loss, _ in compare.loss_options} - set(known):
+        raise ValueError(f"config.compare.loss_options are of losses, {known}; received some of {sorted(unknown)}.")
+    student = translation.new_student(config, 5)
+    check_looks(config)
+    if config.training.loss != TAUGHT:
+        compiled_alone(config, student)
+    for loss, rate in itertools.product(losses, compare.learning_rates):
+        changed = command.changed(config, loss_changes(config, loss, rate))
+        check_looks(changed)
         if loss in (TAUGHT, UNTAUGHT):
-            translation_teacher.new_teacher(config, 5)
-            check_objective(config.teacher_training.objective)
-        elif loss not in SEQUENCE_LOSSES:
-            token_loss(loss, dict(options.get(loss, ())))
+            translation.student_optimizer(changed)
+        else:
+            compiled_alone(changed, student)
+    if {TAUGHT, UNTAUGHT} & set(losses):
+        translation_teacher.new_teacher(config, 5)
+        check_objective(config.teacher_training.objective)
+    if TAUGHT in losses:
+        changed = command.changed(config, teacher_changes(config))
+        fitting(changed, translation_teacher.plan(changed))
+
+
+def loss_changes(config: ml_collections.ConfigDict, loss: str, rate: float) -> list[tuple[str, Any]]:
+    """What the config of a loss's runs has other values of, beside their start and teacher."""
+    compare = config.compare
+    return [("training.keep_every", 0), ("training.loss", TAUGHT if loss == UNTAUGHT else loss),
+            ("training.loss_options", dict(compare.loss_options).get(loss, ())),
+            ("training.optimizer", compare.optimizer), ("training.learning_rate", rate),
+            ("training.decay", compare.decay), ("training.num_steps", compare.num_steps),
+            ("training.evaluate_every", compare.evaluate_every)]
+
+
+def teacher_changes(config: ml_collections.ConfigDict) -> list[tuple[str, Any]]:
+    """The same of the teacher's training, beside its start."""
+    compare = config.compare
+    return [("training.optimizer", compare.optimizer), ("training.learning_rate", max(compare.learning_rates)),
+            ("training.decay", compare.decay)]
 
 
 def of_student(config: ml_collections.ConfigDict, student: str) -> ml_collections.ConfigDict:
@@ -144,16 +181,10 @@ class StudentTable:
         return self._folder(seed, START) / self._config.compare.start
 
     def _from_start(self, seed: int, loss: str, rate: float) -> pathlib.Path:
-        compare = self._config.compare
-        options = dict(compare.loss_options).get(loss, ())
         teacher = {TAUGHT: self._teacher, UNTAUGHT: self._new_teacher}.get(loss, lambda: "")()
         return self._run(seed, f"{loss}-{rate:g}", [
-            ("training.start", str(self._start(seed))), ("training.keep_every", 0),
-            ("training.loss", TAUGHT if loss == UNTAUGHT else loss),
-            ("training.loss_options", options), ("training.teacher", str(teacher)),
-            ("training.optimizer", compare.optimizer), ("training.learning_rate", rate),
-            ("training.decay", compare.decay), ("training.num_steps", compare.num_steps),
-            ("training.evaluate_every", compare.evaluate_every)])
+            *loss_changes(self._config, loss, rate), ("training.start", str(self._start(seed))),
+            ("training.teacher", str(teacher))])
 
     def _run(self, seed: int, name: str, changes: list[tuple[str, Any]]) -> pathlib.Path:
         folder = self._folder(seed, name)
@@ -168,13 +199,15 @@ class StudentTable:
         """The exported teacher; it appears when it is whole."""
         done = self._path / "teacher"
         if not done.is_dir():
-            compare = self._config.compare
             config = command.changed(self._config, [
-                ("training.start", str(self._start(self._config.seed))),
-                ("training.optimizer", compare.optimizer), ("training.learning_rate", max(compare.learning_rates)),
-                ("training.decay", compare.decay)])
-            fitting(config, translation_teacher.plan(config))(done.with_name("teacher.partial"))
-            done.with_name("teacher.partial").rename(done)
+                *teacher_changes(self._config), ("training.start", str(self._start(self._config.seed)))])
+            partial = done.with_name("teacher.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            try:
+                fitting(config, translation_teacher.plan(config))(partial)
+            except TeacherDivergedError as error:  # it counts all the same, with its best weights
+                print(error)
+            partial.rename(done)
         return done / "teacher"
 
     def _new_teacher(self) -> pathlib.Path:

@@ -10,6 +10,7 @@ from tf_l2t.training.translation_task import TranslationTask
 from tf_l2t.translation import encode_pairs
 from tf_l2t.translation.features import FEATURES
 from trainers import translation
+from trainers.digests import translator_digest
 from trainers.teacher_plan import TeacherPlan, compile_trainer, described
 
 DIAGONAL = ("diagonal", "shared_diagonal")
@@ -42,7 +43,7 @@ def plan(config: ml_collections.ConfigDict, number: int = 0) -> TeacherPlan:
     start = translation.start_of(config)
     subwords = start.subwords if start else translation.train_subwords(config, text)
     train = encode_pairs(subwords, text.train, config.data.max_length, too_long="drop")
-    dev = encode_pairs(subwords, translation.sample(text.dev, outer.dev_size), config.data.max_length, too_long="drop")
+    dev = translation.taught_dev(config, text, subwords)
     teacher = new_teacher(config, subwords.size, number)
     num_steps = outer.num_steps or training.num_steps
     stages = []
@@ -63,5 +64,6 @@ def plan(config: ml_collections.ConfigDict, number: int = 0) -> TeacherPlan:
         f"student: {config.student.name} {begin}, batches of {training.batch_size}, {training.optimizer}, rate "
         f"{training.learning_rate:g} ({training.decay})",
         described(config, teacher))
-    return TeacherPlan(teacher, stages, train, dev, translation.describe(text),
+    about = {**translation.describe(text), **({"start": translator_digest(start)} if start else {})}
+    return TeacherPlan(teacher, stages, train, dev, about,
                        {**text.about, "features": list(FEATURES), "subwords": subwords.fingerprint}, description)

@@ -8,11 +8,11 @@ from typing import Any
 import ml_collections
 
 import tf_l2t
-from tf_l2t.students import FunctionalTranslator, Translator
+from tf_l2t.students import Translator
 from tf_l2t.training.callbacks import TranslatorSummaries
 from tf_l2t.training.sequence_student import SEQUENCE_LOSSES, sequence_student
 from tf_l2t.training.taught_translator import TaughtTranslator
-from tf_l2t.training.translator_fit import fit_translator
+from tf_l2t.training.translator_fit import check_any_length, fit_translator
 from tf_l2t.training.workdir import resume_workdir, write_json
 from tf_l2t.translation import (
     EncodedText,
@@ -25,6 +25,7 @@ from tf_l2t.translation import (
     load_translator,
 )
 from trainers import command, translation
+from trainers.digests import teacher_digest, translator_digest
 
 TAUGHT = "taught"
 
@@ -33,25 +34,24 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
     """The work that trains config.student, translates the test set, and saves the translator.
 
     Writes manifest.json, history.json, newest.keras (to go on from), tensorboard/, best/ and last/ (translators, by dev
-    BLEU and after the last step), kept/STEP/ if config.training.keep_every says so, results.json and examples.txt.
+    BLEU and after the last step), kept/STEP/ if config.training.keep_every says so, results.json, with how many sources
+    were longer than config.decoding.longest, and examples.txt.
     """
     text = translation.load_text(config)
     start = translation.start_of(config)
     subwords = start.subwords if start else translation.train_subwords(config, text)
-    build = translation.student_fn(config, subwords.size)
     train = encode_pairs(subwords, text.train, config.data.max_length, too_long="drop")
     batches = bucketed_batches(train, config.training.batch_size)
-    student = start.model if start else FunctionalTranslator(build).new_model(config.seed)
+    student = start.model if start else translation.new_student(config, subwords.size)
     model = compiled(config, student, subwords, text, train)
     how = translation.decoding(config)
     TextTranslator(student, subwords, how)  # raises here, rather than at the first look
-    if config.training.evaluate_every < 1:
-        raise ValueError("config.training.evaluate_every must be at least 1; received "
-                         f"{config.training.evaluate_every!r}.")
-    about = {**translation.describe(text), "train_pairs_used": train.size, "train_pairs_too_long": train.dropped}
+    check_looks(config)
+    written = translation.written(config, text)
+    about = {**translation.describe(text), "train_pairs_used": train.size, "train_pairs_too_long": train.dropped,
+             **beginnings(config, start)}
     path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
     dev = translation.sample(text.dev, config.training.dev_sample_size)
-    written = config.data.target, translation.is_tokenized(text)
     looking: dict[int, Any] = {}  # what is compiled for a model is kept for its next look
 
     def evaluate(model: Any) -> dict[str, float]:
@@ -68,6 +68,9 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
         if every and record["step"] % every == 0:
             TextTranslator(inner(model), subwords, how).save(path / "kept" / str(record["step"]))
 
+    cut = {f"truncated_{name}": len(TextTranslator(student, subwords, how).cut(part.source))
+           for name, part in (("dev", dev), ("test", text.test))}
+
     def work() -> None:
         trained, history = fit_translator(
             model, batches, seed=config.seed, num_steps=config.training.num_steps,
@@ -75,7 +78,7 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
             best=lambda model: TextTranslator(inner(model), subwords, how).save(path / "best"), path=path,
             verbose=verbose, looked=looked)
         TextTranslator(inner(trained), subwords, how).save(path / "last")
-        results: dict[str, Any] = {"tokens_per_second": history[-1].get("tokens_per_second")}
+        results: dict[str, Any] = {"tokens_per_second": history[-1].get("tokens_per_second"), **cut}
         for which in ("last", "best"):
             for name, beam_size in (("greedy", 1), (f"beam{how.beam_size}", how.beam_size)):
                 translator = load_translator(path / which, beam_size=beam_size)
@@ -86,6 +89,9 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
                     "tokens_per_second": round(sum(map(len, subwords.encode_lines(found))) / seconds)}
                 print(f"test BLEU of the {which} weights, {name}: {bleus['detokenized'].score:.2f}; of tokens in lower "
                       f"case: {bleus['tokenized_lower'].score:.2f}", flush=True)
+        if any(cut.values()):
+            print(f"sources that were cut after {how.longest} subwords (config.decoding.longest): "
+                  f"{cut['truncated_dev']} of dev, {cut['truncated_test']} of test", flush=True)
         examples = translation.write_examples(path / "examples.txt", text.test, found)
         write_json(path / "results.json", results)
         print(f"translator: {path / 'best'}\nexamples: {examples}\nTensorBoard: {path / 'tensorboard'}")
@@ -98,29 +104,52 @@ def compiled(config: ml_collections.ConfigDict, student: Translator, subwords: S
     """The model that trains `student` by config.training.loss: the student itself, or one around it.
 
     Raises:
-      ValueError: for an unknown loss, options that it does not take, or a teacher that does not fit.
+      ValueError: for an unknown loss, options that it does not take, a run that is too short for it, or a teacher that
+        does not fit.
     """
-    training, optimizer = config.training, translation.student_optimizer(config)
-    options = dict(training.loss_options)
-    if training.loss == TAUGHT:
-        if not training.teacher or options:
-            raise ValueError("the taught loss needs config.training.teacher, the directory of an exported teacher, and "
-                             f"takes no loss_options; received {training.teacher!r}, {options}.")
-        teacher = tf_l2t.load_teacher(training.teacher)
-        theirs = teacher.training.get("data", {}).get("subwords", subwords.fingerprint)
-        if theirs != subwords.fingerprint:
-            raise ValueError(f"the teacher in {training.teacher!r} was trained with other subwords than this student's "
-                             "are: its coefficients are of other tokens. Start from a student of the same vocabulary.")
-        dev = encode_pairs(subwords, text.dev, config.data.max_length, too_long="drop")
-        model = TaughtTranslator(student, teacher, train, dev, training.num_steps, config.features.refresh_every,
-                                 config.features.sample_size)
-    elif training.loss in SEQUENCE_LOSSES:
-        model = sequence_student(student, training.loss, seed=config.seed, **options)
-    else:
-        student.compile(optimizer=optimizer, loss=token_loss(training.loss, options))
-        return student
-    model.compile(optimizer=optimizer)
+    training = config.training
+    if training.loss != TAUGHT:
+        return compiled_alone(config, student)
+    if not training.teacher or dict(training.loss_options):
+        raise ValueError("the taught loss needs config.training.teacher, the directory of an exported teacher, and "
+                         f"takes no loss_options; received {training.teacher!r}, {dict(training.loss_options)}.")
+    teacher = tf_l2t.load_teacher(training.teacher)
+    theirs = teacher.training.get("data", {}).get("subwords", subwords.fingerprint)
+    if theirs != subwords.fingerprint:
+        raise ValueError(f"the teacher in {training.teacher!r} was trained with other subwords than this student's "
+                         "are: its coefficients are of other tokens. Start from a student of the same vocabulary.")
+    dev = translation.taught_dev(config, text, subwords)
+    model = TaughtTranslator(student, teacher, train, dev, training.num_steps, config.features.refresh_every,
+                             config.features.sample_size)
+    model.compile(optimizer=translation.student_optimizer(config))
     return model
+
+
+def compiled_alone(config: ml_collections.ConfigDict, student: Translator) -> Any:
+    """As `compiled`, by a loss without a teacher."""
+    training, options = config.training, dict(config.training.loss_options)
+    check_any_length(student)
+    if training.loss not in SEQUENCE_LOSSES:
+        student.compile(optimizer=translation.student_optimizer(config), loss=token_loss(training.loss, options))
+        return student
+    model = sequence_student(student, training.loss, seed=config.seed, **options)
+    steps = model.student_steps(training.num_steps)
+    model.compile(optimizer=translation.student_optimizer(config, steps))
+    return model
+
+
+def check_looks(config: ml_collections.ConfigDict) -> None:
+    if config.training.evaluate_every < 1:
+        raise ValueError("config.training.evaluate_every must be at least 1; received "
+                         f"{config.training.evaluate_every!r}.")
+
+
+def beginnings(config: ml_collections.ConfigDict, start: TextTranslator | None) -> dict[str, str]:
+    """Digests of the run's start and teacher: with others at the same places it is another run."""
+    found = {"start": translator_digest(start)} if start else {}
+    if config.training.loss == TAUGHT:
+        found["teacher"] = teacher_digest(tf_l2t.load_teacher(config.training.teacher))
+    return found
 
 
 def token_loss(name: str, options: dict[str, Any]) -> TokenLoss:

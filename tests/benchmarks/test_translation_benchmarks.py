@@ -1,15 +1,29 @@
 """The benchmarks of translation, at a tiny size: that they measure what their rows say."""
 
+import pathlib
+import time
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from benchmarks import objectives, translation
+from benchmarks.memory import repeated
 from benchmarks.tables import objectives_table, teacher_step_table, translation_fit_table
 from tf_l2t.students import TRANSLATORS, AttentionLSTM, previous_tokens
 from tf_l2t.training import translation_objectives
+from tf_l2t.training.measured import read, record
 from tf_l2t.training.translation_objectives import OBJECTIVES
-from tf_l2t.translation import BOS, Decoding, Subwords, TextTranslator, embedded_help, encode_pairs, split_text
+from tf_l2t.translation import (
+    BOS,
+    Decoding,
+    Subwords,
+    TextTranslator,
+    embedded_help,
+    encode_pairs,
+    split_text,
+    write_splits,
+)
 
 
 @pytest.fixture
@@ -29,12 +43,32 @@ def test_spearman():
         np.corrcoef([1.5, 1.5, 3], [1, 2, 3])[0, 1])
 
 
-def test_table_of_objectives():
-    rows = [{"data": "de-en", "model": str(i), "dev_pairs": 500, "bleu": bleu, "a": a, "b": b, "command": "python"}
+def test_table_of_objectives(tmp_path):
+    rows = [{"data": "de-en", "run": "runs/a", "model": str(i), "dev_pairs": 500, "bleu": bleu, "n_best_bleu": a,
+             "log_likelihood": b, "command": "python -m benchmarks.objectives runs/a"}
             for i, (bleu, a, b) in enumerate([(10.0, 3.0, 1.0), (20.0, 2.0, 3.0), (31.2, 1.0, 2.0)])]
-    lines = objectives_table(rows).splitlines()
-    assert lines[2:4] == ["| `b` | 0.500 |", "| `a` | -1.000 |"]  # 1 - 6 · 2 / 24, and the order turned round
+    record(tmp_path / "objectives.json", rows, objectives.KEY)
+    lines = objectives_table(read(tmp_path / "objectives.json")).splitlines()
+    # 1 - 6 · 2 / 24, and the order turned round
+    assert lines[2:5] == ["| `log_likelihood` | 0.500 |", "| `n_best_bleu` | -1.000 |", ""]
     assert "3 translators of greedy BLEU 10.0 to 31.2, 500 dev pairs." in lines
+    assert lines[-1] == "    python -m benchmarks.objectives runs/a"
+
+
+def test_rows_of_objectives(tmp_path, monkeypatch):
+    """The same model of two runs, and on other dev pairs, are rows of their own, with the command as it was given."""
+    monkeypatch.setattr(objectives, "measure", lambda path, dev: dict.fromkeys(("bleu", "log_likelihood"),
+                                                                                float(path == runs[0])))
+    write_splits(split_text(embedded_help().take(range(20)), 6, 6), tmp_path / "text")
+    runs = [str(tmp_path / run / "kept" / "9") for run in ("a", "b")]
+    for size in (2, 4):
+        monkeypatch.setattr("sys.argv", ["objectives.py", *runs, f"--data={tmp_path / 'text'}", f"--dev_size={size}",
+                                         f"--output={tmp_path / 'objectives.json'}"])
+        objectives.main()
+    rows = read(tmp_path / "objectives.json")
+    assert [(row["run"], row["model"], row["dev_pairs"]) for row in rows] == [
+        (str(pathlib.Path(run).parent), "9", size) for size in (2, 4) for run in runs]
+    assert all(f"{runs[0]} {runs[1]} --data=" in row["command"] for row in rows)
 
 
 def test_objectives_of_a_saved_translator(tmp_path, monkeypatch):
@@ -54,15 +88,24 @@ def test_objectives_of_a_saved_translator(tmp_path, monkeypatch):
                                                     rel=1e-5)
 
 
-def test_rows_of_cost(tiny):
+def test_rows_of_cost(tiny, monkeypatch):
     row = translation.measure_fit("lstm1", 1)
     assert (row["what"], row["steps"], row["repetitions"]) == ("fit", 2, 1)
     assert row["ms_per_step"] > 0 and row["keras_ms_per_step"] > 0 and row["tokens_per_second"] > 0
     row = translation.measure_decoding("lstm1")
     assert min(row["beam1_positions_per_second"], row["beam5_positions_per_second"]) > 0
+    repeated, found = translation.repeated, []
+    monkeypatch.setattr(translation, "repeated", lambda call, times: found.append(repeated(call, times)) or found[-1])
     row = translation.measure_teacher_step("lstm1", 3)
-    assert row["steps"] == 3 and row["seconds"] > 0 and row["peak_mb"] >= 0
+    ((first, second), peak_mb), = found
+    assert row["steps"] == 3 and row["seconds"] == round(second, 1) and row["peak_mb"] == peak_mb
+    assert row["compile_s"] == round(first - second, 1) > 0
     assert {*translation.KEY} <= set(row)
+
+
+def test_the_most_memory_of_calls():
+    seconds, peak_mb = repeated(lambda: (np.ones(25_000_000), time.sleep(0.1)), 2)  # 200 MB, one after the other
+    assert len(seconds) == 2 and min(seconds) >= 0.1 and 150 < peak_mb < 390
 
 
 def test_tables_of_cost():

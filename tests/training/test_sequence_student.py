@@ -404,6 +404,19 @@ def test_saved_and_loaded_it_goes_on_exactly(name, kind, options, tmp_path):
     assert 0 <= found["reward"] <= 1
 
 
+def test_runs_that_end_before_the_loss_begins_are_refused():
+    net = AttentionLSTM(V, 4)
+    for name, options, steps, left in (
+            ("actor_critic", {"critic_steps": 3}, 3, 1),
+            ("mixer", {"first_positions": 3, "positions_by": 2, "positions_every": 5}, 10, 11)):
+        model = sequence_student(net, name, **options)
+        assert model.student_steps(steps + 1) == left
+        with pytest.raises(ValueError, match=f"{name}.*{steps} steps"):
+            model.student_steps(steps)
+    assert int(cross_entropy_positions(9, 3, 5, 2)) == 1 and int(cross_entropy_positions(10, 3, 5, 2)) == 0
+    assert SequenceStudent(net, "risk").student_steps(1) == 1
+
+
 def test_new_networks_are_drawn_by_the_seed():
     weights = []
     for seed in (0, 0, 1):

@@ -1,5 +1,7 @@
 """A translation student that a teacher trains through Keras `fit` is the one that the engine trains."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -73,6 +75,8 @@ def test_saved_and_loaded_it_goes_on(tmp_path):
     taught(whole).fit(data(0, STEPS), verbose=0, shuffle=False)
     wrapped = taught(begun)
     wrapped.fit(data(0, 3), verbose=0, shuffle=False)
+    found = wrapped.evaluate(data(0, 2), return_dict=True, verbose=0)
+    assert set(found) == {"token_loss", "reward"} and 0 <= found["reward"] < 1 < found["token_loss"]
     wrapped.save(tmp_path / "taught.keras")
     loaded = keras.models.load_model(tmp_path / "taught.keras")
     assert loaded.step == 3
@@ -101,11 +105,31 @@ def test_a_teacher_is_trained_through_the_task():
     assert history.history["objective"][0] == pytest.approx(values[0], abs=0.2)  # the same start, other batches
 
 
+def test_unrolled_students_are_measured_as_others():
+    """On sentences of several widths, of which these students take one."""
+    data, params = pairs(80, 2, 14), [tf.constant(w) for w in student().trainable_variables]
+    found = []
+    for unroll in (False, True):
+        task = TranslationTask(lambda unroll=unroll: AttentionLSTM(V, units=4, unroll=unroll))
+        task.check_objective("log_likelihood")
+        state = types.SimpleNamespace(params=params, non_trainable=task.init(0)[1])
+        found.append([measure(state) for measure in task.measures("log_likelihood", data)])
+    assert found[0] == pytest.approx(found[1], rel=1e-5) and found[0][1] > 0
+    with pytest.raises(ValueError, match=r"unroll=False, or choose one of .*'log_likelihood'"):
+        task.check_objective("log_sharp_expected_bleu")
+
+
 @pytest.mark.parametrize(("make", "match"), [
     (lambda: TaughtTranslator(student(), DiagonalTeacher(V + 1, 3), TRAIN, DEV, 5), "8 numbers"),
     (lambda: TaughtTranslator(student(), DiagonalTeacher(V, 11), TRAIN, DEV, 5), "11 features"),
     (lambda: TaughtTranslator(student(), AttentionTeacher(V, 3), TRAIN, DEV, 5), "AttentionTeacher"),
     (lambda: TaughtTranslator(student(), teacher(), TRAIN, DEV, 0), "num_steps"),
+    (lambda: TaughtTranslator(student(), DiagonalTeacher(V, 3, class_counts=range(1, V + 1)), TRAIN, DEV, 5),
+     "class_counts"),
+    (lambda: TaughtTranslator(student(), teacher(), TRAIN, DEV._replace(target=0 * DEV.target), 5),
+     r"dev, line 1 \(target\)"),
+    (lambda: TaughtTranslator(student(), teacher(), TRAIN._replace(source=TRAIN.source + 90 * (TRAIN.source > 3)), DEV,
+                              5), "train.*not in 0"),
     (lambda: TranslationTask(lambda: AttentionLSTM(V, units=4), start=AttentionLSTM(V, units=6)), "other shapes"),
     (lambda: TranslationTask(lambda: AttentionLSTM(V, units=4)).checked((TRAIN.source, TRAIN.target), "train"),
      "EncodedText"),

@@ -76,11 +76,12 @@ def compiled(student="plain", optimizer="adam"):
 
 
 def fit(path, looks=None, num_steps=9, model=None, evaluate_every=2, batch_fn=BATCHES, student="plain",
-        optimizer="adam", seed=3):
+        optimizer="adam", seed=3, **options):
     looks = looks or Looks()
     path.mkdir(exist_ok=True)
     return fit_translator(model or compiled(student, optimizer), batch_fn, seed=seed, num_steps=num_steps,
-                          evaluate_every=evaluate_every, evaluate=looks, best=looks.best, path=path, verbose=0)
+                          evaluate_every=evaluate_every, evaluate=looks, best=looks.best, path=path, verbose=0,
+                          **options)
 
 
 def everything(model):
@@ -121,15 +122,30 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(student, optimizer, tmp_path
 def test_killed_while_it_looks(at, tmp_path):
     """At the first look there is no history.json yet."""
     whole, history = fit(tmp_path / "whole", Looks(0.1, 0.3, 0.2, 0.4, 0.1))
+    heard = []
+    hear = {"looked": lambda model, record: heard.append((int(model.optimizer.iterations), record["step"]))}
     with pytest.raises(Killed):
-        fit(tmp_path / "parts", Looks(*[0.1, 0.3, 0.2, 0.4][:at - 1], None))
+        fit(tmp_path / "parts", Looks(*[0.1, 0.3, 0.2, 0.4][:at - 1], None), **hear)
     assert (tmp_path / "parts" / "newest.keras").is_file()
     assert (tmp_path / "parts" / "history.json").is_file() == (at > 1)
     looks = Looks(*[0.1, 0.3, 0.2, 0.4, 0.1][at - 1:])
-    model, resumed = fit(tmp_path / "parts", looks)
+    model, resumed = fit(tmp_path / "parts", looks, **hear)
     assert_same(model, whole)
+    assert heard == [(step, step) for step in (2, 4, 6, 8, 9)]
     assert [(r["step"], r["bleu"]) for r in resumed] == [(r["step"], r["bleu"]) for r in history]
     assert looks.kept == [step for step in (2, 4, 8) if step >= [2, 4, 6, 8, 9][at - 1]]
+
+
+def test_killed_while_it_hears_of_a_look(tmp_path):
+    """What is kept at a look is kept when the run goes on."""
+    def killed(model, record):
+        raise Killed
+
+    with pytest.raises(Killed):
+        fit(tmp_path / "run", num_steps=4, looked=killed)
+    heard = []
+    fit(tmp_path / "run", num_steps=4, looked=lambda model, record: heard.append(record["step"]))
+    assert heard == [2, 4]
 
 
 def test_killed_before_the_newest_is_whole(tmp_path):
@@ -187,6 +203,11 @@ def test_another_seed_is_another_run(tmp_path):
     first, _ = fit(tmp_path / "first", num_steps=2)
     other, _ = fit(tmp_path / "other", num_steps=2, seed=4)
     assert any((a != b).any() for a, b in zip(everything(first), everything(other), strict=True))
+
+
+def test_an_unrolled_student_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="unroll=False"):
+        fit(tmp_path / "run", model=AttentionLSTM(V, units=4, unroll=True))
 
 
 def test_a_run_that_is_longer_than_asked_for(tmp_path):

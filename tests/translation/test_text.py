@@ -157,6 +157,16 @@ def _store(folder, name, features, splits, file_format="tfrecord"):
             data_dir=folder, file_format=file_format, disable_shuffling=True)
 
 
+def test_a_line_break_in_a_stored_sentence_is_named(monkeypatch):
+    parts = {name: [{"de": "eins", "en": "one"}, {"de": "zwei", "en": "two"}] for name in ("train", "valid", "test")}
+    parts["valid"][1] = {"de": "zwei", "en": "two\nlines"}
+    monkeypatch.setattr("tf_l2t.translation.tfds_text._prepared_examples", lambda name, data_dir: parts)
+    with pytest.raises(ValueError, match=r"ted \(valid\), example 2 \(en\) has a line break"):
+        read_translation_tfds("ted")
+    parts["valid"][1] = {"de": "", "en": "two\nlines"}  # no pair
+    assert read_translation_tfds("ted").dev.size == 1
+
+
 @pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
 def test_ted_multi_translate(file_format, tmp_path):
     import tensorflow_datasets as tfds

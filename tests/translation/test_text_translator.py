@@ -83,8 +83,7 @@ def test_no_lines_empty_lines_and_unknown_characters(subwords):
     found = translations(strange)
     assert len(found) == 6 and all(isinstance(line, str) and "\n" not in line for line in found)
     assert found[0] == found[1]
-    # Alone it has less room, which is by the width of its batch.
-    assert found[2].startswith(translations(strange[2:3])[0])
+    assert found[2] == translations(strange[2:3])[0]
     silent = TextTranslator(network(end=100.0), subwords, Decoding(beam_size=2, longest=20))
     assert silent(LINES) == [""] * len(LINES)
     assert report_bleu(silent(LINES), LINES).score == 0
@@ -101,10 +100,13 @@ def test_a_line_that_is_too_long_is_cut(subwords):
     assert translations([long]) == [expected]
     assert translations([long + " noch mehr"]) == [expected]
     assert TextTranslator(model, subwords, Decoding(beam_size=1, longest=60))([long]) != [expected]
+    fits = subwords.decode(ids[:19])
+    assert len(subwords.encode(fits)) == 19 and len(subwords.encode(f"{fits} a")) >= 20
+    assert translations.cut(["", long, fits, f"{fits} a"]) == [1, 3] and translations.cut([]) == []
 
 
 def test_traces_are_few(subwords):
-    """One a width, whatever the number of lines and calls."""
+    """One, whatever the number of lines and calls and their lengths."""
     model, traced = network(), []
     encode = model.encode
 
@@ -117,8 +119,18 @@ def test_traces_are_few(subwords):
     lines = list(HELP.source[:24])
     for count in (24, 23, 12, 24):
         translations(lines[:count])
-    assert len(traced) == len(set(traced)) <= 4
-    assert {rows for rows, _ in traced} == {4}
+    assert traced == [(4, None)]
+
+
+def test_an_unrolled_student_translates_as_another(subwords):
+    """One that takes sentences of one static length is traced for every width."""
+    model = network(end=2.0)
+    unrolled = AttentionLSTM(SIZE, units=8, unroll=True)
+    for own, given in zip(unrolled.trainable_variables, model.trainable_variables, strict=True):
+        own.assign(given)
+    found, expected = (TextTranslator(made, subwords, Decoding(beam_size=1, longest=14, batch_size=4))(LINES)
+                       for made in (unrolled, model))
+    assert found == expected and len(set(found)) > 4
 
 
 def test_the_ids_of_pairs_do_not_depend_on_their_targets(subwords):
@@ -193,7 +205,7 @@ def test_no_directory_and_what_is_no_translator(saved, tmp_path):
 
 def test_subwords_of_another_size_do_not_fit(saved, subwords):
     Subwords.train((*HELP.source[:300], *HELP.target[:300]), SIZE + 1).save(saved / "subwords.model")
-    with pytest.raises(ValueError, match=r"300.*301"):
+    with pytest.raises(ValueError, match=r"subwords.model holds 301 subwords.*student.keras has a vocabulary of 300"):
         load_translator(saved)
     with pytest.raises(ValueError, match=r"5.*300"):
         TextTranslator(AttentionLSTM(5, units=2), subwords)

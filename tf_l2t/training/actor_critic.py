@@ -77,6 +77,12 @@ class ActorCriticStudent(WrappedTranslator):
         self.critic_optimizer = critic_optimizer or keras.optimizers.Adam(1e-3)
         self.critic_optimizer.build(self.critic.trainable_variables)
 
+    def student_steps(self, num_steps: int) -> int:
+        if self.critic_steps >= num_steps:
+            raise ValueError("actor_critic leaves the student as it is for its first critic_steps steps: they must be "
+                             f"fewer than the run's; received critic_steps={self.critic_steps}, {num_steps} steps.")
+        return num_steps - self.critic_steps
+
     def translations(self, source: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
         """Those of this step for a batch [batch, S], [batch, R], int32 [batch, T]."""
         return sampled_after(self._slow_actor or self.student, source, target, 0,

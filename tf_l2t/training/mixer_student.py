@@ -76,6 +76,14 @@ class MixerStudent(WrappedTranslator):
         return cross_entropy_positions(self._step.value, self.first_positions, self.positions_every,
                                        self.positions_by)
 
+    def student_steps(self, num_steps: int) -> int:
+        needed = -(-self.first_positions // self.positions_by) * self.positions_every
+        if needed >= num_steps:
+            raise ValueError(f"mixer reaches REINFORCE on whole sentences after {needed} steps, as first_positions="
+                             f"{self.first_positions}, positions_by={self.positions_by}, positions_every="
+                             f"{self.positions_every} say: the run must be longer; received {num_steps} steps.")
+        return num_steps
+
     def translations(self, source: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
         """Those of this step for a batch [batch, S], [batch, R], int32 [batch, T]."""
         return sampled_after(self.student, source, target, self._positions(), max_length=self.max_length(target),

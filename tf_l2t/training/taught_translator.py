@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,9 +13,9 @@ from tf_l2t.hypergradient.graphs import separate
 from tf_l2t.students import Translator, previous_tokens
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.wrapped_translator import WrappedTranslator
-from tf_l2t.translation.batches import EncodedText
+from tf_l2t.translation.batches import EncodedText, check_ids
 from tf_l2t.translation.features import FEATURES, status_bleu, status_vector
-from tf_l2t.translation.subwords import BOS
+from tf_l2t.translation.subwords import BOS, EOS, PAD
 from tf_l2t.translation.token_losses import taught_token_loss, token_nll
 
 
@@ -41,7 +42,7 @@ class TaughtTranslator(WrappedTranslator):
       **options: of `WrappedTranslator`.
 
     Raises:
-      ValueError: if teacher and student do not fit together, or a number is below 1.
+      ValueError: if teacher and student do not fit together, or a number is below 1; as `check_ids`.
     """
 
     logged = ("loss", "token_loss", "train_bleu", "dev_bleu")
@@ -50,6 +51,8 @@ class TaughtTranslator(WrappedTranslator):
                  refresh_every: int = 20, sample_size: int = 100, **options: Any):
         super().__init__(student, **options)
         check_fits_translator(teacher, student.vocabulary_size)
+        for name, part in (("train", train), ("dev", dev)):
+            check_ids(part, student.vocabulary_size, name)
         if min(num_steps, refresh_every, sample_size) < 1:
             raise ValueError("num_steps, refresh_every and sample_size must be at least 1; received "
                              f"{num_steps!r}, {refresh_every!r}, {sample_size!r}.")
@@ -98,15 +101,24 @@ class TaughtTranslator(WrappedTranslator):
         config = dict(config)
         student = keras.saving.deserialize_keras_object(config.pop("student"), custom_objects=custom_objects)
         # Stand-ins of the right shapes: the values are among the saved weights, which Keras loads next.
-        nothing = np.zeros(0, np.int64)
-        train, dev = (EncodedText(np.zeros(source, np.int32), np.zeros(target, np.int32), nothing, nothing, nothing)
-                      for source, target in config.pop("sample_shapes"))
+        train, dev = (_empty_sentences(source, target) for source, target in config.pop("sample_shapes"))
         return cls(student, Teacher.from_spec(config.pop("teacher_spec")), train, dev,
                    sample_size=max(train.size, dev.size), **config)
 
 
+def _empty_sentences(source: Sequence[int], target: Sequence[int]) -> EncodedText:
+    sides = []
+    for shape in (source, target):
+        ids = np.full(shape, PAD, np.int32)
+        ids[:, 0] = EOS
+        sides.append(ids)
+    ones = np.ones(len(sides[0]), np.int32)
+    return EncodedText(sides[0], sides[1], ones, ones, np.arange(len(ones)))
+
+
 def check_fits_translator(teacher: Teacher, vocabulary_size: int) -> None:
-    """Raises ValueError unless `teacher` has a diagonal Φ of that many numbers and the features of translation."""
+    """Raises ValueError unless `teacher` has a diagonal Φ of that many numbers and the features of translation, and no
+    class counts, which a loss of tokens has no use for."""
     if not isinstance(teacher, Teacher) or teacher.coefficients_shape != (vocabulary_size,) \
             or teacher.num_features != len(FEATURES):
         found = f"{type(teacher).__name__}" + (f" of Φ {teacher.coefficients_shape} and {teacher.num_features} features"
@@ -114,3 +126,5 @@ def check_fits_translator(teacher: Teacher, vocabulary_size: int) -> None:
         raise ValueError(f"the teacher of these students has a diagonal Φ of {vocabulary_size} numbers, one a token, "
                          f"and the features {FEATURES}: DiagonalTeacher({vocabulary_size}, {len(FEATURES)}); "
                          f"received {found}.")
+    if teacher.get_config()["class_counts"] is not None:
+        raise ValueError("the taught loss of tokens knows no class counts: make the teacher without class_counts.")

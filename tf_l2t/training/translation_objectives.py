@@ -124,6 +124,10 @@ OBJECTIVES = {
 }
 
 
+# Those whose sentences are as long as the references, whatever the student says.
+OF_REFERENCES = (reference_statistics, likelihoods)
+
+
 def check_objective(objective: str) -> None:
     """Raises ValueError for an objective that is not in `OBJECTIVES`."""
     if objective not in OBJECTIVES:

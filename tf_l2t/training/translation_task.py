@@ -13,7 +13,7 @@ from tf_l2t.students import FunctionalTranslator, PreflightReport, Translator, p
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.tasks import Measure, Task
 from tf_l2t.training.taught_translator import check_fits_translator
-from tf_l2t.training.translation_objectives import check_objective, objective_of
+from tf_l2t.training.translation_objectives import OBJECTIVES, OF_REFERENCES, check_objective, objective_of
 from tf_l2t.training.translation_problem import translation_problem
 from tf_l2t.translation.batches import EncodedText, check_ids, eval_batches
 from tf_l2t.translation.bleu import corpus_bleu, ngram_statistics
@@ -66,6 +66,11 @@ class TranslationTask(Task):
 
     def check_objective(self, objective: Any) -> None:
         check_objective(objective)
+        if self.student.model.unroll and OBJECTIVES[objective].rows not in OF_REFERENCES:
+            known = sorted(name for name, of in OBJECTIVES.items() if of.rows in OF_REFERENCES)
+            raise ValueError(f"the student has unroll=True, which takes sentences of one length, and {objective!r} is "
+                             "of its own translations, of any length: build it with unroll=False, or choose one of "
+                             f"{known}.")
 
     def problem(self, train: EncodedText, dev: EncodedText, teacher: Teacher, objective: Any, **options: Any
                 ) -> Problem:
@@ -74,7 +79,8 @@ class TranslationTask(Task):
 
     def measures(self, objective: Any, data: EncodedText) -> tuple[Measure, Measure]:
         value = tf.function(objective_of(self.student, data, objective), autograph=False)
-        batches = list(eval_batches(data, 64))
+        longest = int(max(data.source_lengths.max(), data.target_lengths.max()))
+        batches = list(eval_batches(data, 64, (longest,) if self.student.model.unroll else None))
 
         @tf.function(autograph=False, reduce_retracing=True)
         def statistics(params: Any, non_trainable: Any, source: tf.Tensor, target: tf.Tensor) -> tf.Tensor:

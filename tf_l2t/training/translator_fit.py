@@ -35,6 +35,13 @@ def translation_dataset(batch_fn: BatchFn, seed: int, first: int, stop: int) -> 
     return batch_dataset(pair, seed, stop, first)
 
 
+def check_any_length(model: keras.Model) -> None:
+    """Raises ValueError for a student with `unroll`, as batches are as wide as their sentences."""
+    if getattr(model, "unroll", False):
+        raise ValueError("the student has unroll=True, which takes sentences of one length, and these batches are of "
+                         "several: build it with unroll=False. Only a teacher's training takes it as it is.")
+
+
 def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_steps: int, evaluate_every: int,
                    evaluate: Callable[[keras.Model], dict[str, float]], best: Callable[[keras.Model], Any],
                    path: str | os.PathLike[str], verbose: int = 1,
@@ -55,19 +62,20 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
       best: keeps the model: called whenever it is better than ever before.
       path: a directory for newest.keras and history.json. If a run has left them there, this one goes on.
       verbose: 1 for a line at every look.
-      looked: called with the model and the record of every look.
+      looked: called with the model and the record of every look; twice for one at which the run was stopped.
 
     Returns:
       The model after the last step — another object than `model` if a run went on — and one record of every look:
       step, loss (the mean since the last look), tokens_per_second, and what `evaluate` found.
 
     Raises:
-      ValueError: for a number below 1, or a run that is longer than num_steps.
+      ValueError: for a number below 1, a run that is longer than num_steps, or a student with `unroll`.
       StudentDivergedError: if the loss is not finite; what was kept before stays.
     """
     if num_steps < 1 or evaluate_every < 1:
         raise ValueError("num_steps and evaluate_every must be at least 1; received "
                          f"{num_steps!r}, {evaluate_every!r}.")
+    check_any_length(model)
     folder = pathlib.Path(path)
     history: list[dict[str, float]] = []
     if (folder / NEWEST).is_file():
@@ -81,6 +89,7 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
     history = [record for record in history if record["step"] <= done]
     if done and (not history or history[-1]["step"] < done):  # it was stopped between two files
         history.append(_look(model, evaluate, best, history, {"step": done}))
+        looked(model, history[-1])
         write_json(folder / HISTORY, history)
     for first in range(done, num_steps, evaluate_every):
         stop = min(first + evaluate_every, num_steps)
@@ -98,8 +107,8 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
         model.save(partial)
         partial.replace(folder / NEWEST)
         history.append(_look(model, evaluate, best, history, record))
+        looked(model, history[-1])  # before the record is kept: a run that was stopped here looks again
         write_json(folder / HISTORY, history)
-        looked(model, history[-1])
         if verbose:
             print(", ".join(f"{name} {value:,.4g}" for name, value in history[-1].items()), flush=True)
     return model, history

@@ -12,6 +12,8 @@ from tf_l2t.training.candidates import candidate_log_probs, sentence_rewards
 from tf_l2t.translation.bleu import SMOOTHINGS
 from tf_l2t.translation.decoding import greedy
 
+EVALUATED = ("token_loss", "reward")
+
 
 class WrappedTranslator(keras.Model):
     """Base class: a `Translator` with a training step of its own, through `compile`, `fit`, `evaluate`, `save`.
@@ -25,7 +27,7 @@ class WrappedTranslator(keras.Model):
     is saved with the model. What is drawn at random is a function of seed and step: a model that was saved and loaded
     goes on as if it had not been. `evaluate` reports the token loss, and the reward of greedy translations.
 
-    A subclass defines `learn`, and lists what it logs.
+    A subclass defines `learn`, and lists what that logs.
 
     Args:
       student: trained in place.
@@ -58,7 +60,7 @@ class WrappedTranslator(keras.Model):
         self.student = student
         self.smoothing, self.extra_length, self.seed = smoothing, extra_length, seed
         self._step = self.add_weight(name="step", shape=(), dtype="int32", initializer="zeros", trainable=False)
-        self._logs = {name: keras.metrics.Mean(name=name) for name in self.logged}
+        self._logs = {name: keras.metrics.Mean(name=name) for name in dict.fromkeys((*self.logged, *EVALUATED))}
         self.supports_jit = False  # loops over sentences of any length
         self.built = True
 
@@ -80,6 +82,15 @@ class WrappedTranslator(keras.Model):
     @property
     def metrics(self) -> list[Any]:
         return list(self._logs.values())
+
+    def student_steps(self, num_steps: int) -> int:
+        """In how many steps of a run of `num_steps` the compiled optimizer moves the student, over which its rate is to
+        fall.
+
+        Raises:
+          ValueError: if the run would end before the loss is what it is named for.
+        """
+        return num_steps
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         return self.student(inputs, training=training)
@@ -103,7 +114,7 @@ class WrappedTranslator(keras.Model):
         self._step.assign_add(1)
         for name, values in found.items():
             self._logs[name].update_state(values)
-        return {name: tracker.result() for name, tracker in self._logs.items()}
+        return {name: self._logs[name].result() for name in self.logged}
 
     def test_step(self, data: Any) -> dict[str, Any]:
         source, target = _pair(data)
@@ -112,7 +123,7 @@ class WrappedTranslator(keras.Model):
                  "reward": sentence_rewards(translated[:, tf.newaxis], target, self.smoothing)}
         for name, values in found.items():
             self._logs[name].update_state(values)
-        return {name: self._logs[name].result() for name in found}
+        return {name: self._logs[name].result() for name in EVALUATED}
 
     def learn(self, source: tf.Tensor, target: tf.Tensor) -> dict[str, tf.Tensor]:
         """One step of training on a batch, and what it logs, [batch] each."""

@@ -3,6 +3,7 @@
 from tf_l2t.translation.batches import EncodedText, TokenPair, bucketed_batches, encode_pairs, eval_batches
 from tf_l2t.translation.bleu import (
     ReportedBleu,
+    check_language,
     corpus_bleu,
     ngram_statistics,
     prefix_rewards,
@@ -51,6 +52,7 @@ __all__ = [
     "TokenPair",
     "beam_search",
     "bucketed_batches",
+    "check_language",
     "corpus_bleu",
     "embedded_help",
     "encode_pairs",

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tf_l2t.translation.subwords import EOS, PAD, Subwords
+from tf_l2t.translation.subwords import BOS, EOS, PAD, Subwords
 from tf_l2t.translation.text import ParallelText
 
 # Widths of batches, up to that of the longest sentence. Each is a shape of its own where shapes are static.
@@ -89,12 +89,42 @@ def _padded(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return padded, lengths
 
 
+def check_sentences(encoded: EncodedText, what: str = "text") -> None:
+    """Checks that every row is a sentence: ids, one EOS at its length, and PAD behind.
+
+    Raises:
+      ValueError: for arrays of shapes that do not fit, or no pair; naming the first pair with something else.
+    """
+    size = encoded.size
+    sides = (("source", encoded.source, encoded.source_lengths), ("target", encoded.target, encoded.target_lengths))
+    for side, ids, lengths in sides:
+        ids, lengths = np.asarray(ids), np.asarray(lengths)
+        if ids.ndim != 2 or not size or len(ids) != size or lengths.shape != (size,) or len(encoded.kept) != size \
+                or not all(np.issubdtype(values.dtype, np.integer) for values in (ids, lengths)):
+            raise ValueError(f"{what} ({side}): ids must be integers [pairs, longest], with a length and a place for "
+                             f"every pair, as encode_pairs makes them; received {ids.dtype} {ids.shape}, lengths "
+                             f"{lengths.dtype} {lengths.shape}, {len(encoded.kept)} places, for {size} pairs.")
+        place = np.arange(ids.shape[1]) - (lengths[:, np.newaxis] - 1)
+        bad = (lengths < 1) | (lengths > ids.shape[1])
+        bad |= np.where(place < 0, (ids == PAD) | (ids == BOS) | (ids == EOS),
+                        ids != np.where(place == 0, EOS, PAD)).any(axis=1)
+        if bad.any():
+            row = int(bad.argmax())
+            raise ValueError(f"{what}, line {encoded.kept[row] + 1} ({side}): a sentence must be ids that are no "
+                             f"special ones, then its end, {EOS}, at its length, then padding, {PAD}; received "
+                             f"{ids[row].tolist()} of length {lengths[row]}.")
+
+
 def check_ids(encoded: EncodedText, vocabulary_size: int, what: str = "text") -> None:
     """Checks that a model of `vocabulary_size` classes can take these ids.
 
+    Args:
+      what: the text's name, for messages.
+
     Raises:
-      ValueError: naming the first pair with an id outside 0 … vocabulary_size − 1.
+      ValueError: naming the first pair with an id outside 0 … vocabulary_size − 1; as `check_sentences`.
     """
+    check_sentences(encoded, what)
     for side, ids in (("source", encoded.source), ("target", encoded.target)):
         bad = np.argwhere((ids < 0) | (ids >= vocabulary_size))
         if len(bad):
@@ -135,6 +165,7 @@ class BucketedBatches:
     """
 
     def __init__(self, encoded: EncodedText, batch_size: int, widths: Sequence[int] | None = None) -> None:
+        check_sentences(encoded)
         if not 1 <= batch_size <= encoded.size:
             raise ValueError(f"batch_size must be between 1 and the {encoded.size} pairs; received {batch_size!r}.")
         longest = np.maximum(encoded.source_lengths, encoded.target_lengths)
@@ -185,7 +216,7 @@ def bucketed_batches(encoded: EncodedText, batch_size: int, widths: Sequence[int
       as a tensor the width is not static.
 
     Raises:
-      ValueError: if `batch_size` is below 1 or above the number of pairs; as `widths_for`.
+      ValueError: if `batch_size` is below 1 or above the number of pairs; as `widths_for` and `check_sentences`.
     """
     return BucketedBatches(encoded, batch_size, widths)
 

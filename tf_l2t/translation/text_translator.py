@@ -41,7 +41,8 @@ class Decoding(NamedTuple):
 class TextTranslator:
     """Translates lines: `TextTranslator(model, subwords)(["Guten Morgen."])`.
 
-    Lines are sorted by length and decoded in batches, by a function that is compiled once. A line's translation does
+    Lines are sorted by length and decoded in batches, by a function that is compiled once; for a student with
+    `unroll`, once a width. A line's translation does
     not depend on the others; that of a line without any word is empty.
 
     Args:
@@ -64,7 +65,8 @@ class TextTranslator:
                              f"least 0; received {decoding}.")
         self.model, self.subwords, self.decoding = model, subwords, decoding
         any_width = tf.TensorSpec([decoding.batch_size, None], tf.int32)
-        self._decode = tf.function(self._decoded, input_signature=[any_width], autograph=False)
+        self._decode = tf.function(self._decoded, input_signature=None if model.unroll else [any_width],
+                                   autograph=False)
 
     def _decoded(self, source: tf.Tensor) -> tf.Tensor:
         how, limits = self.decoding, length_limits(source)
@@ -86,6 +88,10 @@ class TextTranslator:
         encoded = encode_pairs(self.subwords, text, self.decoding.longest, too_long="truncate")
         found = iter(self.tokens(encoded))
         return [self.subwords.decode(next(found)) if line.strip() else "" for line in lines]
+
+    def cut(self, lines: Sequence[str]) -> list[int]:
+        """The places, from 0, of lines that with their end are longer than `decoding.longest`: they are cut."""
+        return [i for i, ids in enumerate(self.subwords.encode_lines(lines)) if len(ids) >= self.decoding.longest]
 
     def tokens(self, encoded: EncodedText) -> list[np.ndarray]:
         """The translations' ids, in the order of the pairs, of which the targets are not looked at."""
@@ -117,7 +123,7 @@ def load_translator(path: str | os.PathLike[str], **decoding: Any) -> TextTransl
       **decoding: fields of `Decoding` that are to differ from those saved.
 
     Raises:
-      ValueError: if a file is missing or damaged, or a field unknown.
+      ValueError: if a file is missing, damaged or of another translator, or a field unknown.
     """
     import tf_l2t.students  # noqa: F401  # registers the students that the file names
 
@@ -139,4 +145,8 @@ def load_translator(path: str | os.PathLike[str], **decoding: Any) -> TextTransl
         raise ValueError(f"the student in {folder / STUDENT} cannot be loaded: {error}") from error
     if not isinstance(model, Translator):
         raise ValueError(f"{folder / STUDENT} holds a {type(model).__name__}, which is no translation student.")
-    return TextTranslator(model, Subwords.load(folder / SUBWORDS), Decoding(**{**saved, **decoding}))
+    subwords = Subwords.load(folder / SUBWORDS)
+    if model.vocabulary_size != subwords.size:
+        raise ValueError(f"{folder / SUBWORDS} holds {subwords.size} subwords, and the student in {folder / STUDENT} "
+                         f"has a vocabulary of {model.vocabulary_size}: the files are not of one translator.")
+    return TextTranslator(model, subwords, Decoding(**{**saved, **decoding}))

@@ -23,7 +23,8 @@ def read_translation_tfds(name: str, data_dir: str | None = None, pair: tuple[st
       pair: source and target language. Examples that lack one of the two are left out; `about` counts them.
 
     Raises:
-      ValueError: if it is not there (the message says which command prepares it), lacks a split or a language.
+      ValueError: if it is not there (the message says which command prepares it), lacks a split or a language, or
+        has a sentence with a line break in it.
     """
     if len(pair) != 2 or pair[0] == pair[1]:
         raise ValueError(f"pair must be two languages; received {pair!r}.")
@@ -82,11 +83,15 @@ def _folder_examples(data_dir: str | None) -> dict[str, Iterable[Mapping[str, An
 def _pairs(examples: Iterable[Mapping[str, Any]], pair: tuple[str, str], where: str) -> tuple[ParallelText, int]:
     """The pairs, and how many examples lack one of the two languages."""
     source, target, without, languages = [], [], 0, set()
-    for example in examples:
+    for number, example in enumerate(examples, 1):
         sentences = _sentences(example)
         languages |= set(sentences)
         both = [sentences.get(language, "") for language in pair]
         if all(sentence.strip() for sentence in both):
+            for language, sentence in zip(pair, both, strict=True):
+                if "\n" in sentence:
+                    raise ValueError(f"{where}, example {number} ({language}) has a line break in its sentence: "
+                                     f"{sentence[:60]!r}. Prepare the data set without it.")
             source.append(both[0])
             target.append(both[1])
         else:
