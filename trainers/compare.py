@@ -12,7 +12,6 @@ rows/.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import pathlib
 import shutil
@@ -32,6 +31,7 @@ from tf_l2t.training.rows import ROWS
 from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command, image_teacher
 from trainers.compare_report import Part, class_pairs, epoch_steps, write_reports
+from trainers.digests import teacher_digest
 from trainers.train_teacher import fitting
 
 DISTILLATION = ("distillation", "text_distillation")
@@ -69,7 +69,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
     tables = [Table(with_dev_size(config, size), given) for size in sizes]
     about: dict[str, Any] = {str(table.dev_size): command.describe(table.splits) for table in tables}
     if given:  # another teacher at the same place is another run
-        about["teacher"] = digest(given[0])
+        about["teacher"] = teacher_digest(given[0])
     path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
 
     def work() -> None:
@@ -103,14 +103,6 @@ def record(config: ml_collections.ConfigDict, result: RowResult) -> None:
     """Records a row where --measured says, if it does."""
     if MEASURED.value:
         measured.record(MEASURED.value, [measured_row(config, result)])
-
-
-def digest(teacher: Teacher) -> str:
-    """A SHA-256 of a teacher's weights."""
-    found = hashlib.sha256(json.dumps(teacher.spec()).encode())
-    for variable in teacher.theta:
-        found.update(variable.numpy().tobytes())
-    return found.hexdigest()
 
 
 def with_dev_size(config: ml_collections.ConfigDict, size: int) -> ml_collections.ConfigDict:

@@ -1,12 +1,16 @@
-"""What a run's manifest says of the teachers and translators that the run begins with: digests of what they hold."""
+"""What a manifest says of the teachers and networks that a run begins with: digests of what they hold."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import pathlib
+from typing import TYPE_CHECKING
 
 from tf_l2t.teachers import Teacher
-from tf_l2t.translation import TextTranslator
+
+if TYPE_CHECKING:
+    from tf_l2t.translation import TextTranslator  # its packages take a second to import
 
 
 def teacher_digest(teacher: Teacher) -> str:
@@ -23,3 +27,8 @@ def translator_digest(translator: TextTranslator) -> str:
     for variable in translator.model.trainable_variables:
         found.update(variable.numpy().tobytes())
     return found.hexdigest()
+
+
+def file_digest(file: pathlib.Path) -> str:
+    """A SHA-256 of a file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from tf_l2t.students import FunctionalStudent
 from tf_l2t.training.distillation_fit import ANCHORS, LAST, PhasePlan, check_looks
 from tf_l2t.training.rates import learning_rate
 from trainers import command
+from trainers.digests import file_digest
 
 TEACHER_SEED = 100_000  # beyond those of students: a teacher that is trained along begins elsewhere
 
@@ -69,7 +69,7 @@ def describe_data(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 def describe_run(config: ml_collections.ConfigDict, found: Method) -> dict[str, Any]:
     """Of the config's data and of the files of its teacher: a run goes on with the same ones only."""
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in teacher_files(config, found)]
+    digests = [file_digest(file) for file in teacher_files(config, found)]
     return describe_data(config) | ({"teacher": digests} if digests else {})
 
 
