@@ -11,6 +11,7 @@ from tf_l2t.distillation import METHODS
 from tf_l2t.training import distillation_fit
 from trainers import command, distill_compare
 from trainers.distill import dry_run, prepare_distillation
+from trainers.distill_table import distillation_table
 from trainers.distillation import optimizers
 
 SMALL = {"data.name": "mnist_5k", "data.dev_size": 40, "data.test_size": 50, "data.train_size": 200,
@@ -138,6 +139,18 @@ def test_a_table(tmp_path):
     again = []
     compare(tmp_path, again)
     assert again == [*recorded, tuned] and made == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")}
+
+
+def test_a_student_that_diverges_is_left_out_and_counted(tmp_path):
+    hot = (("method.name", "none"), ("training.learning_rate", 1e20))
+    one = {"compare.methods": (("none", (("method.name", "none"),)), ("hot", hot)), "compare.tuned": ()}
+    recorded = []
+    compare(tmp_path / "one", recorded, **one)
+    assert {row["method"] for row in recorded} == {"none"}
+    assert "Diverged with every seed: small by hot." in (tmp_path / "one" / "report.html").read_text()
+    assert "| hot |" not in (tmp_path / "one" / "table.md").read_text()
+    rows = [{**recorded[-1], "seeds": 1, "diverged": 2}]
+    assert distillation_table(rows, "digits").endswith("| 1 (2 diverged) |")
 
 
 def test_a_table_of_a_given_teacher(teacher, tmp_path):

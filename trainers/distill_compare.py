@@ -14,6 +14,7 @@ import ml_collections
 from tf_l2t.distillation import METHODS, Term, check_anchors, method
 from tf_l2t.plotting import plot_curves
 from tf_l2t.report import Section, write_html
+from tf_l2t.training import StudentDivergedError
 from tf_l2t.training.results import mean_std
 from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command, distill
@@ -27,12 +28,13 @@ Planned = tuple[str, str, ml_collections.ConfigDict]  # student, method, config
 
 
 class Cell(NamedTuple):
-    """A row of the results: one student by one method, over the seeds that are there."""
+    """A row of the results: one student by one method, over the seeds that are there, and those that diverged."""
 
     student: str
     method: str
     config: ml_collections.ConfigDict
     folders: list[pathlib.Path]
+    diverged: list[pathlib.Path]
 
 
 def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose: int,
@@ -40,9 +42,9 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
     """The work of a whole table: the teacher, with the first seed, and every student by every method and seed.
 
     With config.teacher.path, the run of a teacher with 4 anchors, none is trained. What is there is not made again; a
-    run that was stopped goes on. Seed after seed, so that a table of fewer seeds is
-    whole early; `record` hears of every row again when it has a seed more. Writes teacher/, STUDENT/METHOD/seedN/
-    (`trainers.distill`), results.json, table.md, figures/ and report.html.
+    run that was stopped goes on. Seed after seed, so that a table of fewer seeds is whole early; `record` hears of a
+    row again when it has a seed more. A student that diverges is left out of its row, which counts it. Writes teacher/,
+    STUDENT/METHOD/seedN/ (`trainers.distill`), results.json, table.md, figures/ and report.html.
     """
     compare = config.compare
     given, config, of_teacher, cells = planned(config)
@@ -55,19 +57,25 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
         teacher = pathlib.Path(given) if given else path / "teacher"
         if not given:
             run(of_teacher, teacher, verbose)
-        found: list[Cell] = []
+        found = [Cell(student, name, of_cell, [], []) for student, name, of_cell in cells]
         for number in range(compare.seeds):
-            for i, (student, of_method, of_cell) in enumerate(cells):
-                seed = config.seed + number
-                if METHODS[of_cell.method.name].teacher in ("fixed", "anchors"):
-                    of_cell = command.changed(of_cell, [("teacher.path", str(teacher))])
-                folder = path / student / of_method / f"seed{seed}"
-                run(command.changed(of_cell, [("seed", seed)]), folder, verbose)
-                if number:
-                    found[i].folders.append(folder)
-                else:
-                    found.append(Cell(student, of_method, of_cell, [folder]))
-                record([row_of(config, found[i])])
+            for cell in found:
+                changes: list[tuple[str, Any]] = [("seed", config.seed + number)]
+                if METHODS[cell.config.method.name].teacher in ("fixed", "anchors"):
+                    changes.append(("teacher.path", str(teacher)))
+                folder = path / cell.student / cell.method / f"seed{config.seed + number}"
+                try:
+                    run(command.changed(cell.config, changes), folder, verbose)
+                    cell.folders.append(folder)
+                except StudentDivergedError as error:
+                    print(error)
+                    cell.diverged.append(folder)
+                if cell.folders:
+                    record([row_of(config, cell)])
+        lost = [f"{cell.student} by {cell.method}" for cell in found if not cell.folders]
+        found = [cell for cell in found if cell.folders]
+        if not found:
+            raise StudentDivergedError(f"every student of the table diverged: {lost}.")
         rows = [row_of(config, cell) for cell in found]
         rows += tuned_rows(config, rows)
         record(rows[len(found):])
@@ -79,6 +87,8 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
         quoted = [f"Quoted, not measured here: {config.quoted}."] if config.quoted else []
         accuracy = read(teacher / "results.json")["last"]["test"]
         said = [f"The teacher's test accuracy is {100 * accuracy:.2f} %.", *quoted]
+        if lost:
+            said.append(f"Diverged with every seed: {', '.join(lost)}.")
         print("report:", write_html(path / "report.html", f"Distillation, {compare.task}",
                                     [Section("Test accuracy, %", table, said, pictures)],
                                     json.dumps(command.plain(config), indent=2)))
@@ -197,6 +207,8 @@ def row_of(config: ml_collections.ConfigDict, cell: Cell) -> dict[str, Any]:
     if further:
         row["further"] = further
     training = cell.config.training
+    if cell.diverged:
+        row["diverged"] = len(cell.diverged)
     return {**row, "seeds": len(results), "ms_per_step": min(result["ms_per_step"] for result in results),
             "learning_rate": training.learning_rate, "steps": training.num_steps, "command": command.command_line()}
 

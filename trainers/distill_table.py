@@ -21,18 +21,18 @@ def distillation_table(rows: list[dict[str, Any]], task: str) -> str:
     lines = [f"| method | {' | '.join(f'{s}: {columns}' for s in students)} | seeds |",
              "|---" * ((3 + len(further)) * len(students) + 2) + "|"]
     for method in dict.fromkeys(row["method"] for row in rows):
-        cells, seeds = [], set()
+        cells, seeds = [], set[str]()
         for student in students:
             row = found.get((method, student))
             if row is None:
                 cells += ["–"] * (3 + len(further))
                 continue
-            seeds.add(row["seeds"])
+            seeds.add(f"{row['seeds']}" + (f" ({row['diverged']} diverged)" if "diverged" in row else ""))
             cells += [_figure(row["test_accuracy_mean"], row["test_accuracy_std"]),
                       *(_figure(**row["further"][name]) for name in further),
                       _figure(row["best_test_accuracy_mean"], row["best_test_accuracy_std"]),
                       f"{row['ms_per_step']:.0f}"]
-        lines.append(f"| {method} | {' | '.join(cells)} | {', '.join(map(str, sorted(seeds)))} |")
+        lines.append(f"| {method} | {' | '.join(cells)} | {', '.join(sorted(seeds))} |")
     return "\n".join(lines)
 
 

@@ -81,12 +81,12 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
             record: dict[str, Any] = {"phase": phase.name, "step": stop,
                       **{name: float(values[-1]) for name, values in fitted.history.items()},
                       "ms_per_step": round(1000 * seconds / (stop - first), 2)}
-            if not all(math.isfinite(value) for value in record.values() if isinstance(value, float)):
-                raise StudentDivergedError(f"a loss is not finite in the steps {first + 1} to {stop}: {record}. Lower "
-                                           f"the learning rate. What is in {str(path)!r} is from step {first}.")
             if not trainer.phase.prepares:
                 found = trainer.evaluate(*dev, batch_size=500, verbose=0, return_dict=True)
                 record |= {f"val_{name}": float(value) for name, value in found.items()}
+            if not all(math.isfinite(value) for value in record.values() if isinstance(value, float)):
+                raise StudentDivergedError(f"a loss is not finite in the steps {first + 1} to {stop}: {record}. Lower "
+                                           f"the learning rate. What is in {str(path)!r} is from step {first}.")
             history.append(record)
             if phase is phases[-1]:
                 if record["val_accuracy"] > max((r["val_accuracy"] for r in history[:-1] if r["phase"] == phase.name),
