@@ -211,8 +211,8 @@ def test_a_teacher_can_be_trained_through_it(name):
     assert report.modes == ("forward_over_reverse", "reverse_over_reverse"), str(report)
 
 
-# Residual blocks, concatenated features, depthwise convolutions. The layers of all networks, among them those that split
-# and shuffle channels, are checked one by one by `test_a_teacher_can_be_trained_through_it`.
+# Residual blocks, concatenated features, depthwise convolutions. The layers of all networks, those that split and
+# shuffle channels too, are checked one by one by `test_a_teacher_can_be_trained_through_it`.
 @pytest.mark.parametrize("name", ["resnet", "densenet_bc", "mobilenet_v2"])
 def test_hypergradient_against_differences(name):
     """Through two compiled steps of the whole network; a smooth activation, for a kink within ±ε would spoil them."""
