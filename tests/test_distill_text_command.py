@@ -76,7 +76,7 @@ def test_a_table(folder, tmp_path):
     assert "bilstm: last | test_f1 | best on dev | ms / step |" in table
     f1 = json.loads((tmp_path / "bilstm" / "rco_kl" / "seed0" / "results.json").read_text())["last"]["test_f1"]
     assert recorded[0]["further"] == {"test_f1": {"mean": pytest.approx(100 * f1, abs=1e-4), "std": 0.0}}
-    assert f" | {100 * f1:.2f} ± 0.00 | " in table
+    assert f" | {100 * f1:.2f} | " in table  # of one seed no spread is known
 
 
 def test_networks_begin_with_the_encoders_weights(folder):

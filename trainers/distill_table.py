@@ -28,13 +28,11 @@ def distillation_table(rows: list[dict[str, Any]], task: str) -> str:
                 cells += ["–"] * (3 + len(further))
                 continue
             seeds.add(f"{row['seeds']}" + (f" ({row['diverged']} diverged)" if "diverged" in row else ""))
-            cells += [_figure(row["test_accuracy_mean"], row["test_accuracy_std"]),
-                      *(_figure(**row["further"][name]) for name in further),
-                      _figure(row["best_test_accuracy_mean"], row["best_test_accuracy_std"]),
-                      f"{row['ms_per_step']:.0f}"]
+            parts = [(row[f"{name}_mean"], row[f"{name}_std"]) for name in ("test_accuracy", "best_test_accuracy")]
+            parts[1:1] = [(row["further"][name]["mean"], row["further"][name]["std"]) for name in further]
+            spread = row["seeds"] > 1
+            cells += [f"{mean:.2f}" + (f" ± {std:.2f}" if spread else "") for mean, std in parts]
+            cells.append(f"{row['ms_per_step']:.0f}")
         lines.append(f"| {method} | {' | '.join(cells)} | {', '.join(sorted(seeds))} |")
     return "\n".join(lines)
 
-
-def _figure(mean: float, std: float) -> str:
-    return f"{mean:.2f} ± {std:.2f}"
