@@ -30,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
         *((name, (("method.name", name), *CHANGES.get(name, ()))) for name in METHODS),
         *((f"prokt_{lam:g}", (("method.name", "prokt"), ("method.options", (("lam", lam),)))) for lam in LAMS))
     lams = [name for name, _ in compare.methods if name.startswith("prokt_")]
-    compare.skipped = (*(("mlp100", name) for name in (*OF_MAPS, *lams)),  # it has no maps
+    compare.skipped = (*(("mlp100", name) for name in (*OF_MAPS, *lams)),  # it has no maps; λ is of one student
                        *(("mobilenet_v2_0.25", name) for name in lams))
     compare.tuned = (("prokt_tuned", ("prokt", *(f"prokt_{lam:g}" for lam in LAMS))),)
     config.quoted = "Table 1 of the paper, CIFAR-100: resnet32x4 to ShuffleNetV2: RCO 76.26, ProKT 75.59"

@@ -194,6 +194,8 @@ def test_rates_of_the_phase_before_do_not_fall():
     ({"compare.methods": (("a", (("method.nme", "kd"),)),)}, "cannot be changed"),
     ({"compare.methods": (("a", (("method.name", "at"),)),)}, "compares all stages"),
     ({"compare.students": (("a", ()), ("a", ()))}, "twice"),
+    ({"training.evaluate_every": 0}, "evaluate_every must be at least 1"),
+    ({"training.evaluate_every": 3}, "2 epochs are no multiple"),
     ({"compare.tuned": (("b", ("kd",)),)}, r"not compared: \['kd'\]"),
 ])
 def test_bad_tables_are_refused_before_any_work(changes, match, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import ml_collections
 
-from tf_l2t.distillation import METHODS, Term, check_anchors, method
+from tf_l2t.distillation import METHODS, Term, method
 from tf_l2t.plotting import plot_curves
 from tf_l2t.report import Section, write_html
 from tf_l2t.training import StudentDivergedError
@@ -19,7 +18,7 @@ from tf_l2t.training.results import mean_std
 from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command, distill
 from trainers.distill_table import distillation_table
-from trainers.distillation import describe_data, describe_run, labels_of, network, optimizers, teacher_config
+from trainers.distillation import describe_data, describe_run, labels_of, network, phase_steps, teacher_config
 
 ANCHORS = 4  # of the teacher, for RCO
 
@@ -130,9 +129,7 @@ def check_cells(config: ml_collections.ConfigDict, cells: Sequence[ml_collection
         found = method(cell.method.name, **dict(cell.method.options))
         for name in dict.fromkeys(name for phase in found.phases for name, _ in phase.terms):
             Term(name, teacher, students[described], found.options, labels)
-        optimizers(cell, cell.training.num_steps, last=True)
-        looks = math.ceil(cell.training.num_steps / cell.training.evaluate_every)
-        check_anchors(range(ANCHORS) if found.teacher == "anchors" else (), looks)
+        phase_steps(cell, found, ANCHORS if found.teacher == "anchors" else 0)
 
 
 def check_teacher(config: ml_collections.ConfigDict, path: str) -> list[str]:

@@ -35,4 +35,3 @@ def distillation_table(rows: list[dict[str, Any]], task: str) -> str:
             cells.append(f"{row['ms_per_step']:.0f}")
         lines.append(f"| {method} | {' | '.join(cells)} | {', '.join(sorted(seeds))} |")
     return "\n".join(lines)
-

@@ -29,15 +29,28 @@ def planned(config: ml_collections.ConfigDict, teacher: Any
     found = method(config.method.name, **dict(config.method.options))
     student = network(config, config.student, "config.student", config.seed)
     trainer = DistillationTrainer(student, teacher, found, train_labels=splits.train.y)
-    steps = {phase.name: training.num_steps if phase is found.last else training.first_steps for phase in found.phases}
+    steps = phase_steps(config, found, len(trainer.anchors))
     phases = [PhasePlan(name, count, functools.partial(compile_trainer, trainer, config, count,
                                                        name == found.last.name)) for name, count in steps.items()]
-    looks = check_looks(phases, training.evaluate_every, training.anchors)
-    check_anchors(trainer.anchors, looks)
-    for phase in phases:
-        optimizers(config, phase.num_steps, phase.name == found.last.name)  # raises for what does not fit
     return trainer, phases, array_batches(splits.train.x, splits.train.y, training.batch_size, splits.augment,
                                           index=True)
+
+
+def phase_steps(config: ml_collections.ConfigDict, found: Method, anchors: int) -> dict[str, int]:
+    """The steps of the method's phases by name.
+
+    Args:
+      anchors: of the teacher, each of which is it for as many looks.
+
+    Raises:
+      ValueError: for looks, rates or an optimizer that do not fit.
+    """
+    training = config.training
+    steps = {phase.name: training.num_steps if phase is found.last else training.first_steps for phase in found.phases}
+    check_anchors(anchors, check_looks(list(steps.values()), training.evaluate_every, training.anchors))
+    for name, count in steps.items():
+        optimizers(config, count, name == found.last.name)  # raises for what does not fit
+    return steps
 
 
 class Data(NamedTuple):

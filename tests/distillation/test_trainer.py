@@ -1,4 +1,4 @@
-"""The trainer against loops written out, ProKT's properties, and what Keras users expect of a model."""
+"""Every method's loss and constants, and what Keras users expect of a model; of ProKT more in test_prokt.py."""
 
 import json
 
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.distillation.small import X, Y, compiled, fit, linear, log_softmax, network, trainer_of, values
 from tf_l2t.data import array_batches
 from tf_l2t.distillation import (
     METHODS,
@@ -14,69 +15,10 @@ from tf_l2t.distillation import (
     CoupledSGD,
     DistillationTrainer,
     Term,
-    constrained_teacher_loss,
     method,
-    proximal_teacher_loss,
 )
 from tf_l2t.distillation.terms import Examples
-from tf_l2t.students import tapped
 from tf_l2t.training import distillation_fit
-
-RNG = np.random.default_rng(0)
-X = RNG.standard_normal((12, 8, 8, 2)).astype("float32")
-Y = (np.arange(12) % 3).astype("int32")
-
-
-def network(width, name, seed, dropout=0.0, stages=2):
-    """Stages named as the taps of the students are."""
-    keras.utils.set_random_seed(seed)
-    inputs = x = keras.Input((8, 8, 2))
-    for stage in range(1, stages + 1):
-        x = keras.layers.Conv2D(width * stage, 3, strides=2, padding="same")(x)
-        x = keras.layers.BatchNormalization(momentum=0.9, name=f"stage{stage}_preact")(x)
-        x = keras.layers.ReLU(name=f"stage{stage}")(x)
-    x = keras.layers.GlobalAveragePooling2D(name="pooled")(x)
-    x = keras.layers.Dropout(dropout, seed=seed)(x) if dropout else x
-    return keras.Model(inputs, keras.layers.Dense(3, name="logits")(x), name=name)
-
-
-def linear(name, seed, penalty=None):
-    keras.utils.set_random_seed(seed)
-    inputs = keras.Input((8, 8, 2))
-    head = keras.layers.Dense(3, kernel_regularizer=penalty, name="logits")
-    return keras.Model(inputs, head(keras.layers.Flatten()(inputs)), name=name)
-
-
-def trainer_of(name, student=None, **options):
-    student = student or network(2, "student", 1)
-    kind = METHODS[name].teacher
-    teacher = {"none": None, "anchors": [network(4, f"anchor{i}", 5 + i) for i in range(4)]}.get(
-        kind, network(4, "teacher", 2))
-    if name in ("crd", "crd_kd", "crd_prokt"):
-        options.setdefault("num_negatives", 6)
-    return DistillationTrainer(student, teacher, method(name, **options), train_labels=Y)
-
-
-def compiled(trainer, rate=0.05, momentum=0.0, **options):
-    trained = trainer.method.teacher == "trained"
-    own, other = (keras.optimizers.SGD(rate, momentum=momentum) for _ in range(2))
-    trainer.compile(own, other if trained else None, metrics=["accuracy"],
-                    **options)
-    return trainer
-
-
-def values(model):
-    return [w.numpy() for w in model.weights]
-
-
-def fit(trainer, epochs=1, batch_size=12, **options):
-    return trainer.fit(X, Y, batch_size=batch_size, epochs=epochs, shuffle=False, verbose=0, **options).history
-
-
-def log_softmax(z):
-    z = z - z.max(1, keepdims=True)
-    return z - np.log(np.exp(z).sum(1, keepdims=True))
-
 
 STAGES = ("stage1", "stage2", "stage3")
 # RepDistiller's commands: γ of cross entropy, α of KD, T, β of the term, where it stands.
@@ -167,84 +109,6 @@ def test_losses_of_keras(loss, tmp_path):
     np.testing.assert_allclose(fit(keras.saving.load_model(tmp_path / "trainer.keras"))["loss"][0], expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("lam", [0.0, 0.4])
-def test_a_step_of_prokt_is_algorithm_1(lam):
-    """Weights after two steps, against a loop of NumPy: linear networks, whose gradients are (q − p) x."""
-    teacher, student = linear("teacher", 2), linear("student", 1)
-    trainer = DistillationTrainer(student, teacher, method("prokt", lam=lam))
-    assert all((w == 0).all() for model in (teacher, student) for w in values(model))
-    compiled(trainer, 0.1)
-    flat = X.reshape(12, -1).astype("float64")
-    one_hot = np.eye(3)[Y]
-    t, s = (np.zeros((flat.shape[1] + 1, 3)) for _ in range(2))
-    inputs = np.concatenate([flat, np.ones((12, 1))], axis=1)
-    for _ in range(2):
-        q = np.exp(log_softmax(inputs @ s))
-        p = np.exp(log_softmax(inputs @ t))
-        t -= 0.1 * inputs.T @ (p - (1 - lam) * one_hot - lam * q) / 12
-        p = np.exp(log_softmax(inputs @ t))  # the updated teacher's
-        s -= 0.1 * inputs.T @ (q - p) / 12
-    fit(trainer, epochs=2)
-    for model, expected in ((teacher, t), (student, s)):
-        kernel, bias = values(model)
-        np.testing.assert_allclose(np.concatenate([kernel, bias[None]]), expected, rtol=1e-4, atol=1e-7)
-
-
-def test_without_lambda_the_teacher_is_trained_as_if_alone():
-    trainer = compiled(trainer_of("prokt", lam=0.0))
-    alone = DistillationTrainer(trainer_of("prokt").teacher, None, "none")  # its head is 0, too
-    alone.student.set_weights(values(trainer.teacher))
-    fit(trainer, epochs=3, batch_size=6)
-    fit(compiled(alone), epochs=3, batch_size=6)
-    for a, b in zip(values(trainer.teacher), values(alone.student), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
-
-
-def test_the_idle_network_stays_as_it_is():
-    """One update of moving statistics and one draw of dropout a step, for either network."""
-    student, teacher = network(2, "student", 1, dropout=0.5), network(4, "teacher", 2, dropout=0.5)
-    trainer = compiled(DistillationTrainer(student, teacher, "prokt"), rate=0.0)
-    before = [{w.path: w.numpy() for w in model.non_trainable_variables} for model in (student, teacher)]
-    fit(trainer)
-    seen = []
-    for model, start in zip((student, teacher), before, strict=True):
-        convolution = keras.Model(model.inputs, model.layers[1].output)(X).numpy()
-        for w in model.non_trainable_variables:
-            seen.append(w.path.split("/")[-1])
-            if w.path.endswith("stage1_preact/moving_mean"):
-                np.testing.assert_allclose(w, 0.1 * convolution.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
-            if w.path.endswith("stage1_preact/moving_variance"):
-                np.testing.assert_allclose(w, 0.9 + 0.1 * convolution.var((0, 1, 2)), rtol=1e-4)
-            if "seed" in w.path:
-                assert (w.numpy() - start[w.path]).tolist() == [0, 1]
-    assert seen.count("moving_mean") == seen.count("moving_variance") == 4 and seen.count("seed_generator_state") == 2
-
-
-@pytest.mark.parametrize("name", ["prokt", "crd_prokt"])
-def test_targets_are_the_updated_teachers_in_training_mode(name):
-    """KL(p_t ‖ q_s), and of "crd_prokt" 0.8 of the term on the features of both, with p_t of a twin that made the step
-    alone. In inference mode the moving statistics, which one step moved by a tenth, would give another p_t."""
-    trainer = compiled(trainer_of(name, lam=0.0))
-    twin = compiled(DistillationTrainer(keras.models.clone_model(trainer.teacher), None, "none"))
-    twin.student.set_weights(values(trainer.teacher))
-    fit(twin)
-    student = keras.models.clone_model(trainer.student)
-    student.set_weights(values(trainer.student))
-    teachers, students = (tapped(m, ["pooled", "logits"])([X], training=True) for m in (twin.student, student))
-    log_p, log_q = (log_softmax(np.asarray(x["logits"])) for x in (teachers, students))
-    idle = log_softmax(np.asarray(twin.student(X, training=False)))
-    expected = (np.exp(log_p) * (log_p - log_q)).sum(1).mean()
-    assert abs((np.exp(idle) * (idle - log_q)).sum(1).mean() - expected) > 0.01 * expected
-    if name == "crd_prokt":
-        (layer,) = trainer._connectors
-        drawn = layer._negatives(tf.constant(Y))
-        layer._negatives = lambda labels: drawn
-        expected += 0.8 * float(layer(teachers["pooled"], students["pooled"], tf.range(12), tf.constant(Y)))
-    history = fit(trainer)
-    np.testing.assert_allclose(history["loss"][0], expected, rtol=1e-4)
-    np.testing.assert_allclose(history["teacher_accuracy"][0], 1 / 3)  # before its step: class 0 throughout
-
-
 @pytest.mark.parametrize("name", ["none", "kd", "prokt"])
 def test_penalties_of_layers_count(name):
     """Regularizers of the student are in its loss; those of a teacher that is trained along in the teacher's."""
@@ -262,31 +126,15 @@ def test_penalties_of_layers_count(name):
         np.testing.assert_allclose(found["teacher_loss"][0] - without["teacher_loss"][0], penalty, rtol=1e-5)
 
 
-@pytest.mark.parametrize("form", ["proximal", "constrained"])
-def test_the_teachers_losses_in_numpy(form):
-    """Values and gradients: (1 − λ)(p − y) + λ (p − q), or (p − y) + β (p − q), over the batch; none to the student."""
-    rng = np.random.default_rng(0)
-    teacher, student = (tf.Variable(rng.standard_normal((5, 4))) for _ in range(2))
-    labels, y = np.array([0, 1, 2, 3, 0]), np.eye(4)[[0, 1, 2, 3, 0]]
-    log_p, log_q = log_softmax(teacher.numpy()), log_softmax(student.numpy())
-    p, q = np.exp(log_p), np.exp(log_q)
-    with tf.GradientTape() as tape:
-        if form == "proximal":
-            value = proximal_teacher_loss(labels, teacher, student, 0.3)
-        else:
-            value, excess = constrained_teacher_loss(labels, teacher, student, 0.7, epsilon=0.2)
-    gradients = tape.gradient(value, [teacher, student])
-    if form == "proximal":
-        expected = -(0.7 * y * log_p + 0.3 * q * log_p).sum(1).mean()
-        slope = (0.7 * (p - y) + 0.3 * (p - q)) / 5
-    else:
-        over = (q * (log_q - log_p)).sum(1).mean() - 0.2
-        np.testing.assert_allclose(excess, over, rtol=1e-9)
-        expected = -(y * log_p).sum(1).mean() + 0.7 * over
-        slope = ((p - y) + 0.7 * (p - q)) / 5
-    np.testing.assert_allclose(value, expected, rtol=1e-9)
-    np.testing.assert_allclose(gradients[0], slope, rtol=1e-9, atol=1e-12)
-    assert gradients[1] is None
+def test_penalties_beside_logits_in_bfloat16():
+    inputs = keras.Input((8, 8, 2))
+    head = keras.layers.Dense(3, dtype="mixed_bfloat16", kernel_regularizer=keras.regularizers.L2(0.5), name="logits")
+    model = keras.Model(inputs, head(keras.layers.Flatten()(inputs)))
+    kernel = values(model)[0]
+    loss = fit(compiled(DistillationTrainer(model, None, "none"), rate=0.0))["loss"][0]
+    log_q = log_softmax(X.reshape(12, -1) @ kernel)
+    # Logits are rounded to 8 bits.
+    np.testing.assert_allclose(loss, -log_q[np.arange(12), Y].mean() + 0.5 * (kernel ** 2).sum(), rtol=0.02)
 
 
 @pytest.mark.parametrize("name", ["kd", "at", "crd"])
@@ -296,28 +144,6 @@ def test_a_fixed_teacher_is_fixed(name):
     fit(trainer, epochs=2)
     for a, b in zip(before, values(trainer.teacher), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-@pytest.mark.parametrize("lam", [0.0, 0.3, 0.7])
-def test_the_students_cross_entropy_falls_monotonically(lam):
-    """Proposition 1, on a convex problem: linear networks of the same form, all data at every step."""
-    trainer = DistillationTrainer(linear("student", 1), linear("teacher", 2), method("prokt", lam=lam))
-    compiled(trainer, 0.05)
-    losses = [np.log(3), *fit(trainer, epochs=40, validation_data=(X, Y))["val_loss"]]
-    assert (np.diff(losses) < 0).all() and losses[-1] < 0.7 * losses[0]
-
-
-def test_the_multiplier_rises_while_the_teacher_is_too_far():
-    """β ← max(0, β + rate · (KL(q_s ‖ p_t) − ε)), KL before the teacher's step."""
-    trainer = compiled(DistillationTrainer(linear("student", 1), linear("teacher", 2),
-                                           method("prokt", lam=0.02, epsilon=1e-4, lam_rate=10.0)), 0.5)
-    multiplier = 0.02
-    for _ in range(6):
-        log_q, log_p = (log_softmax(np.asarray(m(X))) for m in (trainer.student, trainer.teacher))
-        divergence = (np.exp(log_q) * (log_q - log_p)).sum(1).mean()
-        multiplier = max(0.0, multiplier + 10.0 * (divergence - 1e-4))
-        np.testing.assert_allclose(fit(trainer)["multiplier"][0], multiplier, rtol=1e-4, atol=1e-6)
-    assert multiplier > 0.02
 
 
 def test_divergence_and_teacher_accuracy_are_of_the_targets():

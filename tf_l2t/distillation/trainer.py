@@ -210,7 +210,7 @@ class DistillationTrainer(keras.Model):
         return logs | ({"multiplier": self._multiplier.value} if self.method.epsilon is not None else {})
 
     def _check_batch(self, y: Any, index: Any) -> None:
-        """Raises ValueError for labels that are no integers, or a third element that is no index."""
+        """Raises ValueError for labels that are not one number an example, or a third element that is no index."""
         if y is None or (len(y.shape) > 1 and y.shape[-1] != 1):
             raise ValueError("labels are one integer an example, [batch]; received " +
                              ("none." if y is None else f"shape {tuple(y.shape)}: give the classes' numbers."))
@@ -257,7 +257,7 @@ class DistillationTrainer(keras.Model):
                                                           self.method.temperature))
         for name, weight in self.phase.terms:
             parts.append(weight * self._terms[name].loss(teacher, student, examples, training=True))
-        return tf.add_n([*parts, *self.student.losses])
+        return _total([*parts, *self.student.losses])
 
     def _teach(self, x: Any, labels: tf.Tensor, student: tf.Tensor) -> None:
         """A step of the teacher towards the labels and the student's logits."""
@@ -268,7 +268,7 @@ class DistillationTrainer(keras.Model):
             else:
                 loss, excess = constrained_teacher_loss(labels, teacher, student, self._multiplier.value,
                                                         self.method.epsilon)
-            loss = tf.add_n([loss, *self.teacher.losses])
+            loss = _total([loss, *self.teacher.losses])
         self._apply(self.teacher_optimizer, tape, loss, self.teacher.trainable_variables)
         if self.method.epsilon is not None:
             self._multiplier.assign(next_multiplier(self._multiplier.value, excess, self.method.lam_rate))
@@ -309,6 +309,12 @@ class DistillationTrainer(keras.Model):
         optimizer.apply_gradients(found)
 
 
+def _total(parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Their sum, in float32 at least: losses of logits may be in bfloat16, penalties of weights are not."""
+    dtype = tf.float64 if any(part.dtype == tf.float64 for part in parts) else tf.float32
+    return tf.add_n([tf.cast(part, dtype) for part in parts])
+
+
 def _accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), labels), tf.float32))
 
@@ -321,7 +327,7 @@ class _Anchors(keras.callbacks.Callback):
         self._trainer, self._total = trainer, total_epochs
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        check_anchors(self._trainer.anchors, self._epochs)
+        check_anchors(len(self._trainer.anchors), self._epochs)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         anchors = self._trainer.anchors
@@ -332,10 +338,10 @@ class _Anchors(keras.callbacks.Callback):
         return self._total or self.params["epochs"]
 
 
-def check_anchors(anchors: Sequence[Any], epochs: int) -> None:
-    """Raises ValueError unless every anchor can have as many epochs."""
-    if anchors and epochs % len(anchors):
-        raise ValueError(f"{len(anchors)} anchors are each the teacher for as many epochs: {epochs} epochs are no "
+def check_anchors(anchors: int, epochs: int) -> None:
+    """Raises ValueError unless so many anchors, 0 for none, can have as many epochs each."""
+    if anchors and epochs % anchors:
+        raise ValueError(f"{anchors} anchors are each the teacher for as many epochs: {epochs} epochs are no "
                          "multiple. Where `fit` is called for a part of them, give initial_epoch and total_epochs.")
 
 

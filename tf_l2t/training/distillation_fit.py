@@ -59,7 +59,7 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
       ValueError: as `check_looks`.
       StudentDivergedError: if a loss is not finite; what was kept before stays.
     """
-    looks = check_looks(phases, evaluate_every, anchors)
+    looks = check_looks([phase.num_steps for phase in phases], evaluate_every, anchors)
     folder = pathlib.Path(path)
     kept = {math.ceil(i * looks / anchors): i for i in range(1, anchors + 1)}
     history = json.loads((folder / HISTORY).read_text()) if (folder / HISTORY).is_file() else []
@@ -112,14 +112,14 @@ def weights_of(folder: pathlib.Path, record: dict[str, Any]) -> pathlib.Path:
     return folder / f"{record['phase']}-{record['step']}.weights.h5"
 
 
-def check_looks(phases: Sequence[PhasePlan], evaluate_every: int, anchors: int) -> int:
-    """How often the last phase is looked at.
+def check_looks(steps: Sequence[int], evaluate_every: int, anchors: int) -> int:
+    """How often the last of the phases is looked at, which have so many steps.
 
     Raises:
       ValueError: for a number below 1, or more anchors than looks.
     """
-    looks = math.ceil(phases[-1].num_steps / max(evaluate_every, 1))
-    if min(evaluate_every, *(phase.num_steps for phase in phases)) < 1 or not 0 <= anchors <= looks:
+    looks = math.ceil(steps[-1] / max(evaluate_every, 1))
+    if min(evaluate_every, *steps) < 1 or not 0 <= anchors <= looks:
         raise ValueError("steps and evaluate_every must be at least 1, and anchors no more than looks; received "
-                         f"{[phase.num_steps for phase in phases]}, {evaluate_every!r}, {anchors!r}.")
+                         f"{list(steps)}, {evaluate_every!r}, {anchors!r}.")
     return looks

@@ -42,8 +42,8 @@ class TextTranslator:
     """Translates lines: `TextTranslator(model, subwords)(["Guten Morgen."])`.
 
     Lines are sorted by length and decoded in batches, by a function that is compiled once; for a student with
-    `unroll`, once a width. A line's translation does
-    not depend on the others; that of a line without any word is empty.
+    `unroll`, once a width. A line's translation does not depend on the others; that of a line without any word is
+    empty.
 
     Args:
       model: the student; its weights are read anew at every call.
