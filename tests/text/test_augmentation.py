@@ -18,8 +18,12 @@ from trainers.augment import augment
 SENTENCE = "The Film is very good , isn't it ?"
 
 
-def fixed(words, index, count):
-    return [f"{words[index].lower()}{i}" for i in range(count)]
+def fixed(words, indices, count):
+    return [[f"{words[i].lower()}{k}" for k in range(count)] for i in indices]
+
+
+def always(*found):
+    return lambda words, indices, count: [list(found)] * len(indices)
 
 
 def test_which_words_are_replaced():
@@ -36,23 +40,29 @@ def test_which_words_are_replaced():
 def test_how_often():
     """The number of words replaced, out of 1,000, within four standard deviations of 0.4 · 1,000."""
     words = " ".join(["word"] * 1000)
-    (_, copy) = augmented(words, [lambda *_: ["other"]], np.random.default_rng(0), copies=1, probability=0.4)
+    (_, copy) = augmented(words, [always("other")], np.random.default_rng(0), copies=1, probability=0.4)
     assert abs(copy.split().count("other") - 400) < 4 * np.sqrt(1000 * 0.4 * 0.6)
     assert augmented(words, [fixed], np.random.default_rng(0), probability=0.0) == [words]
-    assert augmented(words, [lambda *_: []], np.random.default_rng(0), probability=1.0) == [words]
+    assert augmented(words, [always()], np.random.default_rng(0), probability=1.0) == [words]
+    assert augmented(words, [pytest.fail], np.random.default_rng(0), copies=0) == [words]  # and no source is asked
 
 
 def test_sources_are_tried_in_order():
-    made = augmented("plot twist", [lambda words, i, n: ["a"] if words[i] == "plot" else [], lambda *_: ["b"]],
-                     np.random.default_rng(0), copies=1, probability=1.0)
-    assert made[1] == "a b"
+    def first(words, indices, count):
+        return [["a"] if words[i] == "plot" else [] for i in indices]
+
+    def second(words, indices, count):
+        assert [words[i] for i in indices] == ["twist"]  # what the first has is not asked for again
+        return [["b"]]
+
+    assert augmented("plot twist", [first, second], np.random.default_rng(0), copies=1, probability=1.0)[1] == "a b"
 
 
 def test_neighbours():
     vectors = WordVectors(["good", "great", "bad", "far"], [[1, 0], [2, 0.1], [-1, 0], [0, 1]])
     assert vectors.nearest("good", 2) == ["great", "far"] and vectors.nearest("unknown", 2) == []
     assert vectors.nearest("bad", 9) == ["far", "great", "good"]  # cosines 0, −0.9988, −1
-    assert neighbours(vectors)(["Good"], 0, 1) == ["great"]
+    assert neighbours(vectors)(["Good", "bad", "x"], [0, 2, 1], 1) == [["great"], [], ["far"]]
 
 
 def test_files_of_word_vectors(tmp_path):
@@ -74,17 +84,19 @@ def test_a_masked_language_model_proposes(tmp_path):
     words, seen = ["the", "cab", "film", "is"], {}
 
     def recorded(tokens, places):
-        seen["tokens"], seen["logits"] = tokens[0].tolist(), np.asarray(model(tokens, places))[0]
-        assert wordpieces.pieces[seen["tokens"][places[0]]] == "[MASK]"
-        return seen["logits"][None]
+        seen["rows"] = [[wordpieces.pieces[i] for i in row] for row in tokens]
+        seen["logits"], seen["places"] = np.asarray(model(tokens, places)), places.tolist()
+        return seen["logits"]
 
     candidates = masked_candidates(recorded, wordpieces)
-    assert candidates(words, 1, 5) == []
-    found = candidates(words, 2, len(wordpieces.pieces))
-    assert [wordpieces.pieces[i] for i in seen["tokens"]] == [
-        "[CLS]", "the", "c", "##a", "##b", "[MASK]", "is", "[SEP]"]
-    expected = [wordpieces.pieces[i] for i in np.argsort(-seen["logits"])]
-    assert found == [piece for piece in expected if not piece.startswith("##")]
+    assert candidates(words, [1], 5) == [[]] and not seen
+    found = candidates(words, [3, 1, 2], len(wordpieces.pieces))
+    assert seen["rows"] == [["[CLS]", "the", "c", "##a", "##b", "film", "[MASK]", "[SEP]"],
+                            ["[CLS]", "the", "c", "##a", "##b", "[MASK]", "is", "[SEP]"]]
+    assert seen["places"] == [6, 5] and found[1] == []
+    for of_word, logits in zip((found[0], found[2]), seen["logits"], strict=True):
+        expected = [wordpieces.pieces[i] for i in np.argsort(-logits)]
+        assert of_word == [piece for piece in expected if not piece.startswith("##")]
 
 
 @pytest.mark.parametrize("mlm", [True, False])

@@ -49,7 +49,7 @@ def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentSt
                         num_directions: int = 3, epsilon: float = 1e-4, tolerance: float = 1e-5,
                         agreement: float = 1e-10, hvp_modes: tuple[str, ...] = HVP_MODES,
                         schedules: tuple[str | int, ...] = ("store_all", "every_k"), jit: str | bool = False,
-                        verbose: bool = True) -> CheckReport:
+                        dot_product: bool = True, verbose: bool = True) -> CheckReport:
     """Checks dM/dθ of a float64 problem and prints a report.
 
     Three kinds of comparison, because two wrong things can agree:
@@ -73,6 +73,8 @@ def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentSt
       tolerance: for kinds 1 and 2 (the latter at a tenth of it).
       agreement: for kind 3.
       jit: as for `hypergradient`; False saves the time to compile.
+      dot_product: make comparisons of kind 2 too; they trace the step twice more, the longer part of a check of a
+        large network.
       verbose: print the report.
 
     Returns:
@@ -95,8 +97,8 @@ def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentSt
     objective = objective_of(problem, teacher, jit=jit)
     rows = _difference_rows(objective, theta, state, seed, first, rng, num_directions, epsilon, tolerance)
     for mode in hvp_modes:
-        if mode == "saved_residuals":
-            continue  # it has no step of its own
+        if mode == "saved_residuals" or not dot_product:
+            continue  # the former has no step of its own
         rows.append(_dot_product_row(problem, teacher, theta, state, seed, mode, rng, tolerance / 10))
     norm = _norm(first.gradient)
     for name, other in others:

@@ -5,6 +5,7 @@ Source: Jiao et al., "TinyBERT", 2020, section 3.2 and algorithm 1.
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import re
@@ -16,8 +17,8 @@ import numpy as np
 from tf_l2t.text.pretrained import Encoder
 from tf_l2t.text.wordpieces import WordPieces
 
-# (sentence's words, the index of one, how many) -> words that may stand there.
-Candidates = Callable[[Sequence[str], int, int], list[str]]
+# (sentence's words, indices of some, how many) -> for each of these, words that may stand there.
+Candidates = Callable[[Sequence[str], Sequence[int], int], list[list[str]]]
 # Function words, which the authors' code leaves as they are too.
 _FUNCTION_WORDS = (
     "a an the and or but if because as until while of at by for with about against between into through during "
@@ -81,28 +82,39 @@ class WordVectors:
         own = self._index[word]
         near = self._unit @ self._unit[own]
         near[own] = -np.inf
-        return [self.words[i] for i in np.argsort(-near, kind="stable")[:min(count, len(self.words) - 1)]]
+        return [self.words[i] for i in _largest(near, min(count, len(self.words) - 1))]
+
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Where the `count` largest values are, largest first."""
+    found = np.argpartition(-values, count)[:count] if count < len(values) else np.arange(len(values))
+    return found[np.argsort(-values[found], kind="stable")]
 
 
 def masked_candidates(model: Any, wordpieces: WordPieces, length: int = 128) -> Candidates:
     """Words that a masked language model would put where a word stood; none for words of several pieces.
 
     Args:
-      model: token ids [1, length] and the masked place [1] -> logits over the vocabulary [1, vocabulary].
+      model: token ids [batch, length] and masked places [batch] -> logits over the vocabulary [batch, vocabulary]; a
+        sentence is asked about all its words at once.
       wordpieces: its vocabulary.
       length: of the sentence with its special tokens, at most.
     """
-    def candidates(words: Sequence[str], index: int, count: int) -> list[str]:
+    def candidates(words: Sequence[str], indices: Sequence[int], count: int) -> list[list[str]]:
         pieces = wordpieces.tokens(words)
-        place = 1 + sum(len(p) for p in pieces[:index])
-        if len(pieces[index]) != 1 or place >= length - 1:
-            return []
-        pieces[index] = [wordpieces.mask]
+        starts = 1 + np.cumsum([0, *map(len, pieces)])
         inner = [token for piece in pieces for token in piece][:length - 2]
         tokens = [wordpieces.special.start, *inner, wordpieces.special.separator]
-        logits = np.asarray(model(np.array([tokens], np.int32), np.array([place], np.int32)))[0]
-        found = [wordpieces.pieces[i] for i in np.argsort(-logits, kind="stable")[:count]]
-        return [piece for piece in found if not piece.startswith("##")]
+        asked = [i for i in indices if len(pieces[i]) == 1 and starts[i] < length - 1]
+        found: dict[int, list[str]] = {}
+        if asked:
+            places = starts[asked].astype(np.int32)
+            batch = np.tile(np.array(tokens, np.int32), (len(asked), 1))
+            batch[np.arange(len(asked)), places] = wordpieces.mask
+            for index, logits in zip(asked, np.asarray(model(batch, places)), strict=True):
+                best = [wordpieces.pieces[i] for i in _largest(logits, min(count, len(logits)))]
+                found[index] = [piece for piece in best if not piece.startswith("##")]
+        return [found.get(i, []) for i in indices]
 
     return candidates
 
@@ -128,13 +140,16 @@ def augmented(sentence: str, candidates: Sequence[Candidates], rng: np.random.Ge
     if copies < 0 or num_candidates < 1 or not 0 <= probability <= 1:
         raise ValueError("copies must be at least 0, num_candidates 1, probability in [0, 1]; received "
                          f"{copies!r}, {num_candidates!r}, {probability!r}.")
+    if not copies:
+        return [sentence]
     words = _CUT.findall(sentence)
+    left = [i for i, word in enumerate(words) if _WORD.fullmatch(word) and word.lower() not in KEPT]
     options: dict[int, list[str]] = {}
-    for index, word in enumerate(words):
-        if _WORD.fullmatch(word) and word.lower() not in KEPT:
-            found = next(filter(None, (source(words, index, num_candidates) for source in candidates)), [])
+    for source in candidates:
+        for index, found in zip(left, source(words, left, num_candidates), strict=True):
             if found:
-                options[index] = [other.title() for other in found] if word.istitle() else found
+                options[index] = [other.title() for other in found] if words[index].istitle() else found
+        left = [i for i in left if i not in options]
     made = [sentence]
     for _ in range(copies):
         new = [str(rng.choice(options[i])) if i in options and rng.random() < probability else word
@@ -145,8 +160,9 @@ def augmented(sentence: str, candidates: Sequence[Candidates], rng: np.random.Ge
 
 
 def neighbours(vectors: WordVectors) -> Candidates:
-    """The nearest words of the word that stood there."""
-    return lambda words, index, count: vectors.nearest(words[index].lower(), count)
+    """The nearest words of the word that stood there, looked up once for every word."""
+    nearest = functools.cache(vectors.nearest)
+    return lambda words, indices, count: [nearest(words[i].lower(), count) for i in indices]
 
 
 def embedding_vectors(encoder: Encoder) -> WordVectors:

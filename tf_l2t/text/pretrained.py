@@ -81,8 +81,10 @@ def load_masked_language_model(path: str | os.PathLike[str]) -> tuple[Callable[.
     embeddings = tf.convert_to_tensor(backbone.token_embedding.embeddings)
     approximate = ACTIVATIONS[read_config(folder).get("hidden_act", "gelu")]
 
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, None], tf.int32),
+                                                   tf.TensorSpec([None], tf.int32)])
     def logits(tokens: Any, places: Any) -> Any:
-        found = tf.gather(states([tf.constant(tokens)], training=False), places, batch_dims=1)
+        found = tf.gather(states([tokens], training=False), places, batch_dims=1)
         inner = tf.nn.gelu(tf.matmul(found, kernel, transpose_b=True) + bias, approximate)
         mean, variance = tf.nn.moments(inner, axes=[-1], keepdims=True)
         normed = tf.nn.batch_normalization(inner, mean, variance, beta, gamma, 1e-12)
