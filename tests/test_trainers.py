@@ -179,8 +179,12 @@ def test_bad_input_is_one_sentence_and_harms_nothing(case, tmp_path):
 
 
 def test_bad_directories(teacher_run, tmp_path):
-    again = run("train_teacher", teacher_run[0], *SMALL)
-    assert again.returncode == 2 and "another run" in again.stderr
+    again = run("train_teacher", teacher_run[0], *SMALL, "--config.seed=1")
+    assert again.returncode == 2 and "another run, of another config" in again.stderr
+    (tmp_path / "file").write_text("")
+    nowhere = run("train_baseline", tmp_path / "file" / "run", *SMALL)
+    assert nowhere.returncode == 2 and "cannot be written: Not a directory" in nowhere.stderr
+    assert "Traceback" not in nowhere.stderr
     missing = run("compare", tmp_path / "run", f"--config.compare.teacher={tmp_path / 'none'}")
     assert missing.returncode == 2 and "no directory" in missing.stderr
     no_config = run("compare", tmp_path / "run", config="configs/none.py")

@@ -117,11 +117,25 @@ def test_a_manifest_knows_the_start_and_the_teacher(table):
     assert "start" not in read(folder / "run/lstm1/seed0/start/manifest.json")["data"]
 
 
-def test_a_teacher_that_was_stopped_is_trained_again_and_one_that_diverged_counts(tmp_path, monkeypatch):
-    ends = iter([KeyboardInterrupt(), TeacherDivergedError("no number")])
+@pytest.mark.parametrize("what", ["start", "teacher"])
+def test_a_finished_run_of_another_beginning_is_refused(table, what):
+    folder = table[0] / "run/lstm1"
+    of_table = StudentTable(command.changed(compare_translation.get_config(), TINY.items()), folder, 0)
+    made, manifest = folder / "seed0/taught-0.1", folder / "seed0/taught-0.1/manifest.json"
+    assert of_table._from_start(0, "taught", 0.1) == made
+    whole = manifest.read_text()
+    manifest.write_text(whole.replace(read(manifest)["data"][what], "0" * 64))
+    with pytest.raises(ValueError, match=f"began with another {what} than"):
+        of_table._from_start(0, "taught", 0.1)
+    manifest.write_text(whole)
+
+
+def test_a_teacher_that_was_stopped_is_trained_on_and_one_that_diverged_counts(tmp_path, monkeypatch):
+    ends, before = iter([KeyboardInterrupt(), TeacherDivergedError("no number")]), []
 
     def fit(path):
-        (path / "teacher").mkdir(parents=True)  # fails if something is there
+        before.append(path.is_dir())
+        (path / "teacher").mkdir(parents=True, exist_ok=True)
         raise next(ends)
 
     monkeypatch.setattr("trainers.translation_compare.fitting", lambda config, plan: fit)
@@ -131,6 +145,7 @@ def test_a_teacher_that_was_stopped_is_trained_again_and_one_that_diverged_count
         table._teacher()
     for _ in range(2):  # the second time it is there
         assert table._teacher() == tmp_path / "teacher" / "teacher" and table._teacher().is_dir()
+    assert before == [False, True]
 
 
 def test_what_is_there_is_not_made_again(table):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import json
+import os
 import shlex
 import sys
 import types
@@ -27,7 +29,7 @@ from tf_l2t.data import (
     mnist_5k,
     prepared,
 )
-from tf_l2t.training import StudentDivergedError, TeacherDivergedError
+from tf_l2t.training import StudentDivergedError, TeacherDivergedError, TerminatedError, UnwritableError
 from tf_l2t.training.rates import learning_rate
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -37,12 +39,16 @@ DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan, with what is pred
 TIMED_STEPS = flags.DEFINE_integer("timed_steps", 8, "Steps that a dry run times; 0 for none: memory alone.")
 VERBOSE = flags.DEFINE_integer("verbose", 1, "1 for a progress bar, or a line at every look; 0 for silence.")
 
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+
 
 def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]], dry_run: bool = False) -> None:
     """Runs a command in two phases; `dry_run` says whether it has --dry_run.
 
     `prepare(config, workdir)` checks everything, makes the work directory last, and returns the work. Bad input ends in
-    one sentence and exit code 2 before any work; an error in the work itself keeps its traceback.
+    one sentence and exit code 2 before any work; so does a full disk at any time, and a training that diverged. Other
+    errors in the work itself keep their traceback. Work that was told to end and goes on with the same command ends
+    with exit code 75 (EX_TEMPFAIL).
     """
     flags.mark_flag_as_required("config")  # what needs a directory says so
 
@@ -54,13 +60,20 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
         if DRY_RUN.value and not dry_run:
             fail("this command has no --dry_run; distill, train_teacher and compare have one.")
         try:
-            work = prepare(quick(CONFIG.value), WORKDIR.value or "")
-        except ValueError as error:
-            fail(str(error))
-        try:
+            try:
+                work = prepare(quick(CONFIG.value), WORKDIR.value or "")
+            except ValueError as error:
+                fail(str(error))
             work()
-        except (StudentDivergedError, TeacherDivergedError) as error:
+        except (StudentDivergedError, TeacherDivergedError, UnwritableError) as error:
             fail(str(error))
+        except TerminatedError as error:
+            print(error, file=sys.stderr)
+            sys.exit(os.EX_TEMPFAIL)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            fail(f"{error.filename or WORKDIR.value!r} cannot be written: {error.strerror}.")
 
     app.run(run, flags_parser=_parse)
 

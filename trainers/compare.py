@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import json
 import pathlib
-import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -160,10 +159,9 @@ class Table:
         return fitting(self.config, image_teacher.plan(self.config, self.splits, number))
 
     def _trained(self, path: pathlib.Path, number: int) -> pathlib.Path:
-        """The directory of a teacher, trained if it is not there; it appears when it is whole."""
+        """The directory of a teacher, trained, or trained on, if it is not there; it appears when it is whole."""
         if not path.is_dir():
             partial = path.with_name(f"{path.name}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
             print(f"teacher {number}, dev size {self.dev_size}", flush=True)
             try:
                 self._training(number)(partial)

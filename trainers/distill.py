@@ -12,7 +12,7 @@
     python -m trainers.distill --config configs/distill_text.py \\
         --config.data.path=DIR --config.encoder=ENCODER --workdir runs/bilstm
 
-Writes manifest.json, history.json, PHASE-STEP.weights.h5 (to go on from), best.keras and student.keras (by dev accuracy
+Writes manifest.json, history.json, checkpoints/ (to go on from), best.keras and student.keras (by dev accuracy
 and after the last step), teacher.keras (of a teacher that was trained along), anchors/, tensorboard/ and results.json.
 The same command goes on with a run that was stopped.
 With --dry_run it writes nothing: it prints what the run would be and, from a few timed steps, how long it would take.

@@ -10,31 +10,44 @@ import ml_collections
 
 from tf_l2t.data import Splits, array_batches, batch_dataset
 from tf_l2t.students import FunctionalStudent
+from tf_l2t.training.checkpoints import Checkpoints
 from tf_l2t.training.comparison import REPORT_SEED
-from tf_l2t.training.workdir import check_workdir, create_workdir, write_json
+from tf_l2t.training.stretches import Record, everything, fit_in_stretches
+from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command
 
 
 def prepare_fit(config: ml_collections.ConfigDict, workdir: str, wrap: Callable[[keras.Model, Splits], keras.Model],
                 loss: Any, callbacks: Callable[[str], list[Any]]) -> Callable[[], None]:
-    """The work that fits `wrap(network, splits)` for config.training.num_steps steps, evaluates it and saves it."""
-    check_workdir(workdir)
+    """The work that fits `wrap(network, splits)` for config.training.num_steps steps, evaluates it and saves it.
+
+    It is looked at, and kept, every config.compare.evaluate_every steps. Writes manifest.json, checkpoints/,
+    history.json, tensorboard/, student.keras and results.json; a run that was stopped goes on.
+    """
     splits = command.load_splits(config)
-    seed = REPORT_SEED + config.seed
+    seed, num_steps = REPORT_SEED + config.seed, config.training.num_steps
+    every = config.compare.evaluate_every or num_steps
     network = FunctionalStudent(command.student_fn(config, splits)).new_model(seed)
     model = wrap(network, splits)
     model.compile(optimizer=command.student_optimizer(config), loss=loss, metrics=["accuracy"])
-    batches = batch_dataset(array_batches(splits.train.x, splits.train.y, config.training.batch_size,
-                                          splits.augment), seed, config.training.num_steps)
-    path = create_workdir(workdir, command.command_line(), command.plain(config), command.describe(splits))
+    model.optimizer.build(model.trainable_variables)
+    batches = array_batches(splits.train.x, splits.train.y, config.training.batch_size, splits.augment)
+    path = resume_workdir(workdir, command.command_line(), command.plain(config), command.describe(splits))
+
+    def fit(first: int, stop: int) -> Record:
+        epoch = first // every
+        fitted = model.fit(batch_dataset(batches, seed, stop, first), validation_data=splits.dev, initial_epoch=epoch,
+                           epochs=epoch + 1, verbose=0, shuffle=False, callbacks=callbacks(str(path / "tensorboard")))
+        return {name: float(values[-1]) for name, values in fitted.history.items()}
 
     def work() -> None:
-        model.fit(batches, validation_data=splits.dev, verbose=command.VERBOSE.value,
-                  callbacks=callbacks(str(path / "tensorboard")))
+        fit_in_stretches(fit, lambda record, before: record, lambda records: write_json(path / "history.json", records),
+                         checkpoints=Checkpoints(path / "checkpoints", everything(model), {"seed": seed}),
+                         num_steps=num_steps, every=every, verbose=command.VERBOSE.value)
         results = {f"{name}_{key}": float(value) for name, part in (("dev", splits.dev), ("test", splits.test))
                    for key, value in model.evaluate(*part, verbose=0, return_dict=True).items()}
-        write_json(path / "results.json", results)
         network.save(path / "student.keras")
+        write_json(path / "results.json", results)
         print(f"test accuracy {100 * results['test_accuracy']:.2f} %, "
               f"dev accuracy {100 * results['dev_accuracy']:.2f} %\n"
               f"student: {path / 'student.keras'}\nTensorBoard: {path / 'tensorboard'}")

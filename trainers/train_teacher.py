@@ -2,7 +2,8 @@
 
     python -m trainers.train_teacher --config configs/demo.py --workdir runs/teacher
 
-Writes manifest.json, history.json, tensorboard/, figures/ and the SavedModel teacher/ to the work directory. With
+Writes manifest.json, checkpoints/, history.json, tensorboard/, figures/ and the SavedModel teacher/ to the work
+directory. A run that was stopped, at any moment and by whatever, goes on when the same command is given again. With
 --dry_run it writes nothing and needs no directory: it prints what the run would be and, from a few steps timed on this
 machine (--timed_steps), how long it would take.
 """
@@ -14,13 +15,12 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import ml_collections
 
 import tf_l2t
 from tf_l2t import plotting
-from tf_l2t.training import TeacherSummaries
-from tf_l2t.training.workdir import check_workdir, create_workdir, write_json
+from tf_l2t.training import TeacherDivergedError, TeacherSummaries, TeacherTrainer
+from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command, image_teacher
 from trainers.teacher_plan import TeacherPlan
 
@@ -28,14 +28,12 @@ YLABELS = {"accuracy": "dev accuracy of the student, %", "bleu": "dev BLEU of th
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
-    if not command.DRY_RUN.value:
-        check_workdir(workdir)
     training = planned(config)
     if command.DRY_RUN.value:
         dry_run(config, training)
         return lambda: None
     fit = fitting(config, training)
-    path = create_workdir(workdir, command.command_line(), command.plain(config), training.about)
+    path = resume_workdir(workdir, command.command_line(), command.plain(config), training.about)
 
     def work() -> None:
         teacher_dir, curve = fit(path)
@@ -57,7 +55,7 @@ def fitting(config: ml_collections.ConfigDict, plan: TeacherPlan
             ) -> Callable[[pathlib.Path], tuple[pathlib.Path, pathlib.Path]]:
     """The training as a function of the run's directory, a memory budget checked.
 
-    It writes what `train_teacher` does, the teacher last, and returns the paths of teacher and curve.
+    It writes what `train_teacher` does, or goes on where that was stopped, and returns the paths of teacher and curve.
 
     Raises:
       ValueError: for a budget that is too small.
@@ -65,24 +63,27 @@ def fitting(config: ml_collections.ConfigDict, plan: TeacherPlan
     if config.teacher_training.memory_budget:
         for trainer, _ in plan.stages:
             trainer.plan(plan.train, plan.dev)
-    last, steps = plan.stages[-1]
+    last, _ = plan.stages[-1]
     earlier = [{"num_steps": trainer.num_steps, "teacher_steps": count} for trainer, count in plan.stages[:-1]]
 
+    def finish(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+        teacher_dir = tf_l2t.export_teacher(plan.teacher, path / "teacher", num_steps=last.num_steps, overwrite=True,
+                                            summary={"data": dict(plan.source), "curriculum": earlier})
+        write_history(last, path)
+        return teacher_dir, draw_curve(last, path / "figures" / "teacher_curve.png")
+
     def fit(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-        history, validated = keras.callbacks.History(), Validated(f"val_{last.measure}")
         path.mkdir(parents=True, exist_ok=True)
-        freq = frequency(config)
+        options = {"verbose": command.VERBOSE.value, **frequency(config)}
         try:
-            for trainer, stage_steps in plan.stages[:-1]:
-                trainer.fit(plan.train, plan.dev, stage_steps, verbose=command.VERBOSE.value, **freq)
-            last.fit(plan.train, plan.dev, steps, verbose=command.VERBOSE.value, **freq,
-                     callbacks=[TeacherSummaries(path / "tensorboard"), history, validated])
-        finally:  # a run that diverged keeps its best teacher, one that was interrupted its newest
-            teacher_dir = tf_l2t.export_teacher(plan.teacher, path / "teacher", num_steps=last.num_steps,
-                                                summary={"data": dict(plan.source), "curriculum": earlier})
-            write_history(history, validated.steps, path)
-            curve = draw_curve(history, validated.steps, path / "figures" / "teacher_curve.png", last.measure)
-        return teacher_dir, curve
+            for number, (trainer, steps) in enumerate(plan.stages):
+                summaries = [TeacherSummaries(path / "tensorboard")] if trainer is last else []
+                trainer.fit(plan.train, plan.dev, steps, callbacks=summaries,
+                            checkpoint_dir=path / "checkpoints" / str(number), **options)
+        except TeacherDivergedError:  # the run keeps its best teacher
+            finish(path)
+            raise
+        return finish(path)
 
     return fit
 
@@ -109,29 +110,17 @@ def frequency(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return {"validation_freq": outer.validation_freq, "validation_rollouts": outer.validation_rollouts}
 
 
-class Validated(keras.callbacks.Callback):
-    """Notes the teacher steps, from 1, after which students were validated: a run that diverged has other ones."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._name = name
-        self.steps: list[int] = []
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self._name in (logs or {}):
-            self.steps.append(epoch + 1)
-
-
-def write_history(history: keras.callbacks.History, validated: list[int], path: pathlib.Path) -> None:
+def write_history(trainer: TeacherTrainer, path: pathlib.Path) -> None:
     """As JSON, which has no NaN: a student that diverged shows as null."""
     plain = {name: [value if math.isfinite(value) else None for value in values]
-             for name, values in history.history.items()}
-    write_json(path / "history.json", plain | {"validated": validated})
+             for name, values in trainer.history.history.items()}
+    write_json(path / "history.json", plain | {"validated": trainer.history.params["validated"]})
 
 
-def draw_curve(history: keras.callbacks.History, validated: list[int], path: pathlib.Path, measure: str
-               ) -> pathlib.Path:
+def draw_curve(trainer: TeacherTrainer, path: pathlib.Path) -> pathlib.Path:
+    history, measure = trainer.history, trainer.measure
     dev, val = ([100 * value for value in history.history.get(f"{part}_{measure}", [])] for part in ("dev", "val"))
+    validated = history.params["validated"]
     return plotting.plot_teacher_curve(range(1, len(dev) + 1), dev, path, (validated, val) if validated else None,
                                        YLABELS[measure])
 

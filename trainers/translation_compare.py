@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import pathlib
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ from tf_l2t.translation.token_losses import TOKEN_LOSSES
 from trainers import command, translation, translation_teacher
 from trainers.train_teacher import fitting
 from trainers.translation_table import translation_table
-from trainers.translator_fit import TAUGHT, check_looks, compiled_alone, prepare_translator
+from trainers.translator_fit import TAUGHT, beginnings, check_looks, compiled_alone, prepare_translator
 
 START, CONTINUED, UNTAUGHT = "start", "mle", "untaught"
 KINDS = {"bleu": "detokenized", "tokenized_lower": "tokenized_lower"}
@@ -188,21 +187,22 @@ class StudentTable:
 
     def _run(self, seed: int, name: str, changes: list[tuple[str, Any]]) -> pathlib.Path:
         folder = self._folder(seed, name)
-        if not (folder / "results.json").is_file():
+        config = command.changed(self._config, [("seed", seed), *changes])
+        if (folder / "results.json").is_file():
+            check_beginnings(config, folder)
+        else:
             print(f"{self._config.student.name}, seed {seed}: {name}", flush=True)
-            config = command.changed(self._config, [("seed", seed), *changes])
             folder.parent.mkdir(parents=True, exist_ok=True)
             prepare_translator(config, str(folder), self._verbose)()
         return folder
 
     def _teacher(self) -> pathlib.Path:
-        """The exported teacher; it appears when it is whole."""
+        """The exported teacher, trained, or trained on, if it is not there; it appears when it is whole."""
         done = self._path / "teacher"
         if not done.is_dir():
             config = command.changed(self._config, [
                 *teacher_changes(self._config), ("training.start", str(self._start(self._config.seed)))])
             partial = done.with_name("teacher.partial")
-            shutil.rmtree(partial, ignore_errors=True)
             try:
                 fitting(config, translation_teacher.plan(config))(partial)
             except TeacherDivergedError as error:  # it counts all the same, with its best weights
@@ -230,6 +230,16 @@ class StudentTable:
                   **{name: max(r[key]["tokens_per_second"] for r in found) for name, key in names.items()}}
         return Result(self._config.student.name, loss, rate, [best_bleu(folder) for folder in folders], bleus, kinds,
                       speeds)
+
+
+def check_beginnings(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
+    """Raises ValueError if a finished run began with another start or teacher than is there now."""
+    then = json.loads((folder / "manifest.json").read_text())["data"]
+    wrong = [what for what, digest in beginnings(config, translation.start_of(config)).items()
+             if then.get(what) != digest]
+    if wrong:
+        raise ValueError(f"{str(folder)!r} began with another {' and '.join(wrong)} than is there now. Move it away, "
+                         "and it is made again.")
 
 
 def best_bleu(folder: pathlib.Path) -> float:

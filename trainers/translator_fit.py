@@ -33,7 +33,7 @@ TAUGHT = "taught"
 def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose: int) -> Callable[[], None]:
     """The work that trains config.student, translates the test set, and saves the translator.
 
-    Writes manifest.json, history.json, newest.keras (to go on from), tensorboard/, best/ and last/ (translators, by dev
+    Writes manifest.json, history.json, checkpoints/ (to go on from), tensorboard/, best/ and last/ (translators, by dev
     BLEU and after the last step), kept/STEP/ if config.training.keep_every says so, results.json, with how many sources
     were longer than config.decoding.longest, and examples.txt.
     """
@@ -52,13 +52,10 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
              **beginnings(config, start)}
     path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
     dev = translation.sample(text.dev, config.training.dev_sample_size)
-    looking: dict[int, Any] = {}  # what is compiled for a model is kept for its next look
+    scores = translation.Scores(dev, TextTranslator(inner(model), subwords, how._replace(beam_size=1)), *written)
 
     def evaluate(model: Any) -> dict[str, float]:
-        if id(model) not in looking:
-            greedily = TextTranslator(inner(model), subwords, how._replace(beam_size=1))
-            looking[id(model)] = translation.Scores(dev, greedily, *written)
-        return {"bleu": looking[id(model)]().bleus["detokenized"].score}
+        return {"bleu": scores().bleus["detokenized"].score}
 
     summaries = TranslatorSummaries(path / "tensorboard")
 
@@ -72,12 +69,12 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
            for name, part in (("dev", dev), ("test", text.test))}
 
     def work() -> None:
-        trained, history = fit_translator(
+        history = fit_translator(
             model, batches, seed=config.seed, num_steps=config.training.num_steps,
             evaluate_every=config.training.evaluate_every, evaluate=evaluate,
             best=lambda model: TextTranslator(inner(model), subwords, how).save(path / "best"), path=path,
             verbose=verbose, looked=looked)
-        TextTranslator(inner(trained), subwords, how).save(path / "last")
+        TextTranslator(inner(model), subwords, how).save(path / "last")
         results: dict[str, Any] = {"tokens_per_second": history[-1].get("tokens_per_second"), **cut}
         for which in ("last", "best"):
             for name, beam_size in (("greedy", 1), (f"beam{how.beam_size}", how.beam_size)):

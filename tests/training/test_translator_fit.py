@@ -1,7 +1,6 @@
 """Training through Keras `fit`: a run that was stopped ends as one that was not, bit for bit."""
 
 import json
-import shutil
 
 import keras
 import numpy as np
@@ -79,9 +78,9 @@ def fit(path, looks=None, num_steps=9, model=None, evaluate_every=2, batch_fn=BA
         optimizer="adam", seed=3, **options):
     looks = looks or Looks()
     path.mkdir(exist_ok=True)
-    return fit_translator(model or compiled(student, optimizer), batch_fn, seed=seed, num_steps=num_steps,
-                          evaluate_every=evaluate_every, evaluate=looks, best=looks.best, path=path, verbose=0,
-                          **options)
+    model = model or compiled(student, optimizer)
+    return model, fit_translator(model, batch_fn, seed=seed, num_steps=num_steps, evaluate_every=evaluate_every,
+                                 evaluate=looks, best=looks.best, path=path, verbose=0, **options)
 
 
 def everything(model):
@@ -96,7 +95,7 @@ def assert_same(model, other):
 
 @pytest.mark.parametrize(("student", "optimizer"), [("lstm", "adam"), ("transformer", "sgd")])
 def test_a_run_that_goes_on_ends_with_the_same_bits(student, optimizer, tmp_path):
-    """Stopped at looks, and between the two files of a look, with dropout and batches of several widths."""
+    """Stopped behind a look and in one, with dropout and batches of several widths."""
     whole, history = fit(tmp_path / "whole", student=student, optimizer=optimizer)
     assert [record["step"] for record in history] == [2, 4, 6, 8, 9]
     assert int(whole.optimizer.iterations) == 9
@@ -108,7 +107,7 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(student, optimizer, tmp_path
     with pytest.raises(Killed):
         fit(tmp_path / "parts", Looks(0.0, None), num_steps=9, student=student, optimizer=optimizer)
     kept = json.loads((tmp_path / "parts" / "history.json").read_text())
-    assert [record["step"] for record in kept] == [2, 4]  # newest.keras is of step 6
+    assert [record["step"] for record in kept] == [2, 4]
     looks = Looks()
     model, history = fit(tmp_path / "parts", looks, student=student, optimizer=optimizer)
     assert looks.seen == [6, 8, 9] and [record["step"] for record in history] == [2, 4, 6, 8, 9]
@@ -126,7 +125,6 @@ def test_killed_while_it_looks(at, tmp_path):
     hear = {"looked": lambda model, record: heard.append((int(model.optimizer.iterations), record["step"]))}
     with pytest.raises(Killed):
         fit(tmp_path / "parts", Looks(*[0.1, 0.3, 0.2, 0.4][:at - 1], None), **hear)
-    assert (tmp_path / "parts" / "newest.keras").is_file()
     assert (tmp_path / "parts" / "history.json").is_file() == (at > 1)
     looks = Looks(*[0.1, 0.3, 0.2, 0.4, 0.1][at - 1:])
     model, resumed = fit(tmp_path / "parts", looks, **hear)
@@ -148,24 +146,23 @@ def test_killed_while_it_hears_of_a_look(tmp_path):
     assert heard == [2, 4]
 
 
-def test_killed_before_the_newest_is_whole(tmp_path):
+def test_a_damaged_state_costs_a_stretch_and_a_damaged_history_nothing(tmp_path):
     whole, _ = fit(tmp_path / "whole")
-    fit(tmp_path / "parts", num_steps=4)
-    (tmp_path / "parts" / "partial-newest.keras").write_bytes(b"half")
-    model, _ = fit(tmp_path / "parts")
-    assert_same(model, whole)
-    assert not (tmp_path / "parts" / "partial-newest.keras").exists()
-
-
-def test_a_history_behind_the_newest_is_not_believed(tmp_path):
-    """Files that were put together from two moments: records of steps that the weights have not made are dropped."""
-    fit(tmp_path / "run", num_steps=4)
-    shutil.copy(tmp_path / "run" / "newest.keras", tmp_path / "early.keras")
-    fit(tmp_path / "run")
-    shutil.copy(tmp_path / "early.keras", tmp_path / "run" / "newest.keras")
+    fit(tmp_path / "parts", num_steps=6)
+    (tmp_path / "parts/checkpoints/state-6.data-00000-of-00001").write_bytes(b"half")
+    (tmp_path / "parts/history.json").write_text("{")
     looks = Looks()
-    _, history = fit(tmp_path / "run", looks)
+    with pytest.warns(UserWarning, match=r"state-6\.json.*the state before it is used"):
+        model, history = fit(tmp_path / "parts", looks)
     assert looks.seen == [6, 8, 9] and [record["step"] for record in history] == [2, 4, 6, 8, 9]
+    assert_same(model, whole)
+    assert json.loads((tmp_path / "parts/history.json").read_text()) == history
+
+
+def test_a_run_of_another_seed_is_refused(tmp_path):
+    fit(tmp_path / "run", num_steps=2)
+    with pytest.raises(ValueError, match="of another seed"):
+        fit(tmp_path / "run", num_steps=2, seed=4)
 
 
 def test_the_best_is_by_bleu_and_the_first_of_equals(tmp_path):
@@ -257,7 +254,7 @@ def test_copying_is_learned(tmp_path):
     model = FunctionalTranslator(lambda: AttentionLSTM(V, units=32)).new_model(0)
     model.compile(keras.optimizers.Adam(0.01), loss=TokenLoss())
     assert bleu(model)["bleu"] < 0.1
-    _, history = fit_translator(model, bucketed_batches(train, 32), seed=0, num_steps=400, evaluate_every=200,
+    history = fit_translator(model, bucketed_batches(train, 32), seed=0, num_steps=400, evaluate_every=200,
                                 evaluate=bleu, best=lambda model: None, path=tmp_path, verbose=0)
     assert history[-1]["bleu"] > 0.8 and history[-1]["loss"] < history[0]["loss"] / 2
 
@@ -276,4 +273,5 @@ def test_a_run_that_diverges_stops_and_keeps_what_was_there(tmp_path):
     with pytest.raises(StudentDivergedError, match="steps 5 to 6"):
         fit_translator(model, batch, **options)
     assert [record["step"] for record in json.loads((tmp_path / "history.json").read_text())] == [2, 4]
-    assert int(keras.models.load_model(tmp_path / "newest.keras").optimizer.iterations) == 4
+    fit_translator(model, batch, **options | {"num_steps": 4})  # goes back to what is kept
+    assert int(model.optimizer.iterations) == 4

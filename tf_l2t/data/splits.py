@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -157,9 +158,13 @@ def balanced(data: ArrayPair, num_classes: int) -> ArrayPair:
 
 def fingerprint(splits: Splits) -> str:
     """A SHA-256 of every array, for a run's manifest."""
+    return arrays_digest([array for part in (splits.train, splits.dev, splits.test) for array in part])
+
+
+def arrays_digest(arrays: Iterable[Any]) -> str:
+    """A SHA-256 of arrays and numbers, their shapes and dtypes."""
     digest = hashlib.sha256()
-    for part in (splits.train, splits.dev, splits.test):
-        for array in part:
-            digest.update(f"{array.shape}{array.dtype}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+    for array in map(np.asarray, arrays):
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import pathlib
@@ -15,7 +14,8 @@ import numpy as np
 
 from tf_l2t.data import batch_dataset
 from tf_l2t.distillation import DistillationTrainer
-from tf_l2t.training.errors import StudentDivergedError
+from tf_l2t.training.checkpoints import Checkpoints
+from tf_l2t.training.stretches import everything, fit_in_stretches
 from tf_l2t.training.workdir import write_json
 
 HISTORY, BEST, LAST, ANCHORS = "history.json", "best.keras", "student.keras", "anchors"
@@ -35,8 +35,8 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
                      verbose: int = 1) -> list[dict[str, Any]]:
     """Fits all phases, looks at dev every so often, and keeps what a run needs to go on.
 
-    Batches are a function of seed and step, and weights, optimizers and random states are in the file: a run that was
-    stopped and goes on ends with the same weights, on the same machine, as one that was not.
+    Batches are a function of seed and step, and weights, optimizers and random states are kept: a run that was stopped
+    and goes on ends with the same weights, on the same machine, as one that was not.
 
     Args:
       trainer: not compiled.
@@ -45,8 +45,8 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
       seed: of the batches.
       evaluate_every: steps between two looks.
       dev: (x, y), whose accuracy says which student is the best of the last phase.
-      path: a directory for PHASE-STEP.weights.h5, the newest ones, history.json, best.keras, student.keras and
-        anchors/. If a run has left them there, this one goes on.
+      path: a directory for checkpoints/PHASE/ (`Checkpoints`), history.json, best.keras, student.keras and anchors/. If
+        a run has left them there, this one goes on.
       anchors: how many students to keep on the way, the last one included, as anchors/1.keras and on.
       callbacks: further ones; a look is their epoch.
       verbose: 1 for a line at every look.
@@ -56,60 +56,57 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
       ms_per_step.
 
     Raises:
-      ValueError: as `check_looks`.
-      StudentDivergedError: if a loss is not finite; what was kept before stays.
+      ValueError: as `check_looks`, or if the run there is of another seed.
+      StudentDivergedError, TerminatedError, UnwritableError: as `fit_in_stretches`.
     """
     looks = check_looks([phase.num_steps for phase in phases], evaluate_every, anchors)
     folder = pathlib.Path(path)
-    kept = {math.ceil(i * looks / anchors): i for i in range(1, anchors + 1)}
-    history = json.loads((folder / HISTORY).read_text()) if (folder / HISTORY).is_file() else []
+    kept = {min(math.ceil(i * looks / anchors) * evaluate_every, phases[-1].num_steps): i
+            for i in range(1, anchors + 1)}
+    history: list[dict[str, Any]] = []
     for phase in phases:
-        done = [record for record in history if record["phase"] == phase.name]
-        whole = math.ceil(phase.num_steps / evaluate_every)
-        if done and done[-1] is not history[-1]:
-            continue  # a later phase is in the file
         trainer.begin(phase.name)
         phase.compile()
-        if done:
-            trainer.load_weights(weights_of(folder, done[-1]))
-        for look in range(len(done), whole):
-            first, stop = look * evaluate_every, min((look + 1) * evaluate_every, phase.num_steps)
-            started = time.perf_counter()
-            fitted = trainer.fit(batch_dataset(batch_fn, seed, stop, first), initial_epoch=look, epochs=look + 1,
-                                 total_epochs=whole, verbose=0, shuffle=False, callbacks=list(callbacks))
-            seconds = time.perf_counter() - started
-            record: dict[str, Any] = {"phase": phase.name, "step": stop,
-                      **{name: float(values[-1]) for name, values in fitted.history.items()},
-                      "ms_per_step": round(1000 * seconds / (stop - first), 2)}
-            if not trainer.phase.prepares:
-                found = trainer.evaluate(*dev, batch_size=500, verbose=0, return_dict=True)
-                record |= {f"val_{name}": float(value) for name, value in found.items()}
-            if not all(math.isfinite(value) for value in record.values() if isinstance(value, float)):
-                raise StudentDivergedError(f"a loss is not finite in the steps {first + 1} to {stop}: {record}. Lower "
-                                           f"the learning rate. What is in {str(path)!r} is from step {first}.")
-            history.append(record)
-            if phase is phases[-1]:
-                if record["val_accuracy"] > max((r["val_accuracy"] for r in history[:-1] if r["phase"] == phase.name),
-                                                default=-1.0):
-                    trainer.student.save(folder / BEST)
-                if look + 1 in kept:
-                    (folder / ANCHORS).mkdir(exist_ok=True)
-                    trainer.student.save(folder / ANCHORS / f"{kept[look + 1]}.keras")
-            # The history names the weights from which to go on, so that a run may be stopped between any two files.
-            trainer.save_weights(weights_of(folder, record))
-            write_json(folder / HISTORY, history)
-            if len(history) > 1:
-                weights_of(folder, history[-2]).unlink(missing_ok=True)
-            if verbose:
-                print(", ".join(f"{name} {value:,.4g}" if not isinstance(value, str) else value
-                                for name, value in record.items()), flush=True)
+        history += _fit_phase(trainer, phase, batch_fn, seed, evaluate_every, dev, folder, history, list(callbacks),
+                              kept if phase is phases[-1] else None, verbose)
     trainer.student.save(folder / LAST)
     return history
 
 
-def weights_of(folder: pathlib.Path, record: dict[str, Any]) -> pathlib.Path:
-    """The file of everything that a run goes on from behind a look."""
-    return folder / f"{record['phase']}-{record['step']}.weights.h5"
+def _fit_phase(trainer: DistillationTrainer, phase: PhasePlan, batch_fn: Callable[..., Any], seed: int,
+               evaluate_every: int, dev: tuple[np.ndarray, np.ndarray], folder: pathlib.Path,
+               before: list[dict[str, Any]], callbacks: list[keras.callbacks.Callback], anchors: dict[int, int] | None,
+               verbose: int) -> list[dict[str, Any]]:
+    """Its records. The last phase has `anchors`, their numbers by steps, and the best student."""
+    def fit(first: int, stop: int) -> dict[str, Any]:
+        look = first // evaluate_every
+        started = time.perf_counter()
+        fitted = trainer.fit(batch_dataset(batch_fn, seed, stop, first), initial_epoch=look, epochs=look + 1,
+                             total_epochs=math.ceil(phase.num_steps / evaluate_every), verbose=0, shuffle=False,
+                             callbacks=callbacks)
+        seconds = time.perf_counter() - started
+        return {"phase": phase.name, **{name: float(values[-1]) for name, values in fitted.history.items()},
+                "ms_per_step": round(1000 * seconds / (stop - first), 2)}
+
+    def look(record: dict[str, Any], earlier: list[dict[str, Any]]) -> dict[str, Any]:
+        if not trainer.phase.prepares:
+            found = trainer.evaluate(*dev, batch_size=500, verbose=0, return_dict=True)
+            record = record | {f"val_{name}": float(value) for name, value in found.items()}
+        if anchors is not None:
+            if record["val_accuracy"] > max((known["val_accuracy"] for known in earlier), default=-1.0):
+                trainer.student.save(folder / BEST)
+            if record["step"] in anchors:
+                (folder / ANCHORS).mkdir(exist_ok=True)
+                trainer.student.save(folder / ANCHORS / f"{anchors[record['step']]}.keras")
+        return record
+
+    fixed = () if trainer.teaches else (trainer.teacher, *trainer.anchors)
+    given = {id(variable) for network in fixed if network is not None for variable in network.variables}
+    changing = [variable for variable in everything(trainer) if id(variable) not in given]
+    return fit_in_stretches(fit, look, lambda records: write_json(folder / HISTORY, before + records),
+                            checkpoints=Checkpoints(folder / "checkpoints" / phase.name, changing, {"seed": seed},
+                                                    keep=2),
+                            num_steps=phase.num_steps, every=evaluate_every, verbose=verbose)
 
 
 def check_looks(steps: Sequence[int], evaluate_every: int, anchors: int) -> int:

@@ -1,4 +1,4 @@
-"""What ends a training that goes nowhere."""
+"""What ends a training before its time."""
 
 
 class TeacherDivergedError(RuntimeError):
@@ -7,3 +7,11 @@ class TeacherDivergedError(RuntimeError):
 
 class StudentDivergedError(RuntimeError):
     """A student's loss is not finite any more."""
+
+
+class UnwritableError(OSError):
+    """The disk is full, or may not be written to."""
+
+
+class TerminatedError(RuntimeError):
+    """The process was told to end; what it was at is kept, and goes on where it is begun again."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_l2t.data import arrays_digest
 from tf_l2t.data.augment import Augment
 from tf_l2t.hypergradient import (
     CheckReport,
@@ -32,6 +36,8 @@ from tf_l2t.training.errors import TeacherDivergedError
 from tf_l2t.training.forecast import Forecast, forecast
 from tf_l2t.training.optimizers import inner_optimizer
 from tf_l2t.training.tasks import ClassificationTask, Task
+from tf_l2t.training.teacher_progress import Progress, TeacherCheckpoints
+from tf_l2t.training.termination import deferred_termination
 from tf_l2t.training.validation import JUDGES, Validation, weights_of
 
 # Seeds 0 … 999,999 are students that train a teacher; from here on, students that validate it. Those of
@@ -87,6 +93,8 @@ class TeacherTrainer:
         self.choice: Choice | None = None  # the engine's mode and plan, from the first teacher step on
         self.optimizer: Any = None
         self.last_result: Hypergradient | None = None  # of the newest rollout, for callbacks
+        self.history = keras.callbacks.History()  # of the newest fit, also of one that ended with an error
+        self.history.set_params({"validated": []})
         # What stock Keras callbacks look for on a model.
         self.stop_training = False
         self.train_function = None
@@ -157,7 +165,8 @@ class TeacherTrainer:
 
     def fit(self, train: Any, dev: Any, teacher_steps: int, *, validation_data: Any = None,
             validation_freq: int = 5, validation_rollouts: int = 2, callbacks: Sequence[keras.callbacks.Callback] = (),
-            verbose: int = 1, preflight: bool = True) -> keras.callbacks.History:
+            verbose: int = 1, preflight: bool = True, checkpoint_dir: str | os.PathLike[str] | None = None
+            ) -> keras.callbacks.History:
         """Runs `teacher_steps` teacher optimization steps and leaves the teacher at its best weights.
 
         Every `validation_freq` steps, and before the first, new students of seeds that never train the teacher
@@ -174,6 +183,10 @@ class TeacherTrainer:
           verbose: 1 for a progress bar, 0 for silence.
           preflight: check the student first (`preflight`). Where only the other `hvp` is right for it, that one is
             used, with a warning.
+          checkpoint_dir: where the training is kept, after the first validation and after every teacher step. If it is
+            there already, it goes on: stopped at any moment, by whatever, it ends with the same teacher, to the bit on
+            the same machine with as many cores. (The state of your own callbacks is not kept.) SIGTERM then waits for
+            the end of a teacher step.
 
         Returns:
           A Keras `History`; per teacher step the means over rollouts of `objective` (M), `dev_accuracy` (`dev_bleu` of
@@ -181,80 +194,125 @@ class TeacherTrainer:
           `adjoint_growth`, the largest factor by which ‖dω_t‖ grew on its way back in any rollout; `dropped` (steps so
           far without a finite gradient), `dropped_rollouts` (rollouts so far without one; the other rollouts of a step
           still count), `seconds`; at validations `val_objective`, `val_accuracy` (`val_bleu`) and `rollbacks` (so far).
+          Its `params` have the values before the first step, as `initial_val_objective`, and `validated`, the numbers
+          of the steps, from 1, after which students were validated.
 
         Raises:
           ValueError: for data that does not fit, a trainer that is not compiled, or a student that no teacher can be
-            trained through; it names the layers and the remedy.
+            trained through; it names the layers and the remedy; or if `checkpoint_dir` holds another training.
           TeacherDivergedError: after three steps in a row without a finite gradient.
+          UnwritableError: if a checkpoint cannot be written; those before it are kept.
+          TerminatedError: after SIGTERM, with `checkpoint_dir`.
         """
         self.check_steps(teacher_steps, validation_freq, validation_rollouts)
         train, dev = self.check_data(train, dev)
         held_out = dev if validation_data is None else self._task.checked(validation_data, "validation_data", dev=True)
-        report = self.preflight() if preflight else None
-        engine = self._engine | ({"hvp": choose_hvp(report, self._engine["hvp"])} if report else {})
         problem = self._task.problem(train, dev, self.teacher, self._objective, **self._options)
-        gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients", "adjoint_norm"), **engine)
         first = VALIDATION_SEED + self._seed
         validate = Validation(self.teacher, self._task, problem, self._objective, held_out,
-                              range(first, first + validation_rollouts), engine["jit"], self._judge)
+                              range(first, first + validation_rollouts), self._engine["jit"], self._judge)
+        states, progress = None, Progress()
+        if checkpoint_dir is not None:
+            identity = self._identity(teacher_steps, validation_freq, validation_rollouts) | {
+                "data": arrays_digest([*train, *dev, *held_out])}
+            states = TeacherCheckpoints(checkpoint_dir, identity, self.teacher, self.optimizer, validate)
+            progress = states.restore()
+        report = self.preflight() if preflight and progress.step < teacher_steps else None
+        engine = self._engine | ({"hvp": choose_hvp(report, self._engine["hvp"])} if report else {})
+        gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients", "adjoint_norm"), **engine)
         _, measure = self._task.measures(self._objective, dev)
 
         history = keras.callbacks.History()
         bar = [TeacherProgress(teacher_steps)] if verbose else []
         calls = keras.callbacks.CallbackList([*callbacks, history, *bar], add_history=False, add_progbar=False,
                                              model=self, verbose=0, epochs=teacher_steps, steps=1)
-        self.stop_training = self._alarmed = False
+        self.stop_training = False
         self.choice = None
-        dropped = dropped_in_a_row = dropped_rollouts = rollbacks = 0
         calls.on_train_begin()
-        if validation_freq:
-            history.params |= {f"initial_{name}": value for name, value in validate().items()}
-        for step in range(teacher_steps):
-            calls.on_epoch_begin(step)
-            started = time.perf_counter()
-            results = [gradient_fn(self._new_student(problem, seed), seed) for seed in self._seeds(step)]
-            self.last_result = results[-1]
-            if self.choice is None:
-                self.choice = gradient_fn.choice
-                if verbose:
-                    print(f"engine: {self.choice}")
-            before = self.get_weights()
-            applied, logs = self._apply(results, step / teacher_steps)
-            if rollbacks:  # not by the rate: under a schedule it cannot be set, and a callback may set it
-                part = 0.5 ** rollbacks
-                self.set_weights([b + part * (a - b) for a, b in zip(self.get_weights(), before, strict=True)])
-            logs[f"dev_{self._task.measure}"] = float(np.mean([measure(r.rollout.final_state) for r in results]))
-            logs["adjoint_growth"] = self._watch_adjoints(step, results)
-            dropped_rollouts += logs["dropped_rollouts"]
-            dropped_in_a_row = 0 if applied else dropped_in_a_row + 1
-            dropped += not applied
-            logs |= {"dropped": dropped, "dropped_rollouts": dropped_rollouts, "seconds": time.perf_counter() - started}
-            last = step == teacher_steps - 1
-            if validation_freq and ((step + 1) % validation_freq == 0 or last):
-                logs |= validate()
-                if self._rollback is not None and validate.value < validate.best_value - self._rollback:
-                    self.set_weights(validate.best_weights)
-                    rollbacks += 1
-                logs["rollbacks"] = rollbacks
-            calls.on_epoch_end(step, logs)
-            if dropped_in_a_row == MAX_DROPPED_IN_A_ROW:
-                if validation_freq:
-                    self.set_weights(validate.best_weights)
-                raise TeacherDivergedError(
-                    f"no finite gradient in {MAX_DROPPED_IN_A_ROW} teacher steps in a row (the last was step {step}). "
-                    "Lower the student's or the teacher's learning rate, shorten num_steps, or use the stable loss. "
-                    f"The teacher is left at its {'best' if validation_freq else 'last'} weights.")
-            if self.stop_training:
-                if validation_freq and "val_objective" not in logs:
-                    validate()
-                break
+        history.epoch, history.history, self.history = progress.epochs, progress.history, history
+        history.params["validated"] = progress.validated
+        with deferred_termination() if states else contextlib.nullcontext(lambda: None) as end_if_told:
+            def keep() -> None:
+                if states:
+                    states.save(progress)
+                    end_if_told()
+
+            if validation_freq and not progress.initial:
+                progress.initial = validate()
+                keep()
+            history.params |= {f"initial_{name}": value for name, value in progress.initial.items()}
+            while progress.step < teacher_steps and not progress.stopped:
+                step = progress.step
+                calls.on_epoch_begin(step)
+                started = time.perf_counter()
+                results = [gradient_fn(self._new_student(problem, seed), seed) for seed in self._seeds(step)]
+                self.last_result = results[-1]
+                if self.choice is None:
+                    self.choice = gradient_fn.choice
+                    if verbose:
+                        print(f"engine: {self.choice}")
+                logs = self._step(results, teacher_steps, progress)
+                logs[f"dev_{self._task.measure}"] = float(np.mean([measure(r.rollout.final_state) for r in results]))
+                logs["seconds"] = time.perf_counter() - started
+                if validation_freq and (progress.step % validation_freq == 0 or progress.step == teacher_steps):
+                    logs |= self._validated(validate, progress)
+                calls.on_epoch_end(step, logs)
+                if progress.dropped_in_a_row == MAX_DROPPED_IN_A_ROW:
+                    if validation_freq:
+                        self.set_weights(validate.best_weights)
+                    raise TeacherDivergedError(
+                        f"no finite gradient in {MAX_DROPPED_IN_A_ROW} teacher steps in a row (the last was step "
+                        f"{step}). Lower the student's or the teacher's learning rate, shorten num_steps, or use the "
+                        f"stable loss. The teacher is left at its {'best' if validation_freq else 'last'} weights.")
+                if self.stop_training:
+                    progress.stopped = True
+                    if validation_freq and "val_objective" not in logs:
+                        validate()
+                keep()
         if validation_freq:
             self.set_weights(validate.best_weights)
         calls.on_train_end()
         validated = {validate.judged_by: validate.best_value} if np.isfinite(validate.best_value) else {}
         self.teacher.note_training({"num_steps": self.num_steps, "teacher_steps": len(history.epoch),
-                                    "dropped": dropped, **validated})
+                                    "dropped": progress.dropped, **validated})
         return history
+
+    def _step(self, results: Sequence[Hypergradient], teacher_steps: int, progress: Progress) -> dict[str, float]:
+        """One step of the teacher from its rollouts, counted."""
+        before = self.get_weights()
+        applied, logs = self._apply(results, progress.step / teacher_steps)
+        if progress.rollbacks:  # not by the rate: under a schedule it cannot be set, and a callback may set it
+            part = 0.5 ** progress.rollbacks
+            self.set_weights([b + part * (a - b) for a, b in zip(self.get_weights(), before, strict=True)])
+        logs["adjoint_growth"] = self._watch_adjoints(results, progress)
+        progress.dropped_rollouts += int(logs["dropped_rollouts"])
+        progress.dropped_in_a_row = 0 if applied else progress.dropped_in_a_row + 1
+        progress.dropped += not applied
+        progress.step += 1
+        return logs | {"dropped": progress.dropped, "dropped_rollouts": progress.dropped_rollouts}
+
+    def _validated(self, validate: Validation, progress: Progress) -> dict[str, float]:
+        """Validates the teacher, and takes it back to its best weights where it has become too bad."""
+        logs = validate()
+        progress.validated.append(progress.step)
+        if self._rollback is not None and validate.value < validate.best_value - self._rollback:
+            self.set_weights(validate.best_weights)
+            progress.rollbacks += 1
+        return logs | {"rollbacks": progress.rollbacks}
+
+    def _identity(self, teacher_steps: int, validation_freq: int, validation_rollouts: int) -> dict[str, Any]:
+        """What makes this training this one, as JSON values, as far as they tell: not what a function computes."""
+        students = {name: value for name, value in self._options.items() if name != "optimizer"}
+        students["first"] = arrays_digest(tf.nest.flatten(self._task.init(self._seed)))
+        objective = self._objective if isinstance(self._objective, str) else \
+            getattr(self._objective, "__qualname__", type(self._objective).__name__)
+        optimizer = {**self.optimizer.get_config(), "name": type(self.optimizer).__name__}  # its own name is a count
+        return {"teacher": self.teacher.spec(), "students": students, "seed": self._seed,
+                "optimizer": json.loads(json.dumps(optimizer, default=str)), "engine": self._engine,
+                "training": {"objective": objective, "penalty": self._penalty, "clip_norm": self._clip_norm,
+                             "rollouts": self._rollouts, "rollback": self._rollback, "judge": self._judge,
+                             "teacher_steps": teacher_steps, "validation_freq": validation_freq,
+                             "validation_rollouts": validation_rollouts}}
 
     def check_steps(self, teacher_steps: int, validation_freq: int = 5, validation_rollouts: int = 2) -> None:
         """Raises the ValueErrors of `fit` about its numbers, and about a trainer that is not compiled."""
@@ -371,17 +429,17 @@ class TeacherTrainer:
             value = self.teacher.penalty(self.teacher.apply(tuple(map(tf.convert_to_tensor, theta)), features))
         return value, *tape.gradient(value, theta, unconnected_gradients="zero")
 
-    def _watch_adjoints(self, step: int, results: Sequence[Hypergradient]) -> float:
+    def _watch_adjoints(self, results: Sequence[Hypergradient], progress: Progress) -> float:
         """The largest growth of the adjoints in any rollout; warns, once in a training, of one beyond the alarm."""
         limit = np.inf if self._adjoint_alarm is None else self._adjoint_alarm
         worst = max((adjoint_growth(r.rollout.trace["adjoint_norm"], limit) for r in results), key=lambda g: g.factor)
-        if worst.factor > limit and not self._alarmed:
-            self._alarmed = True
+        if worst.factor > limit and not progress.alarmed:
+            progress.alarmed = True
             warnings.warn(
-                f"in teacher step {step} the adjoints grew {worst.factor:.1e} times on their way back to student step "
-                f"{worst.step}: the gradient holds for changes of the teacher that much smaller only. Lower the "
-                f"student's learning rate, or sweep back through the last steps only: "
-                f"compile(truncate={worst.truncate}).", stacklevel=3)
+                f"in teacher step {progress.step} the adjoints grew {worst.factor:.1e} times on their way back to "
+                f"student step {worst.step}: the gradient holds for changes of the teacher that much smaller only. "
+                "Lower the student's learning rate, or sweep back through the last steps only: "
+                f"compile(truncate={worst.truncate}).", stacklevel=4)
         return worst.factor
 
     # What stock Keras callbacks (ModelCheckpoint, EarlyStopping, TensorBoard, …) call.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import pathlib
 import time
@@ -16,12 +14,12 @@ import tensorflow as tf
 
 from tf_l2t.data import batch_dataset
 from tf_l2t.students.translator import previous_tokens
-from tf_l2t.training.errors import StudentDivergedError
+from tf_l2t.training.checkpoints import Checkpoints
+from tf_l2t.training.stretches import everything, fit_in_stretches
 from tf_l2t.training.workdir import write_json
-from tf_l2t.training.wrapped_translator import WrappedTranslator
 from tf_l2t.translation.subwords import BOS, PAD
 
-NEWEST, HISTORY = "newest.keras", "history.json"
+HISTORY = "history.json"
 
 BatchFn = Callable[[Any, Any], Any]
 
@@ -46,11 +44,11 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
                    evaluate: Callable[[keras.Model], dict[str, float]], best: Callable[[keras.Model], Any],
                    path: str | os.PathLike[str], verbose: int = 1,
                    looked: Callable[[keras.Model, dict[str, float]], Any] = lambda model, record: None
-                   ) -> tuple[keras.Model, list[dict[str, float]]]:
+                   ) -> list[dict[str, Any]]:
     """Fits a compiled model for `num_steps` steps, looks at it every so often, and keeps it so that a run can go on.
 
-    Batches are a function of seed and step, and weights, optimizer and random states are in the file: a run that was
-    stopped and goes on ends with the same weights, on the same machine, as one that was not.
+    Batches are a function of seed and step, and weights, optimizers and random states are kept: a run that was stopped
+    and goes on ends with the same weights, on the same machine, as one that was not.
 
     Args:
       model: compiled; its inputs are (source, previous tokens), its labels the target.
@@ -60,68 +58,46 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
       evaluate_every: steps between two looks.
       evaluate: what a look finds; `bleu` is there, and says which model is the best.
       best: keeps the model: called whenever it is better than ever before.
-      path: a directory for newest.keras and history.json. If a run has left them there, this one goes on.
+      path: a directory for checkpoints/ (`Checkpoints`) and history.json. If a run has left them there, this one goes
+        on, and `model` becomes as that was.
       verbose: 1 for a line at every look.
       looked: called with the model and the record of every look; twice for one at which the run was stopped.
 
     Returns:
-      The model after the last step — another object than `model` if a run went on — and one record of every look:
-      step, loss (the mean since the last look), tokens_per_second, and what `evaluate` found.
+      One record of every look: step, loss (the mean since the last look), tokens_per_second, and what `evaluate` found.
 
     Raises:
-      ValueError: for a number below 1, a run that is longer than num_steps, or a student with `unroll`.
-      StudentDivergedError: if the loss is not finite; what was kept before stays.
+      ValueError: for a number below 1, a run that is longer than num_steps or of another seed, or a student with
+        `unroll`.
+      StudentDivergedError, TerminatedError, UnwritableError: as `fit_in_stretches`.
     """
     if num_steps < 1 or evaluate_every < 1:
         raise ValueError("num_steps and evaluate_every must be at least 1; received "
                          f"{num_steps!r}, {evaluate_every!r}.")
     check_any_length(model)
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
     folder = pathlib.Path(path)
-    history: list[dict[str, float]] = []
-    if (folder / NEWEST).is_file():
-        model = keras.models.load_model(folder / NEWEST)
-        if (folder / HISTORY).is_file():  # not if it was stopped at its first look
-            history = json.loads((folder / HISTORY).read_text())
-    # Of a model around the student, such as actor-critic, whose first steps leave the student as it is.
-    done = model.step if isinstance(model, WrappedTranslator) else int(model.optimizer.iterations)
-    if done > num_steps:
-        raise ValueError(f"the run in {str(path)!r} has {done} steps already; num_steps={num_steps} is fewer.")
-    history = [record for record in history if record["step"] <= done]
-    if done and (not history or history[-1]["step"] < done):  # it was stopped between two files
-        history.append(_look(model, evaluate, best, history, {"step": done}))
-        looked(model, history[-1])
-        write_json(folder / HISTORY, history)
-    for first in range(done, num_steps, evaluate_every):
-        stop = min(first + evaluate_every, num_steps)
+
+    def fit(first: int, stop: int) -> dict[str, Any]:
         tokens = _CountTokens(batch_fn)
         started = time.perf_counter()
         fitted = model.fit(translation_dataset(tokens, seed, first, stop), verbose=0, shuffle=False)
         seconds = time.perf_counter() - started
-        record = {"step": stop, **{name: float(values[-1]) for name, values in fitted.history.items()},
-                  "tokens_per_second": round(tokens.total() / seconds)}
-        if not all(math.isfinite(value) for value in record.values()):
-            raise StudentDivergedError(
-                f"the loss is not finite in the steps {first + 1} to {stop}: {record}. Lower the learning rate, or "
-                f"bound the gradient. What is in {str(path)!r} is from step {first}.")
-        partial = folder / f"partial-{NEWEST}"
-        model.save(partial)
-        partial.replace(folder / NEWEST)
-        history.append(_look(model, evaluate, best, history, record))
-        looked(model, history[-1])  # before the record is kept: a run that was stopped here looks again
-        write_json(folder / HISTORY, history)
-        if verbose:
-            print(", ".join(f"{name} {value:,.4g}" for name, value in history[-1].items()), flush=True)
-    return model, history
+        return {**{name: float(values[-1]) for name, values in fitted.history.items()},
+                "tokens_per_second": round(tokens.total() / seconds)}
 
+    def look(record: dict[str, Any], before: list[dict[str, Any]]) -> dict[str, Any]:
+        started = time.perf_counter()
+        record = {**record, **evaluate(model), "evaluation_seconds": round(time.perf_counter() - started, 1)}
+        if record["bleu"] > max((known["bleu"] for known in before), default=-np.inf):
+            best(model)
+        looked(model, record)
+        return record
 
-def _look(model: keras.Model, evaluate: Callable[[keras.Model], dict[str, float]],
-          best: Callable[[keras.Model], Any], history: list[dict[str, float]], record: dict[str, float]
-          ) -> dict[str, float]:
-    started = time.perf_counter()
-    record = {**record, **evaluate(model), "evaluation_seconds": round(time.perf_counter() - started, 1)}
-    if record["bleu"] > max((known["bleu"] for known in history), default=-np.inf):
-        best(model)
-    return record
+    return fit_in_stretches(fit, look, lambda records: write_json(folder / HISTORY, records),
+                            checkpoints=Checkpoints(folder / "checkpoints", everything(model), {"seed": seed}),
+                            num_steps=num_steps, every=evaluate_every, verbose=verbose)
 
 
 class _CountTokens:

@@ -33,7 +33,8 @@ def check_workdir(path: str | pathlib.Path) -> pathlib.Path:
         raise ValueError("--workdir must name a new directory for the run's files; received none.")
     if path.exists() and not path.is_dir():
         raise ValueError(f"the work directory {str(path)!r} is a file; name a new directory.")
-    if path.is_dir() and any(path.iterdir()):
+    begun = f".{MANIFEST}.partial"  # of a run that was stopped while it wrote the first of its files
+    if path.is_dir() and any(file.name != begun for file in path.iterdir()):
         what = "another run" if (path / MANIFEST).exists() else "other files"
         raise ValueError(f"the work directory {str(path)!r} holds {what}; name a new one, or remove it yourself.")
     return path
@@ -54,7 +55,7 @@ def create_workdir(path: str | pathlib.Path, command: str, config: dict[str, Any
     """
     path = check_workdir(path)
     path.mkdir(parents=True, exist_ok=True)
-    _claim(path)
+    claim(path)
     check_workdir(path)  # a run may have come and gone since
     write_json(path / MANIFEST, {"command": command, "config": config, "data": data, **environment()})
     return path
@@ -92,12 +93,16 @@ def resume_workdir(path: str | pathlib.Path, command: str, config: dict[str, Any
     path = check_resumable(path, config, data)
     if not (path / MANIFEST).is_file():
         return create_workdir(path, command, config, data)
-    _claim(path)
+    claim(path)
     return path
 
 
-def _claim(path: pathlib.Path) -> None:
-    """Keeps the directory for this process until it ends, however it ends."""
+def claim(path: pathlib.Path) -> None:
+    """Keeps the directory for this process until it ends, however it ends.
+
+    Raises:
+      ValueError: if another process has it.
+    """
     resolved = path.resolve()
     if resolved in _claimed:
         return
@@ -116,7 +121,18 @@ def _plain(value: Any) -> Any:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes JSON whole or not at all."""
+    """Writes JSON whole or not at all, even if the machine stops."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    sync(partial)
     partial.replace(path)
+    sync(path.parent)
+
+
+def sync(path: pathlib.Path) -> None:
+    """Waits until a file, or a directory's list of names, is on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

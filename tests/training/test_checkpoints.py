@@ -1,0 +1,172 @@
+"""States on disk: whole or not used, of this training or refused."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_l2t.training import UnwritableError
+from tf_l2t.training.checkpoints import Checkpoints
+
+
+def network():
+    """Weights, an optimizer's slots and a dropout's seed: whatever a training has."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5, seed=1), keras.layers.Dense(2)])
+    optimizer = keras.optimizers.Adam(0.1)
+    optimizer.build(model.trainable_variables)
+    return [*model.variables, *optimizer.variables, tf.Variable(7, dtype=tf.int64)]
+
+
+def values(variables):
+    return [variable.numpy() for variable in variables]
+
+
+def change(variables):
+    for variable in variables:
+        variable.assign(variable + tf.ones((), variable.dtype))
+
+
+def saved(folder, numbers, identity=None, **options):
+    """The variables' values by the numbers of the states."""
+    variables = network()
+    states, found = Checkpoints(folder, variables, identity or {"seed": 1}, **options), {}
+    for number in numbers:
+        change(variables)
+        states.save(number, {"step": number, "loss": [0.1 * number, float("inf")]})
+        found[number] = values(variables)
+    return found
+
+
+def restored(folder, identity=None):
+    variables = network()
+    record = Checkpoints(folder, variables, identity or {"seed": 1}).restore()
+    return record, values(variables)
+
+
+def assert_state(folder, number, expected):
+    record, found = restored(folder)
+    assert record == {"step": number, "loss": [0.1 * number, float("inf")]}
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_newest_state_comes_back_and_older_ones_go(tmp_path):
+    assert restored(tmp_path / "new")[0] is None
+    found = saved(tmp_path / "states", range(1, 6), keep=2)
+    assert_state(tmp_path / "states", 5, found[5])
+    assert sorted(p.name for p in (tmp_path / "states").iterdir()) == [
+        "checkpoint", *(f"state-{n}.{end}" for n in (4, 5) for end in ("data-00000-of-00001", "index", "json"))]
+
+
+def test_a_variable_that_is_there_twice_is_kept_once(tmp_path):
+    variable = tf.Variable([1.0, 2.0])
+    states = Checkpoints(tmp_path, [variable, variable], {})
+    states.save(1, {})
+    variable.assign([0.0, 0.0])
+    assert states.restore() == {}
+    np.testing.assert_array_equal(variable, [1, 2])
+    assert json.loads((tmp_path / "state-1.json").read_text())["identity"]["variables"] == [[2, "float32"]]
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGE = {
+    "flipped": lambda p: flip(p / "state-3.data-00000-of-00001"),
+    "flipped_index": lambda p: flip(p / "state-3.index"),
+    "flipped_digest": lambda p: flip(p / "state-3.json"),
+    "truncated": lambda p: (p / "state-3.data-00000-of-00001").write_bytes(b""),
+    "torn": lambda p: (p / "state-3.index").unlink(),
+    "not_sealed": lambda p: (p / "state-3.json").unlink(),
+    "half_a_seal": lambda p: (p / "state-3.json").write_text("{"),
+    "a_list": lambda p: (p / "state-3.json").write_text("[]"),
+    "foreign_files": lambda p: (p / "state-3.data-00001-of-00002").write_bytes(b"x"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.filterwarnings("ignore:.*state-3.*:UserWarning")
+def test_a_damaged_state_is_not_used_and_training_goes_on_from_the_one_before(tmp_path, kind):
+    found = saved(tmp_path, (1, 2, 3))
+    DAMAGE[kind](tmp_path)
+    if kind == "not_sealed":  # as after a kill while it was written: nothing to warn of
+        assert_state(tmp_path, 2, found[2])
+    else:
+        with pytest.warns(UserWarning, match=r"state-3\.json.*the state before it is used"):
+            assert_state(tmp_path, 2, found[2])
+    for extra in tmp_path.glob("*-of-00002"):
+        extra.unlink()
+    variables = network()
+    states = Checkpoints(tmp_path, variables, {"seed": 1})
+    states.restore()
+    change(variables)
+    states.save(3, {"step": 3, "loss": [0.1 * 3, float("inf")]})  # the same numbers again
+    assert_state(tmp_path, 3, values(variables))
+
+
+@pytest.mark.filterwarnings("ignore:.*state-.*:UserWarning")
+def test_without_the_list_of_states_they_are_found(tmp_path):
+    found = saved(tmp_path, (1, 2, 3))
+    (tmp_path / "checkpoint").write_text("garbage {")
+    assert_state(tmp_path, 3, found[3])
+    for name in ("1", "2", "3"):
+        (tmp_path / f"state-{name}.index").unlink()
+    assert restored(tmp_path)[0] is None  # from the beginning
+    assert_state(tmp_path, 4, saved(tmp_path, (4,))[4])
+    assert sorted(p.name for p in tmp_path.glob("state-*")) == [f"state-4.{end}" for end in (
+        "data-00000-of-00001", "index", "json")]
+
+
+def test_states_of_another_training_are_refused_and_left_as_they_are(tmp_path):
+    saved(tmp_path, (1,))
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="of another rate and seed"):
+        restored(tmp_path, {"seed": 2, "rate": 0.1})
+    with pytest.raises(ValueError, match="of another variables"):
+        Checkpoints(tmp_path, network()[1:], {"seed": 1}).restore()
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    with pytest.raises(ValueError, match="keep must be at least 2"):
+        Checkpoints(tmp_path, network(), {}, keep=1)
+
+
+FULL = """
+import resource, sys
+sys.path.insert(0, ".")
+from tests.training.test_checkpoints import *
+resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))  # to a process, as a full disk
+variables = network()
+states = Checkpoints(sys.argv[1], variables, {"seed": 1})
+print(states.restore()["step"])
+try:
+    states.save(4, {})
+except UnwritableError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_says_so_and_harms_nothing(tmp_path):
+    found = saved(tmp_path / "used", (1, 2, 3))
+    shutil.copytree(tmp_path / "used", tmp_path / "states")
+    ends = []
+    for name in ("used", "states"):
+        ends.append(subprocess.run([sys.executable, "-c", FULL, str(tmp_path / name)], capture_output=True, text=True,
+                                   check=False))
+    assert "another process works in" in ends[0].stderr  # this one
+    assert ends[1].returncode == 0, ends[1].stderr
+    first, said = ends[1].stdout.splitlines()[:2]
+    assert first == "3" and "state 4 could not be written to" in said
+    assert_state(tmp_path / "states", 3, found[3])
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnwritableError, match="cannot be made"):
+        Checkpoints(tmp_path / "file" / "states", [], {})

@@ -1,0 +1,147 @@
+"""Training in stretches: what is kept when, and what a stop costs."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import keras
+import pytest
+import tensorflow as tf
+
+from tf_l2t.training import StudentDivergedError, TerminatedError
+from tf_l2t.training.checkpoints import Checkpoints
+from tf_l2t.training.stretches import everything, fit_in_stretches
+from tf_l2t.training.termination import deferred_termination
+
+
+class Training:
+    """Counts its steps in a variable; `at` says what happens in the stretch that begins with a step, or in its look."""
+
+    def __init__(self, folder, **at):
+        self.total = tf.Variable(0, dtype=tf.int64)
+        self.fitted, self.seen, self.heard, self._at = [], [], [], at
+        self._checkpoints = Checkpoints(folder, [self.total], {})
+
+    def __call__(self, num_steps=7, **options):
+        return fit_in_stretches(self._fit, self._look, self.heard.append, checkpoints=self._checkpoints,
+                                num_steps=num_steps, every=3, verbose=0, **options)
+
+    def _fit(self, first, stop):
+        self.fitted.append((first, stop))
+        self.total.assign_add(stop - first)
+        return {"total": int(self.total), "loss": self._at.get(f"fit_{first}", lambda: 0.5)()}
+
+    def _look(self, record, before):
+        self.seen.append((record["step"], [known["step"] for known in before]))
+        return {**record, "accuracy": self._at.get(f"look_{record['step']}", lambda: 0.1)()}
+
+
+def stop():
+    raise KeyboardInterrupt
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+    return 0.5
+
+
+def plain(records):
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
+
+
+EXPECTED = [{"step": step, "total": step, "loss": 0.5, "accuracy": 0.1} for step in (3, 6, 7)]
+
+
+def test_stretches_and_their_records(tmp_path):
+    training = Training(tmp_path)
+    records = training()
+    assert plain(records) == EXPECTED and all(record["seconds"] >= 0 for record in records)
+    assert training.fitted == [(0, 3), (3, 6), (6, 7)]
+    assert training.seen == [(3, []), (6, [3]), (7, [3, 6])]
+    assert training.heard == [records] * 3  # the same list, as it grows
+    again = Training(tmp_path)
+    assert again() == records and not again.fitted and again.heard == [records] and int(again.total) == 7
+
+
+@pytest.mark.parametrize("where", ["fit_3", "look_6"])
+def test_a_stop_costs_the_stretch_that_it_is_in(tmp_path, where):
+    with pytest.raises(KeyboardInterrupt):
+        Training(tmp_path, **{where: stop})()
+    training = Training(tmp_path)
+    assert plain(training()) == EXPECTED and training.fitted == [(3, 6), (6, 7)]
+
+
+def test_sigterm_waits_for_the_end_of_a_stretch(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    training = Training(tmp_path, fit_3=terminate)
+    with pytest.raises(TerminatedError, match="the same command goes on"):
+        training()
+    assert training.fitted == [(0, 3), (3, 6)] and signal.getsignal(signal.SIGTERM) == before
+    training = Training(tmp_path)
+    assert plain(training()) == EXPECTED and training.fitted == [(6, 7)]
+
+
+@pytest.mark.parametrize("where", ["fit_3", "look_6"])
+def test_what_is_not_finite_is_not_kept(tmp_path, where):
+    training = Training(tmp_path, **{where: lambda: float("nan")})
+    with pytest.raises(StudentDivergedError, match=r"steps 4 to 6.* from step 3"):
+        training()
+    assert (3, 6) in training.fitted and training.seen[-1][0] == (3 if where == "fit_3" else 6)
+    assert plain(Training(tmp_path)()) == EXPECTED
+
+
+def test_a_training_that_is_longer_than_asked_for(tmp_path):
+    Training(tmp_path)()
+    with pytest.raises(ValueError, match="has 7 steps already; num_steps=5"):
+        Training(tmp_path)(num_steps=5)
+
+
+TWICE = """
+import os, signal
+from tf_l2t.training.termination import deferred_termination
+with deferred_termination():
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("still here", flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("never", flush=True)
+"""
+
+
+def test_a_second_sigterm_ends_at_once():
+    done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, check=False)
+    assert done.stdout == "still here\n" and done.returncode == -signal.SIGTERM
+
+
+def test_other_threads_get_no_signals():
+    ended = []
+
+    def work():
+        with deferred_termination() as end_if_told:
+            end_if_told()
+        ended.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert ended and signal.getsignal(signal.SIGTERM) == before
+
+
+def test_everything_that_training_changes():
+    """By what a step changes: weights, statistics, a dropout's seed, velocities, the count of steps."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(), keras.layers.Dropout(0.5, seed=1),
+                              keras.layers.Dense(2)])
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss="mse")
+    model.optimizer.build(model.trainable_variables)
+    model.other_optimizer = keras.optimizers.Adam()
+    model.other_optimizer.build(model.trainable_variables)
+    held = list(everything(model))
+    before = [variable.numpy() for variable in held]
+    model.fit(tf.random.stateless_normal([8, 3], [0, 1]), tf.ones([8, 2]), verbose=0)
+    changed = {variable.path.rsplit("/", 1)[-1] for variable, old in zip(held, before, strict=True)
+               if (variable.numpy() != old).any()}
+    assert {"gamma", "beta", "moving_mean", "moving_variance", "kernel", "bias", "iteration"} <= changed
+    assert any("seed" in name for name in changed) and any("velocity" in name or "momentum" in name for name in changed)
+    assert len({id(v) for v in held}) == len(held) == 4 + 2 + 1 + (2 + 4) + (2 + 8)

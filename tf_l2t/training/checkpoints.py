@@ -1,0 +1,136 @@
+"""States of a training on disk: the newest few, each whole or not used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from tf_l2t.training.errors import UnwritableError
+from tf_l2t.training.workdir import claim, sync, write_json
+
+NAME = "state"
+
+
+class Checkpoints:
+    """What a training goes on from after it was stopped at any moment, by whatever.
+
+    A state is the values of all variables and a record, written through `tf.train.CheckpointManager`. Beside state-N
+    stands state-N.json, written after it and to the disk itself: the SHA-256 of its files, and of which training it is.
+    A state without that file, or other than it says, does not count; the one before it does.
+
+    Args:
+      folder: made here, and used by one process at a time.
+      variables: TensorFlow's and Keras'; where one is there twice, the first place counts.
+      identity: JSON values that tell this training from others.
+      keep: how many states are kept, at least 2: an older one stands until the newer one does.
+
+    Raises:
+      ValueError: for fewer, or if another process uses the folder.
+      UnwritableError: if the folder cannot be made.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], variables: Iterable[Any], identity: dict[str, Any],
+                 keep: int = 3):
+        if keep < 2:
+            raise ValueError(f"keep must be at least 2; received {keep!r}.")
+        self._folder = pathlib.Path(folder)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UnwritableError(f"{str(folder)!r} cannot be made: {error.strerror}.") from error
+        claim(self._folder)
+        held = list({id(variable): variable for variable in variables}.values())
+        shapes = [[*variable.shape, tf.as_dtype(variable.dtype).name] for variable in held]
+        self._identity = json.loads(json.dumps({**identity, "variables": shapes}))
+        self._record = tf.Variable("", dtype=tf.string, trainable=False)
+        self._checkpoint = tf.train.Checkpoint(variables=held, record=self._record)
+        self._manager = tf.train.CheckpointManager(self._checkpoint, str(self._folder), keep, checkpoint_name=NAME)
+
+    def __str__(self) -> str:
+        return repr(str(self._folder))
+
+    def save(self, number: int, record: dict[str, Any]) -> None:
+        """Keeps the variables as they are, and the record, JSON values; `number` grows along the training.
+
+        Raises:
+          UnwritableError: if the disk is full or may not be written to; earlier states are kept.
+        """
+        self._record.assign(json.dumps(record, default=float))
+        try:
+            self._manager.save(checkpoint_number=number)
+            files = self._files(number)
+            for file in files:
+                sync(file)
+            content = {"identity": self._identity, "files": {file.name: _sha256(file) for file in files}}
+            write_json(self._seal(number), content | {"digest": _digest(content)})
+        except (OSError, tf.errors.OpError) as error:
+            raise UnwritableError(f"state {number} could not be written to {str(self._folder)!r}; those before it are "
+                                  f"kept. {getattr(error, 'message', error)}") from error
+        kept = {pathlib.Path(path).name for path in self._manager.checkpoints}
+        for seal in self._folder.glob(f"{NAME}-*.json"):
+            if seal.stem not in kept:  # the manager has deleted its state, or lost its list of states
+                for file in (seal, *self._folder.glob(f"{seal.stem}.*")):
+                    file.unlink(missing_ok=True)
+
+    def restore(self) -> dict[str, Any] | None:
+        """Puts the variables back to the newest whole state and returns its record; None if there is none.
+
+        Warns of every newer one that is damaged.
+
+        Raises:
+          ValueError: if the states are of another training.
+        """
+        found = [int(seal.stem.removeprefix(f"{NAME}-")) for seal in self._folder.glob(f"{NAME}-*.json")
+                 if seal.stem.removeprefix(f"{NAME}-").isdecimal()]
+        for number in sorted(found, reverse=True):
+            damage = self._damage(number)
+            if not damage:
+                self._checkpoint.restore(str(self._folder / f"{NAME}-{number}")).assert_existing_objects_matched()
+                return json.loads(self._record.numpy())
+            warnings.warn(f"{str(self._seal(number))!r}: {damage}; the state before it is used.", stacklevel=3)
+        return None
+
+    def _damage(self, number: int) -> str:
+        """What is wrong with a state, if anything is."""
+        try:
+            seal = json.loads(self._seal(number).read_text(encoding="utf-8"))
+            whole = seal.pop("digest") == _digest(seal)
+            files, identity = dict(seal["files"]), dict(seal["identity"])
+        except (OSError, AttributeError, ValueError, KeyError, TypeError) as error:
+            return f"it is damaged ({error!r})"
+        if not whole:
+            return "it is not what was written"
+        found = self._files(number)
+        if sorted(files) != [file.name for file in found]:
+            return f"it is of files {sorted(files)}, and {[file.name for file in found]} are there"
+        damaged = [file.name for file in found if _sha256(file) != files[file.name]]
+        if damaged:
+            return f"{damaged} are not what was written"
+        differ = sorted(name for name in {*identity, *self._identity}
+                        if identity.get(name) != self._identity.get(name))
+        if differ:
+            raise ValueError(f"{str(self._folder)!r} holds the states of another training, of another "
+                             f"{' and '.join(differ)}. Name a new directory, or go on with what began it.")
+        return ""
+
+    def _seal(self, number: int) -> pathlib.Path:
+        return self._folder / f"{NAME}-{number}.json"
+
+    def _files(self, number: int) -> list[pathlib.Path]:
+        return sorted(file for file in self._folder.glob(f"{NAME}-{number}.*") if file != self._seal(number))
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(file: pathlib.Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

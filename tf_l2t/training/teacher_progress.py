@@ -1,0 +1,71 @@
+"""How far a teacher's training is, and how it is kept on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_l2t.teachers import Teacher
+from tf_l2t.training.checkpoints import Checkpoints
+from tf_l2t.training.validation import Validation
+
+
+@dataclasses.dataclass
+class Progress:
+    """Counts and histories along a training; JSON values.
+
+    Attributes:
+      step: teacher steps that are done.
+      stopped: by a callback.
+      dropped, dropped_in_a_row, dropped_rollouts: steps, and rollouts, without a finite gradient.
+      rollbacks: to the best weights.
+      alarmed: whether growing adjoints were warned of.
+      initial: what the validation before the first step found.
+      validated: the numbers of steps, from 1, after which there was one.
+      epochs, history: of the Keras `History`.
+    """
+
+    step: int = 0
+    stopped: bool = False
+    dropped: int = 0
+    dropped_in_a_row: int = 0
+    dropped_rollouts: int = 0
+    rollbacks: int = 0
+    alarmed: bool = False
+    initial: dict[str, float] = dataclasses.field(default_factory=dict)
+    validated: list[int] = dataclasses.field(default_factory=list)
+    epochs: list[int] = dataclasses.field(default_factory=list)
+    history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+
+
+class TeacherCheckpoints:
+    """The states of a teacher's training: its weights, the optimizer's, the best ones, and the `Progress`.
+
+    Args:
+      folder, identity: as for `Checkpoints`.
+      teacher, optimizer, validation: of the training.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], identity: dict[str, Any], teacher: Teacher,
+                 optimizer: keras.optimizers.Optimizer, validation: Validation):
+        self._validation = validation
+        self._best = [tf.Variable(value, trainable=False) for value in validation.best_weights]
+        self._states = Checkpoints(folder, [*teacher.theta, *optimizer.variables, *self._best], identity)
+
+    def save(self, progress: Progress) -> None:
+        for variable, value in zip(self._best, self._validation.best_weights, strict=True):
+            variable.assign(value)
+        self._states.save(progress.step, dataclasses.asdict(progress) | {"best_value": self._validation.best_value})
+
+    def restore(self) -> Progress:
+        """The progress of the newest state, all else put back to it; that of a beginning if there is none."""
+        record = self._states.restore()
+        if record is None:
+            return Progress()
+        self._validation.best_value = record.pop("best_value")
+        self._validation.best_weights = [variable.numpy() for variable in self._best]
+        return Progress(**record)

@@ -1,0 +1,44 @@
+"""SIGTERM, which schedulers and `kill` send, waits for the end of a step."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tf_l2t.training.errors import TerminatedError
+
+
+@contextlib.contextmanager
+def deferred_termination() -> Iterator[Callable[[], None]]:
+    """Within it, a first SIGTERM ends nothing; a second one ends the process at once.
+
+        with deferred_termination() as end_if_told:
+            for step in steps:
+                ...  # and save
+                end_if_told()
+
+    The function raises `TerminatedError` once the signal has come. Threads other than the main one, which get no
+    signals, are left as they are.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    told = False
+
+    def tell(number: int, frame: Any) -> None:
+        nonlocal told
+        told = True
+        signal.signal(number, signal.SIG_DFL)
+
+    def end_if_told() -> None:
+        if told:
+            raise TerminatedError("told to end (SIGTERM); everything so far is kept, and the same command goes on.")
+
+    before = signal.signal(signal.SIGTERM, tell)
+    try:
+        yield end_if_told
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
