@@ -1,5 +1,6 @@
 """`trainers.distill`: a teacher, students by several methods, and a run that was stopped, at a tiny size."""
 
+import gc
 import json
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import distill_mnist, prokt_glue, prokt_images
-from tf_l2t.distillation import METHODS
+from tf_l2t.distillation import METHODS, DistillationTrainer
 from tf_l2t.training import distillation_fit
 from trainers import command, distill_compare
 from trainers.distill import dry_run, prepare_distillation
@@ -122,6 +123,7 @@ def test_a_table(tmp_path):
     """Rows are the runs', the report is there, and the command once more makes nothing again."""
     recorded = []
     compare(tmp_path, recorded)
+    assert not any(isinstance(o, DistillationTrainer) for o in gc.get_objects())  # the memory of a table stays flat
     tuned = recorded.pop()
     assert [(row["method"], row["seeds"]) for row in recorded] == [
         (name, seeds) for seeds in (1, 2) for name in ("none", "rco", "prokt")]

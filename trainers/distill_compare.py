@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import pathlib
 from collections.abc import Callable, Sequence
@@ -181,6 +182,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, verbose: int) -
         print(folder, flush=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         distill.prepare_distillation(config, str(folder), verbose)()
+        gc.collect()  # models and their graphs are cycles, a hundred MB a run; Python looks for old ones seldom
 
 
 def read(path: pathlib.Path) -> Any:

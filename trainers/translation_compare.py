@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import pathlib
@@ -194,6 +195,7 @@ class StudentTable:
             print(f"{self._config.student.name}, seed {seed}: {name}", flush=True)
             folder.parent.mkdir(parents=True, exist_ok=True)
             prepare_translator(config, str(folder), self._verbose)()
+            gc.collect()  # models and their graphs are cycles, and Python looks for old ones seldom
         return folder
 
     def _teacher(self) -> pathlib.Path:
