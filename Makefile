@@ -1,4 +1,4 @@
-# make demo | test | lint | bench. Each makes its own virtual environment; PYTHON names the interpreter to make it with.
+# make demo | test | lint | bench | soak. Each makes its own virtual environment; PYTHON names the interpreter to make it with.
 PYTHON ?= $(shell for v in python3.11 python3.12 python3.13 python3; do $$v -c "" 2>/dev/null && command -v $$v && break; done)
 VENV := .venv
 BENCH_VENV := .venv-bench
@@ -7,7 +7,7 @@ BENCH ?=
 RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench soak clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	@test -n "$(PYTHON)" || { echo "found no Python: install 3.11, 3.12 or 3.13, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -39,6 +39,10 @@ $(BENCH_VENV)/.installed: setup.cfg pyproject.toml benchmarks/requirements.txt
 
 bench: $(BENCH_VENV)/.installed
 	"$(BENCH_VENV)/bin/python" -m benchmarks.run $(BENCH)
+
+# An hour and a half: trainings that are killed and damaged, then an hour of one whose memory is watched.
+soak: $(VENV)/.installed
+	"$(VENV)/bin/python" -m benchmarks.soak
 
 clean:
 	rm -rf "$(VENV)" "$(BENCH_VENV)"

@@ -159,6 +159,13 @@ def prokt_step_table(rows: Rows) -> str:
     return "\n".join([*lines, "", "    python -m benchmarks.distillation"])
 
 
+def reliability_table(rows: Rows) -> str:
+    """What was done to trainings, and what was lost by it."""
+    lines = ["| what | tried | lost |", "|---|---|---|",
+             *(f"| {row['what']} | {row['tried']} | {row['lost']} |" for row in rows)]
+    return "\n".join([*lines, "", "    python -m benchmarks.soak"])
+
+
 def objectives_table(rows: Rows) -> str:
     """How a teacher's objectives rank students."""
     from tf_l2t.training.translation_objectives import OBJECTIVES  # late: it loads TensorFlow
@@ -183,4 +190,5 @@ TABLES: dict[str, Callable[[Rows], str]] = {
     "translation_cost teacher": teacher_step_table,
     "objectives": objectives_table,
     "distillation_cost": prokt_step_table,
+    "reliability": reliability_table,
 }

@@ -1,0 +1,239 @@
+"""Kills trainings at random moments, damages what they kept, and sees whether they end as those that were left alone.
+
+    python -m benchmarks.soak
+    python -m benchmarks.soak --only train_teacher distill --kills 5 --minutes 0
+
+Every training is a real command at a tiny size, on embedded data. It is ended by SIGKILL at a random moment, in the
+middle of writing a state, or at its end, while it exports; or by SIGTERM, which it has to answer with exit code 75; in
+between a newest state loses a bit, or its end, or a file. The same command is given until the training is through; then
+everything that its last states hold has to be what it is after an uninterrupted training, to the bit. With --minutes a
+teacher is trained for as long, and its resident memory watched. Rows {what, tried, lost} go to
+docs/measured/reliability.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tf_l2t.training.workdir import write_json
+
+ROOT = pathlib.Path(__file__).parent.parent
+MEASURED = ROOT / "docs" / "measured" / "reliability.json"
+KINDS = ("SIGKILL at a random moment", "SIGKILL while a state is written", "SIGKILL at the end", "SIGTERM")
+WARM_MINUTES = 10  # after which memory has to stay as it is
+DIGITS = ("--config.data.name=mnist_5k", "--config.data.dev_size=40", "--config.data.test_size=50",
+          "--config.data.train_size=200")
+
+
+class Job(NamedTuple):
+    """A training: its command, and how the files are called that it writes at its end."""
+
+    arguments: tuple[str, ...]
+    ending: str
+
+
+JOBS = {
+    "train_teacher": Job((
+        "trainers.train_teacher", "--config", "configs/demo.py", "--config.training.num_steps=60",
+        "--config.teacher_training.steps=12", "--config.teacher_training.validation_freq=3",
+        "--config.teacher_training.curriculum=((20,4),)"), ".teacher-*"),
+    "train_student": Job((
+        "trainers.train_student", "--config", "configs/demo.py", "--config.training.num_steps=60",
+        "--config.compare.evaluate_every=6"), "student.keras"),
+    "train_baseline": Job((
+        "trainers.train_baseline", "--config", "configs/demo.py", "--config.training.num_steps=60",
+        "--config.compare.evaluate_every=6"), "student.keras"),
+    "train_student, translation": Job((
+        "trainers.train_student", "--config", "configs/translation_lstm1.py", "--config.data.name=libreoffice_help",
+        "--config.data.vocabulary=400", "--config.data.dev_size=20", "--config.data.test_size=25",
+        "--config.student.options=(('units',8),('dropout',0.1))", "--config.training.num_steps=12",
+        "--config.training.evaluate_every=2", "--config.training.dev_sample_size=10",
+        "--config.training.batch_size=8", "--config.decoding.beam_size=2", "--config.decoding.longest=12"), "last"),
+    "distill": Job((
+        "trainers.distill", "--config", "configs/distill_mnist.py", *DIGITS, "--config.method.name=prokt",
+        "--config.student.name=resnet8", "--config.teacher.name=mlp", "--config.training.num_steps=12",
+        "--config.training.evaluate_every=2"), "teacher.keras"),
+}
+
+
+class Outcome(NamedTuple):
+    """Of one training: how often it was ended, by kind, states that were damaged, and whether it came out the same."""
+
+    ended: dict[str, int]
+    damaged: int
+    same: bool
+
+
+def command(job: Job, workdir: pathlib.Path, extra: Sequence[str] = ()) -> list[str]:
+    return [sys.executable, "-m", *job.arguments, *extra, "--verbose=0", "--workdir", str(workdir)]
+
+
+def run_through(arguments: list[str]) -> float:
+    """The seconds that an uninterrupted training takes."""
+    started = time.monotonic()
+    subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True)
+    return time.monotonic() - started
+
+
+def disturb(arguments: list[str], workdir: pathlib.Path, expected: dict[str, Any], seconds: float, kills: int,
+            rng: random.Random, ending: str) -> Outcome:
+    """Runs a training, ends it up to `kills` times, and compares what it keeps with what is expected."""
+    ended, damaged = dict.fromkeys(KINDS, 0), 0
+    while True:
+        kind = rng.choice(KINDS) if sum(ended.values()) < kills else ""
+        with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            if kind and _reached(process, kind, workdir, seconds, rng, ending):
+                process.send_signal(signal.SIGTERM if kind == "SIGTERM" else signal.SIGKILL)
+            assert process.stderr
+            said = process.stderr.read().decode()
+        if process.returncode == 0:
+            return Outcome(ended, damaged, states(workdir) == expected)
+        allowed = (os.EX_TEMPFAIL, -signal.SIGTERM) if kind == "SIGTERM" else (-signal.SIGKILL,)
+        if process.returncode not in allowed:
+            raise RuntimeError(f"{arguments} ended with {process.returncode}: {said}")
+        ended[kind] += 1
+        if rng.random() < 1 / 3:
+            damaged += damage(workdir, rng)
+
+
+def _reached(process: subprocess.Popen[bytes], kind: str, workdir: pathlib.Path, seconds: float, rng: random.Random,
+             ending: str) -> bool:
+    """Waits for the moment of that kind; False if the training is through before."""
+    began, moment = time.monotonic(), rng.uniform(0, seconds)
+    here: Callable[[], bool] = {
+        KINDS[1]: lambda: _unsealed(workdir) and rng.random() < 0.2,
+        KINDS[2]: lambda: any(workdir.glob(ending))}.get(kind, lambda: time.monotonic() - began > moment)
+    while process.poll() is None:
+        if here():
+            return True
+        time.sleep(0.001)
+    return False
+
+
+def _unsealed(workdir: pathlib.Path) -> bool:
+    with contextlib.suppress(OSError):  # a file may go while it is looked at
+        for file in (workdir / "checkpoints").rglob("state-*"):
+            seal = file.with_name(f"{file.name.split('.')[0]}.json")
+            if file.is_file() and file != seal and not seal.exists():
+                return True
+    return False
+
+
+def damage(workdir: pathlib.Path, rng: random.Random) -> int:
+    """Spoils one file of the newest state of the newest part of a training; how many it has spoiled."""
+    seals = sorted((workdir / "checkpoints").rglob("state-*.json"), key=lambda file: file.stat().st_mtime)
+    if not seals:
+        return 0
+    file = rng.choice(sorted(seals[-1].parent.glob(f"{seals[-1].stem}.*")))
+    content = bytearray(file.read_bytes())
+    how = rng.choice(("flip", "cut", "remove"))
+    if how == "remove" and file.suffix != ".json":
+        file.unlink()
+    elif how == "cut":
+        file.write_bytes(content[:rng.randrange(len(content))])
+    else:
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        file.write_bytes(content)
+    return 1
+
+
+def states(workdir: pathlib.Path) -> dict[str, Any]:
+    """The bytes of every tensor of the last states, but for their records, which have times."""
+    import tensorflow as tf
+
+    found: dict[str, Any] = {}
+    for folder in sorted({seal.parent for seal in (workdir / "checkpoints").rglob("state-*.json")}):
+        last = max(int(seal.stem.removeprefix("state-")) for seal in folder.glob("state-*.json"))
+        reader = tf.train.load_checkpoint(str(folder / f"state-{last}"))
+        for name in reader.get_variable_to_shape_map():
+            if name.startswith("variables/"):
+                found[f"{folder.relative_to(workdir)}-{last}/{name}"] = np.asarray(reader.get_tensor(name)).tobytes()
+    return found
+
+
+def memory(minutes: float, folder: pathlib.Path) -> tuple[float, float]:
+    """Resident MB of a teacher's training after ten minutes, or a sixth of it, and their growth from then on, in %."""
+    longer = ["--config.teacher_training.steps=100000", "--config.training.num_steps=600"]
+    with subprocess.Popen(command(JOBS["train_teacher"], folder / "memory", longer), cwd=ROOT,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        warm = min(60 * WARM_MINUTES, 10 * minutes)
+        samples = [(second, megabytes) for second, megabytes in _resident(process, 60 * minutes) if second >= warm]
+        process.send_signal(signal.SIGTERM)
+    third = max(1, len(samples) // 3)
+    first, last = (float(np.median([megabytes for _, megabytes in part]))
+                   for part in (samples[:third], samples[-third:]))
+    return first, 100 * (last / first - 1)
+
+
+def _resident(process: subprocess.Popen[bytes], seconds: float) -> Iterator[tuple[float, float]]:
+    started = time.monotonic()
+    while time.monotonic() - started < seconds and process.poll() is None:
+        pages = int(pathlib.Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+        yield time.monotonic() - started, pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+        time.sleep(1)
+
+
+def soak(name: str, kills: int, rng: random.Random, folder: pathlib.Path, extra: Sequence[str] = ()
+         ) -> list[dict[str, Any]]:
+    """The rows of one training, disturbed until it was ended `kills` times."""
+    job = JOBS[name]
+    seconds = run_through(command(job, folder / "whole", extra))
+    expected = states(folder / "whole")
+    ended, damaged, through, lost = dict.fromkeys(KINDS, 0), 0, 0, 0
+    while sum(ended.values()) < kills:
+        shutil.rmtree(folder / "run", ignore_errors=True)
+        outcome = disturb(command(job, folder / "run", extra), folder / "run", expected, seconds,
+                          kills - sum(ended.values()), rng, job.ending)
+        ended = {kind: count + outcome.ended[kind] for kind, count in ended.items()}
+        damaged, through, lost = damaged + outcome.damaged, through + 1, lost + (not outcome.same)
+        print(f"{name}: {outcome}", flush=True)
+    rows = [{"what": f"{name}: {kind}", "tried": count} for kind, count in ended.items()]
+    rows += [{"what": f"{name}: states damaged", "tried": damaged}, {"what": f"{name}: trainings", "tried": through}]
+    return [row | {"lost": lost} for row in rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=JOBS, default=list(JOBS))
+    parser.add_argument("--kills", type=int, default=20, help="of every training")
+    parser.add_argument("--minutes", type=float, default=60, help="of watching a teacher's memory; 0 for none")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--measured", type=pathlib.Path, default=MEASURED)
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as made:
+        folder, extra = pathlib.Path(made), []
+        if "train_student" in options.only:
+            run_through(command(JOBS["train_teacher"], folder / "taught"))
+            extra = [f"--config.compare.teacher={folder / 'taught' / 'teacher'}"]
+        for name in options.only:
+            (folder / name).mkdir()
+            rows += soak(name, options.kills, random.Random(f"{options.seed} {name}"), folder / name,
+                         extra if name == "train_student" else ())
+        if options.minutes:
+            first, growth = memory(options.minutes, folder)
+            rows.append({"what": f"memory: {options.minutes:g} minutes of train_teacher, {first:.0f} MB at first",
+                         "tried": 1, "lost": int(growth >= 2), "growth_percent": round(growth, 2)})
+    for row in rows:
+        print(row)
+    write_json(options.measured, {"rows": rows})
+    if any(row["lost"] for row in rows):
+        sys.exit("something was lost")
+
+
+if __name__ == "__main__":
+    main()

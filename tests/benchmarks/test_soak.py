@@ -1,0 +1,69 @@
+"""The soak: that it ends trainings, spoils states, and sees a training that comes out otherwise."""
+
+import random
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from benchmarks import soak
+from benchmarks.tables import reliability_table
+from tf_l2t.training.checkpoints import Checkpoints
+
+
+@pytest.fixture
+def counting(monkeypatch):
+    for name, options in (("counting", ()), ("forgetful", ("--forgetful",))):
+        monkeypatch.setitem(soak.JOBS, name, soak.Job(("tests.benchmarks.counting", *options), "ending"))
+
+
+def test_a_training_that_goes_on_loses_nothing(counting, tmp_path):
+    rows = soak.soak("counting", 4, random.Random(0), tmp_path)
+    tried = {row["what"].removeprefix("counting: "): row["tried"] for row in rows}
+    assert sum(tried[kind] for kind in soak.KINDS) == 4 and tried["trainings"] >= 1
+    assert all(row["lost"] == 0 for row in rows)
+    assert soak.states(tmp_path / "whole")["checkpoints-20/variables/0/.ATTRIBUTES/VARIABLE_VALUE"] == \
+        (20).to_bytes(8, "little")
+    table = reliability_table(rows)
+    assert f"| counting: SIGTERM | {tried['SIGTERM']} | 0 |" in table
+
+
+def test_a_training_that_comes_out_otherwise_is_seen(counting, tmp_path):
+    rows = soak.soak("forgetful", 1, random.Random(0), tmp_path)
+    assert all(row["lost"] == 1 for row in rows)
+
+
+def test_another_end_is_an_error(tmp_path):
+    arguments = [sys.executable, "-c", "import sys; sys.exit('broken')"]
+    with pytest.raises(RuntimeError, match="ended with 1: broken"):
+        soak.disturb(arguments, tmp_path, {}, 0.1, 0, random.Random(0), "none")
+
+
+def test_a_state_in_the_making_is_seen(tmp_path):
+    states = Checkpoints(tmp_path / "checkpoints", [tf.Variable(1.0)], {})
+    assert not soak._unsealed(tmp_path)
+    states.save(1, {})
+    assert not soak._unsealed(tmp_path)
+    (tmp_path / "checkpoints/state-1.json").unlink()
+    assert soak._unsealed(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.filterwarnings("ignore:.*state-2.*:UserWarning")
+def test_every_damage_is_found(tmp_path, seed):
+    variable = tf.Variable(1.0)
+    states = Checkpoints(tmp_path / "checkpoints", [variable], {})
+    assert soak.damage(tmp_path, random.Random(seed)) == 0  # nothing is there yet
+    for number in (1, 2):
+        variable.assign(number)
+        states.save(number, {"number": number})
+    assert soak.damage(tmp_path, random.Random(seed)) == 1
+    assert states.restore() == {"number": 1} and float(variable) == 1
+
+
+def test_memory_is_read():
+    with subprocess.Popen([sys.executable, "-c", "x = bytearray(200_000_000); import time; time.sleep(60)"]) as process:
+        samples = list(soak._resident(process, 2.5))
+        process.kill()
+    assert len(samples) == 3 and 200 < samples[-1][1] < 300
