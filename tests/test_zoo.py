@@ -40,7 +40,7 @@ REDUCED = {
     "densenet_bc": lambda activation="relu": densenet_bc(10, 3, 3, (32, 32, 3), activation),
     "vgg": lambda activation="relu": vgg((1, 2, 1, 1, 1), 3, (32, 32, 3), activation, (3, 3, 4, 4, 5)),
     "mobilenet_v2": lambda activation="relu": mobilenet_v2(3, (32, 32, 3), activation, 0.13, 2, (1, 1, 2, 1, 1, 1, 1)),
-    "shufflenet_v1": lambda activation="relu": shufflenet_v1(3, (32, 32, 3), activation, 3, (36, 48, 60), (2, 1, 1)),
+    "shufflenet_v1": lambda activation="relu": shufflenet_v1(3, (32, 32, 3), activation, 3, (36, 48, 60), (1, 1, 1)),
     "shufflenet_v2": lambda activation="relu": shufflenet_v2(3, (32, 32, 3), activation, (8, 8, 12, 16), (1, 1, 1)),
 }
 

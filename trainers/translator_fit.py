@@ -76,10 +76,12 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
             verbose=verbose, looked=looked)
         TextTranslator(inner(model), subwords, how).save(path / "last")
         results: dict[str, Any] = {"tokens_per_second": history[-1].get("tokens_per_second"), **cut}
-        for which in ("last", "best"):
-            for name, beam_size in (("greedy", 1), (f"beam{how.beam_size}", how.beam_size)):
-                translator = load_translator(path / which, beam_size=beam_size)
-                translator(text.test.source[:1])  # compiles
+        weights = {which: load_translator(path / which).model.get_weights() for which in ("last", "best")}
+        for name, beam_size in (("greedy", 1), (f"beam{how.beam_size}", how.beam_size)):
+            translator = load_translator(path / "last", beam_size=beam_size)
+            translator(text.test.source[:1])  # compiles
+            for which, values in weights.items():
+                translator.model.set_weights(values)
                 bleus, found, seconds = translation.Scores(text.test, translator, *written)()
                 results[f"{which}_{name}"] = {
                     **{kind: bleu._asdict() for kind, bleu in bleus.items()},
