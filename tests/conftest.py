@@ -3,7 +3,15 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
+import hypothesis
 import pytest
+
+# The same examples every time in `make test`, many more and other ones in `make soak`; none is kept on the disk.
+for name, examples in (("default", 40), ("soak", 2000)):
+    hypothesis.settings.register_profile(
+        name, max_examples=examples, deadline=None, database=None, derandomize=name == "default",
+        suppress_health_check=list(hypothesis.HealthCheck))
+hypothesis.settings.load_profile("default")
 
 
 @pytest.fixture(autouse=True)

@@ -140,16 +140,18 @@ def load_teacher(path: str | pathlib.Path) -> Teacher:
             raise ValueError(f"{str(path)!r} is damaged: {name} is missing.")
         if _sha256(file) != expected:
             raise ValueError(f"{str(path)!r} is damaged: {name} is not the file that was exported.")
-    teacher = Teacher.from_spec(metadata["teacher"])
-    if teacher.num_classes != metadata["num_classes"]:
+    config = metadata["teacher"].get("config")
+    if isinstance(config, dict) and config.get("num_classes", metadata["num_classes"]) != metadata["num_classes"]:
         raise ValueError(f"{path / METADATA} contradicts itself: {metadata['num_classes']} classes, and "
-                         f"{teacher.num_classes}.")
+                         f"{config['num_classes']}.")
+    teacher = Teacher.from_spec(metadata["teacher"])
     _check_form(path, teacher, metadata.get("form"))
     _check_signatures(path, teacher)
     try:
         status = tf.train.Checkpoint(teacher=teacher).read(str(path / "variables" / "variables"))
         status.assert_existing_objects_matched()
-    except (AssertionError, ValueError, tf.errors.OpError) as error:
+    except (AssertionError, LookupError, RuntimeError, TypeError, ValueError, DecodeError, tf.errors.OpError) as error:
+        # Whatever TensorFlow's reader meets in a file that was spoiled together with its SHA-256.
         raise ValueError(f"{str(path)!r} does not hold the variables of its {type(teacher).__name__}: "
                          f"{error}") from error
     teacher.note_training(metadata["training"] | {"num_steps": metadata["num_steps"]})

@@ -29,6 +29,7 @@ import ml_collections
 
 from tf_l2t.data import batch_dataset
 from tf_l2t.distillation import method
+from tf_l2t.students import load_network
 from tf_l2t.training.distillation_fit import BEST, LAST, fit_distillation
 from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command
@@ -58,7 +59,7 @@ def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbos
         times = [record["ms_per_step"] for record in history if record["phase"] == found.last.name]
         results: dict[str, Any] = {"ms_per_step": min(times)}
         for name, file in (("last", LAST), ("best", BEST)):
-            results[name] = parts = figures(keras.models.load_model(path / file, compile=False), data)
+            results[name] = parts = figures(load_network(path / file), data)
             print(f"{name} weights: test accuracy {100 * parts['test']:.2f} %, dev {100 * parts['dev']:.2f} %")
         if found.teacher == "trained":
             trainer.teacher.save(path / "teacher.keras")

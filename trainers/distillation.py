@@ -13,7 +13,7 @@ import numpy as np
 
 from tf_l2t.data import ArrayPair, Splits, array_batches
 from tf_l2t.distillation import CoupledSGD, DistillationTrainer, Method, check_anchors, method
-from tf_l2t.students import FunctionalStudent
+from tf_l2t.students import FunctionalStudent, load_network
 from tf_l2t.training.distillation_fit import ANCHORS, LAST, PhasePlan, check_looks
 from tf_l2t.training.rates import learning_rate
 from trainers import command
@@ -123,7 +123,7 @@ def teacher_of(config: ml_collections.ConfigDict, found: Method) -> Any:
             raise ValueError(f"the method {found.name!r} needs a trained teacher: set config.teacher.path to the "
                              "directory of a run with config.method.name=none.")
         return network(config, config.teacher, "config.teacher", TEACHER_SEED + config.seed)
-    networks = [keras.models.load_model(file, compile=False) for file in teacher_files(config, found)]
+    networks = [load_network(file) for file in teacher_files(config, found)]
     return networks if found.teacher == "anchors" else networks[0]
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Callable
 
-import keras
 import ml_collections
 from absl import flags
 
+from tf_l2t.students import load_network
 from tf_l2t.text import write_submission
 from trainers import command, text
 
@@ -38,7 +38,7 @@ def prepare_submission(config: ml_collections.ConfigDict, workdir: str, file: st
         raise ValueError(f"{data.task.name!r} has no set without labels; those of GLUE have.")
     if not pathlib.Path(file).is_file():
         raise ValueError(f"there is no network at {file!r}.")
-    network = keras.models.load_model(file, compile=False)
+    network = load_network(file)
     if network.output_shape[-1] != len(data.task.labels):
         raise ValueError(f"the network in {file!r} tells {network.output_shape[-1]} classes apart, the task has "
                          f"{len(data.task.labels)}.")

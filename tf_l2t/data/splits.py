@@ -70,19 +70,19 @@ def check_pair(x: Any, y: Any, num_classes: int | None = None, what: str = "data
                          f"{x.shape} and {y.shape}. One-hot labels: pass np.argmax(y, axis=-1).")
     if len(x) != len(y):
         raise ValueError(f"{what}: x has {len(x)} examples and y has {len(y)}; they must be equally many.")
-    if len(x) == 0:
-        raise ValueError(f"{what}: there is no example in it.")
-    whole = np.issubdtype(y.dtype, np.integer) or (np.issubdtype(y.dtype, np.floating) and np.isfinite(y).all()
-                                                    and np.all(y == np.round(y)))
+    if x.size == 0:
+        raise ValueError(f"{what}: there is no example in it; received shape {x.shape}.")
+    whole = y.dtype.kind in "iu" or (y.dtype.kind == "f" and np.isfinite(y).all() and np.all(y == np.round(y)))
     if not whole:
         raise ValueError(f"{what}: labels must be integers; received dtype {y.dtype}.")
     low, high = int(y.min()), int(y.max())
-    if low < 0 or (num_classes is not None and high >= num_classes):
+    limit = np.iinfo(np.int32).max if num_classes is None else num_classes
+    if low < 0 or high >= limit:
         upper = "C - 1" if num_classes is None else str(num_classes - 1)
         raise ValueError(f"{what}: labels must be in 0 … {upper}; received labels from {low} to {high}.")
-    if not np.issubdtype(x.dtype, np.number):
-        raise ValueError(f"{what}: x must be numbers; received dtype {x.dtype}.")
-    if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
+    if x.dtype.kind not in "iuf":
+        raise ValueError(f"{what}: x must be real numbers; received dtype {x.dtype}.")
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
         bad = int((~np.isfinite(x)).reshape(len(x), -1).any(axis=1).sum())
         raise ValueError(f"{what}: x holds NaN or infinite values in {bad} of {len(x)} examples.")
     return ArrayPair(x, y.astype(np.int32))
@@ -102,9 +102,9 @@ def from_arrays(train: tuple[Any, Any], dev: tuple[Any, Any], test: tuple[Any, A
     Raises:
       ValueError: as `check_pair` and `check_dev`, or if the three parts' examples differ in shape.
     """
-    if num_classes is None:
-        num_classes = 1 + max(int(np.max(y)) for _, y in (train, dev, test) if np.size(y))
     parts = [check_pair(*pair, num_classes, what) for pair, what in ((train, "train"), (dev, "dev"), (test, "test"))]
+    if num_classes is None:
+        num_classes = 1 + max(int(part.y.max()) for part in parts)
     shapes = [part.x.shape[1:] for part in parts]
     if len(set(shapes)) > 1:
         raise ValueError(f"train, dev and test examples must have one shape; received {shapes}.")

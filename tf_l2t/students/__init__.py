@@ -10,6 +10,7 @@ from tf_l2t.students.bilstm import bilstm
 from tf_l2t.students.densenet import densenet_bc, densenet_bc_100_12, densenet_bc_190_40
 from tf_l2t.students.functional import FunctionalModel, FunctionalStudent, check_classifier, check_precision
 from tf_l2t.students.functional_translator import FunctionalTranslator
+from tf_l2t.students.loading import load_network
 from tf_l2t.students.mnist import lenet, mlp
 from tf_l2t.students.mobilenet import mobilenet_v2
 from tf_l2t.students.preflight import LayerReport, PreflightReport, choose_hvp, preflight
@@ -57,6 +58,7 @@ __all__ = [
     "densenet_bc_100_12",
     "densenet_bc_190_40",
     "lenet",
+    "load_network",
     "lstm1",
     "lstm2",
     "mlp",

@@ -144,12 +144,14 @@ class Teacher(tf.Module):
           ValueError: if no teacher class of that name is imported, or the config does not fit it.
         """
         known = Teacher._classes
-        if not isinstance(spec.get("config"), dict) or spec.get("class") not in known:
+        if not isinstance(spec.get("config"), dict) or not isinstance(spec.get("class"), str) \
+                or spec["class"] not in known:
             raise ValueError(f"no teacher class is called {spec.get('class')!r}; known are {sorted(known)}. "
                              "Import the module that defines it first.")
         try:
             return known[spec["class"]](**spec["config"])
-        except (TypeError, KeyError) as error:
+        except (AttributeError, LookupError, MemoryError, OverflowError, TypeError, ValueError,
+                tf.errors.OpError) as error:
             raise ValueError(f"the config {spec.get('config')!r} does not build a {spec['class']}: {error}") from error
 
 

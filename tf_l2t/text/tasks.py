@@ -160,8 +160,8 @@ def read_tsv_folder(path: str | os.PathLike[str], dev_size: int = 0, seed: int =
     if len({row[0] for row in rows}) > max(len(rows) // 2, 10):
         raise ValueError(f"{str(file)!r} has almost as many labels as lines: the label is the first column, the "
                          f"sentence the second; line 1 is {rows[0]}.")
-    labels = sorted({row[0] for row in rows}, key=lambda label: (not label.isdigit(), int(label)
-                                                                             if label.isdigit() else 0, label))
+    labels = sorted({row[0] for row in rows}, key=lambda label: (not label.isdecimal(), int(label)
+                                                                             if label.isdecimal() else 0, label))
     parts = {part: examples_of(file, rows, labels) for part, (file, rows) in found.items()}
     if dev_size:
         parts["train"], parts["dev"] = _split(parts["train"], dev_size, seed)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import zipfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_l2t.students.translator import Translator
+from tf_l2t.students import Translator, load_network
 from tf_l2t.translation.batches import EncodedText, encode_pairs, eval_batches
 from tf_l2t.translation.decoding import beam_search, greedy, length_limits
 from tf_l2t.translation.subwords import Subwords
@@ -125,8 +123,6 @@ def load_translator(path: str | os.PathLike[str], **decoding: Any) -> TextTransl
     Raises:
       ValueError: if a file is missing, damaged or of another translator, or a field unknown.
     """
-    import tf_l2t.students  # noqa: F401  # registers the students that the file names
-
     folder = pathlib.Path(path)
     missing = [name for name in (STUDENT, SUBWORDS, DECODING) if not (folder / name).is_file()]
     if missing:
@@ -139,10 +135,7 @@ def load_translator(path: str | os.PathLike[str], **decoding: Any) -> TextTransl
         raise ValueError(f"{folder / DECODING} says not how to decode: {error}") from error
     if unknown := sorted(set(decoding) - set(Decoding._fields)):
         raise ValueError(f"decoding has the fields {Decoding._fields}; received {unknown}.")
-    try:
-        model = keras.models.load_model(folder / STUDENT, compile=False)
-    except (TypeError, ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"the student in {folder / STUDENT} cannot be loaded: {error}") from error
+    model = load_network(folder / STUDENT)
     if not isinstance(model, Translator):
         raise ValueError(f"{folder / STUDENT} holds a {type(model).__name__}, which is no translation student.")
     subwords = Subwords.load(folder / SUBWORDS)

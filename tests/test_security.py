@@ -1,0 +1,173 @@
+"""Files from strangers: nothing that they hold runs."""
+
+import hashlib
+import json
+import os
+import pathlib
+import pickle
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_l2t
+from tests import tiny
+from tf_l2t import export
+from tf_l2t.data import mnist
+from tf_l2t.losses import TAUGHT_FORMS
+from tf_l2t.saved_models import check_saved_model, load_signatures
+from tf_l2t.students import load_network
+from tf_l2t.teachers import TEACHERS
+from tf_l2t.training.checkpoints import Checkpoints
+
+
+class Evil:
+    """A pickle of it writes a file when it is read."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def __reduce__(self):
+        return pathlib.Path.write_text, (pathlib.Path(self._path), "code ran")
+
+
+class Writing(tf.saved_model.experimental.TrackableResource):
+    """A resource that writes a file when a SavedModel that has it is loaded."""
+
+    def __init__(self, path):
+        super().__init__()
+        self._path = str(path)
+
+    def _create_resource(self):
+        return tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[])
+
+    def _initialize(self):
+        tf.io.write_file(self._path, "code ran")
+
+
+def test_a_teacher_whose_graph_writes_a_file(tmp_path):
+    """A SavedModel is a program, which begins to run as it is loaded; `load_teacher` reads its variables alone."""
+    teacher, target = tiny.teacher(), tmp_path / "written"
+    path = tf_l2t.export_teacher(teacher, tmp_path / "teacher")
+    module = export._Exported(teacher)
+    module.writing = Writing(target)
+    assert module.writing.resource_handle is not None
+    tf.saved_model.save(module, str(tmp_path / "evil"),
+                        signatures={"coefficients": module.coefficients, "loss": module.loss})
+    target.unlink(missing_ok=True)
+    tf.saved_model.load(str(tmp_path / "evil"))
+    assert target.read_text() == "code ran"
+    target.unlink()
+
+    (path / "saved_model.pb").write_bytes((tmp_path / "evil" / "saved_model.pb").read_bytes())
+    with pytest.raises(ValueError, match="not the file that was exported"):
+        tf_l2t.load_teacher(path)
+    metadata = json.loads((path / "tf_l2t.json").read_text())
+    metadata["files"]["saved_model.pb"] = hashlib.sha256((path / "saved_model.pb").read_bytes()).hexdigest()
+    (path / "tf_l2t.json").write_text(json.dumps(metadata))
+    status = np.linspace(0, 1, 6, dtype=np.float32)
+    np.testing.assert_array_equal(tf_l2t.load_teacher(path)(status), teacher(status))
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+@pytest.mark.parametrize("form", TAUGHT_FORMS)
+def test_exported_teachers_pass_the_check(name, form, tmp_path):
+    teacher = TEACHERS[name](3, 6, loss=form)
+    found = load_signatures(tf_l2t.export_teacher(teacher, tmp_path / "teacher"))["coefficients"]
+    status = np.linspace(0, 1, 6, dtype=np.float32)
+    np.testing.assert_allclose(found(features=tf.constant(status))["coefficients"], teacher(status), rtol=1e-6)
+
+
+def _evil_op(op):
+    def make(module, tmp_path):
+        @tf.function(input_signature=[tf.TensorSpec([6])])
+        def function(features):
+            with tf.control_dependencies([op(str(tmp_path / "written"))]):
+                return tf.identity(features)
+
+        module.function = function
+        return {"coefficients": function}
+
+    return make
+
+
+def _resource(module, tmp_path):
+    module.writing = Writing(tmp_path / "written")
+    assert module.writing.resource_handle is not None
+    return {"coefficients": module.coefficients}
+
+
+def _asset(module, tmp_path):
+    (tmp_path / "asset").write_text("x")
+    module.asset = tf.saved_model.Asset(str(tmp_path / "asset"))
+    return {"coefficients": module.coefficients}
+
+
+@pytest.mark.parametrize(("make", "match"), [
+    (_evil_op(lambda path: tf.io.write_file(path, "code ran")), r"\['WriteFile'\]"),
+    (_evil_op(tf.io.read_file), r"\['ReadFile'\]"),
+    (_evil_op(lambda path: tf.raw_ops.SaveV2(prefix=path, tensor_names=["a"], shape_and_slices=[""],
+                                             tensors=[tf.ones(())])), r"\['SaveV2'\]"),
+    (_evil_op(lambda path: tf.py_function(lambda: None, [], [])), r"\['EagerPyFunc'\]"),
+    (_evil_op(lambda path: tf.print(path)), "'PrintV2'"),
+    (_resource, "of the kind 'resource'"), (_asset, "of the kind 'asset'")])
+def test_graphs_that_do_more_than_compute_are_refused(make, match, tmp_path):
+    module = export._Exported(tiny.teacher())
+    tf.saved_model.save(module, str(tmp_path / "evil"), signatures=make(module, tmp_path))
+    (tmp_path / "written").unlink(missing_ok=True)
+    with pytest.raises(ValueError, match=match):
+        load_signatures(tmp_path / "evil")
+    assert not (tmp_path / "written").exists()
+
+
+def test_what_is_no_saved_model(tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"no proto")
+    with pytest.raises(ValueError, match="is no SavedModel of one graph"):
+        check_saved_model(tmp_path)
+    with pytest.raises(ValueError, match="is no SavedModel of one graph"):
+        check_saved_model(tmp_path / "nowhere")
+
+
+def test_a_network_with_code_in_it(tmp_path):
+    target = tmp_path / "written"
+    name = str(target)
+    inputs = keras.Input((2,))
+    code = keras.layers.Lambda(lambda x: (open(name, "w").close(), x)[1])  # kept as Python's bytecode
+    keras.Model(inputs, code(inputs)).save(tmp_path / "student.keras")
+    target.unlink()  # Keras called it as the model was built
+    with pytest.raises(ValueError, match=r"cannot be loaded.*arbitrary code execution"):
+        load_network(tmp_path / "student.keras")
+    assert not target.exists()
+    keras.models.load_model(tmp_path / "student.keras", safe_mode=False)
+    assert target.exists()  # so it would have run
+
+
+def test_what_is_no_network(tmp_path):
+    (tmp_path / "a.keras").write_bytes(b"PK\3\4 no zip")
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        load_network(tmp_path / "a.keras")
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        load_network(tmp_path / "none.keras")
+
+
+def test_arrays_with_code_in_them(tmp_path):
+    target = tmp_path / "written"
+    evil = np.array([Evil(target)], dtype=object)
+    np.savez(tmp_path / "mnist.npz", x_train=evil, y_train=evil, x_test=evil, y_test=evil)
+    with pytest.raises(ValueError, match=r"mnist\.npz"):
+        mnist(str(tmp_path / "mnist.npz"))
+    assert not target.exists()
+    pickle.loads(pickle.dumps(Evil(target)))  # as whoever unpickles it finds out
+    assert target.exists()
+
+
+def test_a_state_with_code_in_it(tmp_path):
+    """States are tensors and JSON."""
+    states = Checkpoints(tmp_path / "states", [tf.Variable(1.0)], {})
+    states.save(1, {"step": 1})
+    (tmp_path / "states" / "state-1.json").write_bytes(pickle.dumps(Evil(tmp_path / "written")))
+    with pytest.warns(UserWarning, match="damaged"):
+        assert states.restore() is None
+    assert not (tmp_path / "written").exists() and os.listdir(tmp_path) == ["states"]

@@ -1,0 +1,92 @@
+"""A check of a teacher's SavedModel before TensorFlow runs any of it."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
+
+# What teachers compute with, and a few of the same kind for teachers of one's own. None reads or writes anything but
+# variables, or calls out of the graph.
+ARITHMETIC = frozenset([
+    "Abs", "Add", "AddN", "AddV2", "ArgMax", "AssignVariableOp", "BatchMatMulV2", "BiasAdd", "BroadcastTo", "Cast",
+    "ClipByValue", "ConcatV2", "Const", "Cumsum", "Einsum", "Elu", "Equal", "Erf", "Exp", "ExpandDims", "Expm1", "Fill",
+    "GatherNd", "GatherV2", "Gelu", "Greater", "GreaterEqual", "Identity", "IdentityN", "L2Loss", "LeakyRelu", "Less",
+    "LessEqual", "Log", "Log1p", "LogSoftmax", "LogicalAnd", "LogicalNot", "LogicalOr", "MatMul", "MatrixDiagPartV3",
+    "MatrixDiagV3", "Max", "Maximum", "Mean", "Min", "Minimum", "Mul", "Neg", "NoOp", "NotEqual", "OneHot", "OnesLike",
+    "Pack", "PadV2", "Placeholder", "Pow", "Prod", "Range", "ReadVariableOp", "RealDiv", "Relu", "Reshape", "Rsqrt",
+    "Select", "SelectV2", "Selu", "Shape", "Sigmoid", "Sign", "Slice", "Softmax", "Softplus", "Split", "Sqrt", "Square",
+    "SquaredDifference", "Squeeze", "StopGradient", "StridedSlice", "Sub", "Sum", "Tanh", "Tile", "Transpose", "Unpack",
+    "VarHandleOp", "ZerosLike"])
+# What a function that saves or restores variables has, and no other.
+FILES = frozenset([
+    "DisableCopyOnRead", "MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename", "StaticRegexFullMatch",
+    "StringJoin"])
+CALLS = frozenset(["PartitionedCall", "StatefulPartitionedCall"])
+KINDS = {"bare_concrete_function", "function", "user_object", "variable"}
+OBJECTS = {"_generic_user_object", "signature_map"}
+
+
+def check_saved_model(path: str | pathlib.Path, also_ops: Iterable[str] = ()) -> None:
+    """Raises ValueError unless a SavedModel is made of what teachers are made of; nothing of it is run.
+
+    `tf.saved_model.load` runs code of a SavedModel as it loads it, which can write files: initialisers of resources,
+    functions that restore objects of their own. So those, assets, and every op that is not listed here are refused;
+    ops of files may stand only in the functions that save and restore the variables, which no other calls.
+
+    Args:
+      path: the directory.
+      also_ops: further ops, such as a teacher of one's own has.
+
+    Raises:
+      ValueError: naming the first thing that is foreign, or for a file that is no SavedModel.
+    """
+    file = pathlib.Path(path) / "saved_model.pb"
+    try:
+        graph, = saved_model_pb2.SavedModel.FromString(file.read_bytes()).meta_graphs
+    except (DecodeError, OSError, ValueError) as error:
+        raise ValueError(f"{str(file)!r} is no SavedModel of one graph: {error}.") from error
+    for node in graph.object_graph_def.nodes:
+        kind = node.WhichOneof("kind")
+        if kind not in KINDS or (kind == "user_object" and node.user_object.identifier not in OBJECTS):
+            raise ValueError(f"{str(file)!r} holds an object of the kind {kind!r} "
+                             f"({node.user_object.identifier or 'no name'}), which no teacher has.")
+        if node.saveable_objects or node.registered_name:
+            raise ValueError(f"{str(file)!r} holds an object that is restored by code of its own.")
+    main = {node.name: node for node in graph.graph_def.node}
+    first = [main[name] for name in graph.collection_def["saved_model_main_op"].node_list.value if name in main]
+    if any(node.op != "NoOp" or node.input for node in first) or graph.asset_file_def:
+        raise ValueError(f"{str(file)!r} runs a part of its graph when it is loaded, or has assets; no teacher does.")
+    _check_ops(graph, str(file), ARITHMETIC | CALLS | set(also_ops))
+
+
+def _check_ops(graph: Any, file: str, allowed: Iterable[str]) -> None:
+    functions = {function.signature.name: function.node_def for function in graph.graph_def.library.function}
+    savers = {node.attr["f"].func.name for node in graph.graph_def.node
+              if node.name in {name.split(":")[0] for name in (graph.saver_def.save_tensor_name,
+                                                               graph.saver_def.restore_op_name)}}
+    for name, nodes in {"": graph.graph_def.node, **functions}.items():
+        of_files = FILES if name in savers else frozenset()
+        foreign = sorted({node.op for node in nodes} - set(allowed) - of_files)
+        if foreign:
+            raise ValueError(f"{file!r} has the ops {foreign} in {name or 'its graph'!r}, which no teacher has.")
+        called = {node.attr["f"].func.name for node in nodes if node.op in CALLS}
+        if name and called & savers:
+            raise ValueError(f"{file!r} saves or restores variables in {name!r}, which no teacher does.")
+
+
+def load_signatures(path: str | pathlib.Path, also_ops: Iterable[str] = ()) -> Any:
+    """The signatures of a teacher's SavedModel, as `tf.saved_model.load(path).signatures`, after `check_saved_model`.
+
+    For whoever wants the graph as it was exported, whatever has become of the class since; `load_teacher` is for all
+    else, and needs no graph.
+
+    Raises:
+      ValueError: as `check_saved_model`.
+    """
+    check_saved_model(path, also_ops)
+    return tf.saved_model.load(str(path)).signatures

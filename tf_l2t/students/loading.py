@@ -1,0 +1,28 @@
+"""Networks from files, which may be anybody's."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+
+import keras
+
+
+def load_network(file: str | os.PathLike[str]) -> keras.Model:
+    """The network in a .keras file, not compiled.
+
+    Nothing in the file is run: layers are built again by the names of their classes, Keras' and those that are
+    registered, and a Lambda, which holds code, is refused.
+
+    Raises:
+      ValueError: for a file that is missing, damaged, or holds something else.
+    """
+    try:
+        model = keras.models.load_model(file, compile=False, safe_mode=True)
+    except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile,
+            zlib.error) as error:
+        raise ValueError(f"the network in {str(file)!r} cannot be loaded: {error}") from error
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"{str(file)!r} holds a {type(model).__name__}, which is no network.")
+    return model
