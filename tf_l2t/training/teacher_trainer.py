@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,7 +22,6 @@ from tf_l2t.hypergradient import (
     InnerOptimizer,
     Problem,
     StudentState,
-    adjoint_growth,
     check_hypergradient,
     check_options,
     hypergradient,
@@ -37,6 +35,7 @@ from tf_l2t.training.forecast import Forecast, forecast
 from tf_l2t.training.optimizers import inner_optimizer
 from tf_l2t.training.tasks import ClassificationTask, Task
 from tf_l2t.training.teacher_progress import Progress, TeacherCheckpoints
+from tf_l2t.training.teacher_step import TeacherStep, watch_adjoints
 from tf_l2t.training.termination import deferred_termination
 from tf_l2t.training.validation import JUDGES, Validation, weights_of
 
@@ -154,8 +153,8 @@ class TeacherTrainer:
         self.optimizer.build(self.teacher.theta)
         self._objective = objective
         self._penalty = penalty
-        self._penalty_gradient = tf.function(self._differentiate_penalty, reduce_retracing=True)
         self._clip_norm = clip_norm
+        self._apply = TeacherStep(self.teacher, optimizer, clip_norm, penalty)
         self._rollouts = rollouts
         self._rollback = rollback
         self._judge = judge
@@ -284,7 +283,7 @@ class TeacherTrainer:
         if progress.rollbacks:  # not by the rate: under a schedule it cannot be set, and a callback may set it
             part = 0.5 ** progress.rollbacks
             self.set_weights([b + part * (a - b) for a, b in zip(self.get_weights(), before, strict=True)])
-        logs["adjoint_growth"] = self._watch_adjoints(results, progress)
+        logs["adjoint_growth"] = watch_adjoints(results, progress, self._adjoint_alarm)
         progress.dropped_rollouts += int(logs["dropped_rollouts"])
         progress.dropped_in_a_row = 0 if applied else progress.dropped_in_a_row + 1
         progress.dropped += not applied
@@ -398,49 +397,6 @@ class TeacherTrainer:
 
     def _new_student(self, problem: Problem, seed: int) -> StudentState:
         return initial_state(problem, *self._task.init(seed))
-
-    def _apply(self, results: Sequence[Hypergradient], progress: float) -> tuple[bool, dict[str, float]]:
-        """One step of the teacher's optimizer along the mean of the finite rollouts' clipped gradients."""
-        norms = [float(tf.linalg.global_norm(r.gradient)) for r in results]
-        finite = [(r, n) for r, n in zip(results, norms, strict=True) if np.isfinite(n) and np.isfinite(r.objective)]
-        shown = finite or list(zip(results, norms, strict=True))
-        logs = {"objective": float(np.mean([float(r.objective) for r, _ in shown])),
-                "gradient_norm": float(np.mean([n for _, n in shown])),
-                "adjoint_norm": float(np.mean([float(tf.linalg.global_norm(r.adjoint.params)) for r, _ in shown])),
-                "learning_rate": float(self.optimizer.learning_rate),
-                "dropped_rollouts": len(results) - len(finite)}
-        if self._penalty:
-            value, *pull = self._penalty_gradient(tf.concat([r.rollout.features for r, _ in shown], axis=0))
-            logs["penalty"] = float(value)
-        if not finite:
-            return False, logs
-        scales = [1.0 if self._clip_norm is None else min(1.0, self._clip_norm / max(n, 1e-30)) for _, n in finite]
-        mean = [tf.add_n([scale * g for (_, _), scale, g in zip(finite, scales, gradients, strict=True)]) / len(finite)
-                for gradients in zip(*(r.gradient for r, _ in finite), strict=True)]
-        if self._penalty:
-            mean = [g - self._penalty * progress * p for g, p in zip(mean, pull, strict=True)]
-        self.optimizer.apply([-g for g in mean], self.teacher.theta)
-        return True, logs
-
-    def _differentiate_penalty(self, features: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """r for the statuses [steps, features], and its gradient with respect to θ (the statuses are held)."""
-        theta = self.teacher.theta
-        with tf.GradientTape() as tape:
-            value = self.teacher.penalty(self.teacher.apply(tuple(map(tf.convert_to_tensor, theta)), features))
-        return value, *tape.gradient(value, theta, unconnected_gradients="zero")
-
-    def _watch_adjoints(self, results: Sequence[Hypergradient], progress: Progress) -> float:
-        """The largest growth of the adjoints in any rollout; warns, once in a training, of one beyond the alarm."""
-        limit = np.inf if self._adjoint_alarm is None else self._adjoint_alarm
-        worst = max((adjoint_growth(r.rollout.trace["adjoint_norm"], limit) for r in results), key=lambda g: g.factor)
-        if worst.factor > limit and not progress.alarmed:
-            progress.alarmed = True
-            warnings.warn(
-                f"in teacher step {progress.step} the adjoints grew {worst.factor:.1e} times on their way back to "
-                f"student step {worst.step}: the gradient holds for changes of the teacher that much smaller only. "
-                "Lower the student's learning rate, or sweep back through the last steps only: "
-                f"compile(truncate={worst.truncate}).", stacklevel=4)
-        return worst.factor
 
     # What stock Keras callbacks (ModelCheckpoint, EarlyStopping, TensorBoard, …) call.
     def get_weights(self) -> list[np.ndarray]:
