@@ -65,6 +65,9 @@ def test_a_run_goes_on_only_as_it_began(tmp_path):
             resume_workdir(path, "c", *other)
     with pytest.raises(ValueError, match="another run"):
         create_workdir(path, "c", config, data)
+    (path / "manifest.json").write_bytes(before.replace(b" cores", b"0 cores"))
+    with pytest.warns(UserWarning, match="not end with the same bits"):
+        check_resumable(path, config, data)
     (path / "manifest.json").write_text("{")
     with pytest.raises(ValueError, match="damaged"):
         check_resumable(path, config, data)

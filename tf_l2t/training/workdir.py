@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import platform
+import warnings
 from typing import Any
 
 MANIFEST = "manifest.json"
@@ -64,6 +65,8 @@ def create_workdir(path: str | pathlib.Path, command: str, config: dict[str, Any
 def check_resumable(path: str | pathlib.Path, config: dict[str, Any], data: dict[str, Any]) -> pathlib.Path:
     """Raises ValueError unless a run may begin at `path`, or go on there: one of the same config, data and versions.
 
+    Warns if it was begun on another machine or number of cores.
+
     Args:
       path: as for `check_workdir`.
       config, data: as for `create_workdir`.
@@ -72,14 +75,18 @@ def check_resumable(path: str | pathlib.Path, config: dict[str, Any], data: dict
     if not manifest.is_file():
         return check_workdir(path)
     try:
-        begun = json.loads(manifest.read_text())
-        now = {"config": config, "data": data, "versions": environment()["versions"]}
+        begun, here = json.loads(manifest.read_text()), environment()
+        now = {"config": config, "data": data, "versions": here["versions"]}
         differ = [name for name, value in now.items() if begun[name] != _plain(value)]
+        machine = begun["machine"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{str(manifest)!r} is damaged: {error!r}. Name a new work directory.") from error
     if differ:
         raise ValueError(f"the work directory {str(path)!r} holds another run, of another {' and '.join(differ)}; name "
                          "a new one, or give the command that began it to go on.")
+    if machine != here["machine"]:
+        warnings.warn(f"the run in {str(path)!r} was begun on {machine} and goes on on {here['machine']}: sums are "
+                      "rounded in another order there, so it will not end with the same bits.", stacklevel=3)
     return pathlib.Path(path)
 
 
