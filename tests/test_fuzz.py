@@ -220,7 +220,7 @@ def test_metadata_of_exported_teachers(exported, folder, names, values):
             target[name] = value
     (path / FILES[0]).write_text(json.dumps(metadata))
     with refused_or_done(), _no_warnings():
-        tf_l2t.load_teacher(path)
+        assert tf_l2t.load_teacher(path)(np.zeros(6, np.float32)).shape == (3, 3)
 
 
 @contextlib.contextmanager
