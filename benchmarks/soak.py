@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tf_l2t.training.workdir import write_json
+from tf_l2t.training.measured import record
 
 ROOT = pathlib.Path(__file__).parent.parent
 MEASURED = ROOT / "docs" / "measured" / "reliability.json"
@@ -226,11 +226,11 @@ def main() -> None:
                          extra if name == "train_student" else ())
         if options.minutes:
             first, growth = memory(options.minutes, folder)
-            rows.append({"what": f"memory: {options.minutes:g} minutes of train_teacher, {first:.0f} MB at first",
-                         "tried": 1, "lost": int(growth >= 2), "growth_percent": round(growth, 2)})
+            rows.append({"what": "train_teacher: memory", "tried": 1, "lost": int(growth >= 2),
+                         "minutes": options.minutes, "first_mb": round(first), "growth_percent": round(growth, 2)})
     for row in rows:
         print(row)
-    write_json(options.measured, {"rows": rows})
+    record(options.measured, rows, ("what",))
     if any(row["lost"] for row in rows):
         sys.exit("something was lost")
 
