@@ -5,6 +5,11 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import hypothesis
 import pytest
+import tensorflow as tf
+
+# Two devices of one processor, for the strategies of `tf.distribute`; everything else is on the first.
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
+                                           [tf.config.LogicalDeviceConfiguration()] * 2)
 
 # The same examples every time in `make test`, many more and other ones in `make soak`; none is kept on the disk.
 for name, examples in (("default", 40), ("soak", 2000)):

@@ -220,15 +220,48 @@ def test_gradients_that_are_not_finite_never_reach_the_teacher():
     assert int(made.optimizer.iterations) == 0
 
 
+def without_gradient(results):
+    """As of rollouts whose dθ is not finite."""
+    return [(number, result._replace(gradient=tuple(np.nan * g for g in result.gradient)), measure)
+            for number, result, measure in results]
+
+
+@pytest.mark.filterwarnings("ignore:no finite gradient", "ignore:teacher step .* goes without")
+def test_faults_take_the_teacher_back_to_its_best_weights_once(monkeypatch):
+    """Steps 2 and 3 have no gradient, nor has any from step 5 on."""
+    made = trainer(max_dropped=2)
+    apply, before = made._apply, []
+
+    def nan_later(results, *rest):
+        before.append(made.get_weights())
+        return apply(without_gradient(results) if len(before) in (3, 4) or len(before) > 5 else results, *rest)
+
+    monkeypatch.setattr(made, "_apply", nan_later)
+    validated = iter([1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
+    monkeypatch.setattr(Validation, "_means", lambda self: {"val_objective": next(validated), "val_accuracy": 0.0})
+    with pytest.raises(TeacherDivergedError, match=r"2 teacher steps in a row \(the last was step 8.*its best weights"):
+        made.fit(noisy_train(), DEV, teacher_steps=20, validation_freq=2, verbose=0)
+    # Away from the best weights after two steps, back there for the fifth; away by it, back for the eighth.
+    assert len(before) == 9
+    changes = [any(np.any(a != b) for a, b in zip(weights, before[0], strict=True)) for weights in before]
+    assert changes == [False, True, True, True, False, True, True, False, False]
+    assert made.history.history["dropped"] == [0, 0, 1, 2, 2, 3, 4, 5, 6]
+
+
+def test_the_student_step_where_a_fault_began_is_told():
+    with pytest.warns(UserWarning, match="teacher step 0 goes without rollout 0: the student's loss is not finite from "
+                                         "student step [1-9]"), pytest.raises(TeacherDivergedError):
+        trainer(student_optimizer=exploding(), max_dropped=1).fit(noisy_train(), DEV, teacher_steps=1, verbose=0,
+                                                                  validation_freq=0)
+
+
 def test_a_single_dropped_step_is_counted_and_survived(monkeypatch):
     made = trainer()
     apply, calls = made._apply, []
 
-    def second_is_nan(results, progress):
+    def second_is_nan(results, *rest):
         calls.append(1)
-        if len(calls) == 2:
-            results = [r._replace(gradient=tuple(np.nan * g for g in r.gradient)) for r in results]
-        return apply(results, progress)
+        return apply(without_gradient(results) if len(calls) == 2 else results, *rest)
 
     monkeypatch.setattr(made, "_apply", second_is_nan)
     history = made.fit(noisy_train(), DEV, teacher_steps=4, validation_freq=0, verbose=0)
@@ -241,11 +274,9 @@ def test_divergence_without_validation_keeps_the_last_weights(monkeypatch):
     made = trainer()
     apply, calls = made._apply, []
 
-    def nan_from_the_third_on(results, progress):
+    def nan_from_the_third_on(results, *rest):
         calls.append(made.get_weights())
-        if len(calls) > 2:
-            results = [r._replace(gradient=tuple(np.nan * g for g in r.gradient)) for r in results]
-        return apply(results, progress)
+        return apply(without_gradient(results) if len(calls) > 2 else results, *rest)
 
     start = made.get_weights()
     monkeypatch.setattr(made, "_apply", nan_from_the_third_on)
@@ -260,10 +291,9 @@ def test_one_bad_rollout_of_two_is_left_out_and_counted(monkeypatch):
     made = trainer(rollouts=2)
     apply, seen = made._apply, []
 
-    def first_is_nan(results, progress):
-        seen.append(results)
-        return apply([results[0]._replace(gradient=tuple(np.nan * g for g in results[0].gradient)), results[1]],
-                     progress)
+    def first_is_nan(results, *rest):
+        seen.append([result for _, result, _ in results])
+        return apply([*without_gradient(results[:1]), results[1]], *rest)
 
     monkeypatch.setattr(made, "_apply", first_is_nan)
     history = made.fit(noisy_train(), DEV, teacher_steps=2, validation_freq=0, verbose=0).history

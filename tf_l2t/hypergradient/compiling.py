@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_l2t.hypergradient.moments import exact_moments
+from tf_l2t.hypergradient.replicas import on_replicas
 from tf_l2t.hypergradient.rules import Apply
 from tf_l2t.hypergradient.state import Problem, StudentState, Tensors
 from tf_l2t.hypergradient.step import inner_step
@@ -37,10 +38,12 @@ def _without_rewriting() -> Iterator[None]:
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
 
 
-def compile_once(problem: Problem, apply: Apply, jit: str | bool, make: Make) -> Callable[..., Any]:
+def compile_once(problem: Problem, apply: Apply, jit: str | bool, make: Make,
+                 strategy: tf.distribute.Strategy | None = None) -> Callable[..., Any]:
     """A function (theta, state, seed, …) traced at its first call and never again.
 
-    Other shapes or dtypes later are an error.
+    Other shapes or dtypes later are an error. With a strategy all but theta are lists, and so is what is returned, of
+    an entry for each replica of this process.
 
     Args:
       problem: whose step is looked at.
@@ -49,25 +52,31 @@ def compile_once(problem: Problem, apply: Apply, jit: str | bool, make: Make) ->
         tens of times slower, or turns out to be beyond XLA.
       make: (jit, theta, state, a step as of `trace_step`) -> the function to trace; of all tensors, shapes and dtypes
         count.
+      strategy: whose replicas run the function.
 
     Raises:
-      ValueError: for another `jit`.
+      ValueError: for another `jit`, or for XLA with a batch that is split over replicas.
     """
     if jit not in ("auto", True, False):
         raise ValueError(f'jit must be True, False or "auto"; received {jit!r}.')
+    if jit is True and problem.shards:
+        raise ValueError("XLA cannot compile the steps of a student whose batch is split over replicas; received "
+                         "jit=True. Leave it at jit=\"auto\".")
     traced = None
 
     @_without_rewriting()
-    def call(theta: Tensors, state: StudentState, seed: tf.Tensor, *rest: Any) -> Any:
+    def call(*arguments: Any) -> Any:
         nonlocal traced
-        arguments = (theta, state, seed, *rest)
         if traced is not None:
             return traced(*arguments)
+        specimen = arguments if strategy is None else (arguments[0], *(values[0] for values in arguments[1:]))
+        theta, state, seed = specimen[:3]
         step = trace_step(problem, apply, theta, state, seed)
 
         def trace(by_xla: bool) -> Callable[..., Any]:
             function = make(by_xla, theta, state, step)
-            return tf.function(function, autograph=False).get_concrete_function(*arguments)
+            concrete = tf.function(function, autograph=False).get_concrete_function(*specimen)
+            return concrete if strategy is None else on_replicas(strategy, concrete)
 
         by_xla = suits_xla(problem, step) if jit == "auto" else bool(jit)
         function = trace(by_xla)
@@ -93,7 +102,7 @@ def trace_step(problem: Problem, apply: Apply, theta: Tensors, state: StudentSta
         with exact_moments():
             features, _ = problem.features.features_fn(state)
         coefficients = apply(theta, features)
-        _, output = inner_step(problem._replace(narrow_fn=None), state, batch, coefficients)
+        _, output = inner_step(problem._replace(narrow_fn=None, shards=None), state, batch, coefficients)
         return {"batch": batch, "features": features, "coefficients": coefficients, "loss": output.loss,
                 "metrics": output.metrics}
 
@@ -101,8 +110,11 @@ def trace_step(problem: Problem, apply: Apply, theta: Tensors, state: StudentSta
 
 
 def suits_xla(problem: Problem, step: Any) -> bool:
-    """Whether XLA is worth while: not for convolutions on a CPU, nor where shapes change from step to step."""
-    if problem.narrow_fn is not None:
+    """Whether XLA is worth while: not for convolutions on a CPU, nor where shapes change from step to step.
+
+    And not where it cannot be: for a batch that is split over replicas.
+    """
+    if problem.narrow_fn is not None or problem.shards is not None:
         return False
     if tf.config.list_logical_devices("GPU"):
         return True

@@ -40,6 +40,9 @@ def rule_of(hvp: str, problem: Problem, apply: Apply, theta: Tensors, state: Stu
             features: tf.Tensor) -> Rule:
     """The rule of an HVP mode; of all arguments but the functions, structures, shapes and dtypes count."""
     if hvp == "saved_residuals":
+        if problem.shards:
+            raise UnavailableModeError('hvp="saved_residuals" keeps results of one device, and the batch is split over '
+                                       'several: use hvp="forward_over_reverse".')
         return _saved_residuals(problem, apply, theta, state, batch, features)
     return _saved_states(hvp, problem, apply, state)
 

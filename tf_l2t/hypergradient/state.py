@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tf_l2t.hypergradient.optimizers import InnerOptimizer
+from tf_l2t.hypergradient.replicas import Shards
 
 Tensors = tuple[tf.Tensor, ...]
 
@@ -74,6 +75,8 @@ class Problem(NamedTuple):
         in one shape, and computed on in another at every step. None where there is nothing to take off. Memory is
         predicted for batches as they are kept. `loss` is what the engine calls; a random layer that draws by the
         batch's shape, such as dropout, draws other numbers for a narrowed batch.
+      shards: how a step's batch is split over the replicas of a strategy; None for no split. What `loss_fn` returns is
+        to be a mean over the batch's examples then, and is the mean over the parts.
     """
 
     loss_fn: Callable[[Tensors, Tensors, Any, tf.Tensor], StepOutput]
@@ -83,10 +86,15 @@ class Problem(NamedTuple):
     features: StatusFeatures
     num_steps: int
     narrow_fn: Callable[[Any], Any] | None = None
+    shards: Shards | None = None
 
     def loss(self, params: Tensors, non_trainable: Tensors, batch: Any, coefficients: tf.Tensor) -> StepOutput:
         """`loss_fn` of the narrowed batch."""
         return self.loss_fn(params, non_trainable, self.narrow_fn(batch) if self.narrow_fn else batch, coefficients)
+
+    def over_batch(self, function: Callable[[Any], Any], batch: Any) -> Any:
+        """function(batch), a mean over the batch's examples; over its parts where it is split."""
+        return self.shards.mean(function, batch) if self.shards else function(batch)
 
 
 def initial_state(problem: Problem, params: Tensors, non_trainable: Tensors = ()) -> StudentState:

@@ -51,11 +51,14 @@ def _dense(gradients: Any) -> Any:
 def loss_and_gradient(problem: Problem, params: Tensors, non_trainable: Tensors, batch: Any,
                       coefficients: tf.Tensor) -> tuple[StepOutput, Tensors]:
     """L_Φ(ω_t; batch) and ∂L/∂ω_t."""
-    with exact_moments(), tf.GradientTape() as tape:
-        tape.watch(params)
-        output = problem.loss(params, non_trainable, batch, coefficients)
-        gradient = tape.gradient(output.loss, params, unconnected_gradients=_ZERO)
-    return output, tuple(_dense(gradient))
+    def of(batch: Any) -> tuple[StepOutput, Tensors]:
+        with exact_moments(), tf.GradientTape() as tape:
+            tape.watch(params)
+            output = problem.loss(params, non_trainable, batch, coefficients)
+            gradient = tape.gradient(output.loss, params, unconnected_gradients=_ZERO)
+        return output, tuple(_dense(gradient))
+
+    return problem.over_batch(of, batch)
 
 
 def inner_step(problem: Problem, state: StudentState, batch: Any,
@@ -98,7 +101,8 @@ def step_adjoint(problem: Problem, state: StudentState, batch: Any, coefficients
         _, grads = loss_and_gradient(problem, state.params, state.non_trainable, batch, coefficients)
     v, direct = _transposed_update(problem, state, grads, adjoint_tp1)
     product = _forward_over_reverse if hvp == "forward_over_reverse" else _reverse_over_reverse
-    _, _, second = product(problem, state, batch, coefficients, v, adjoint_tp1.non_trainable)
+    second = problem.over_batch(
+        lambda part: product(problem, state, part, coefficients, v, adjoint_tp1.non_trainable)[2], batch)
     return _sum(direct, second), second[len(state.params)]
 
 

@@ -92,9 +92,10 @@ def rollout(problem: Problem, coefficients_fn: Coefficients, *, trace: Sequence[
       ValueError: for an unknown name in `trace`, or an unknown `jit`.
     """
     trace = _check_trace(trace, TRACEABLE[:-1])
+    apply, values = _with_theta(coefficients_fn)
 
     def make(jit: bool, theta: Tensors, state: StudentState, step: Any) -> Callable[..., Rollout]:
-        rule = _forward_rule(problem, ignoring_theta, state, jit)
+        rule = _forward_rule(problem, apply, state, jit)
 
         def run_all(theta: Tensors, state: StudentState, seed: tf.Tensor) -> Rollout:
             runner = Run(problem, rule, theta, seed, step.structured_outputs, trace, problem.num_steps, jit)
@@ -102,21 +103,21 @@ def rollout(problem: Problem, coefficients_fn: Coefficients, *, trace: Sequence[
 
         return run_all
 
-    def ignoring_theta(theta: Tensors, features: tf.Tensor) -> tf.Tensor:
-        return coefficients_fn(features)
-
-    run_fn = compile_once(problem, ignoring_theta, jit, make)
-    return lambda state, seed: run_fn((), state, tf.convert_to_tensor(seed, tf.int64))
+    run_fn = compile_once(problem, apply, jit, make)
+    return lambda state, seed: run_fn(values(), state, tf.convert_to_tensor(seed, tf.int64))
 
 
-def advance(problem: Problem, coefficients_fn: Coefficients, *,
-            jit: str | bool = "auto") -> Callable[..., StudentState]:
+def advance(problem: Problem, coefficients_fn: Coefficients, *, jit: str | bool = "auto",
+            strategy: tf.distribute.Strategy | None = None) -> Callable[..., Any]:
     """A compiled stretch of `problem`'s run: (state, seed, stop) -> the state at step `stop`.
 
-    Stretches follow each other: a run interrupted at any step, to be evaluated say, is the same run.
+    Stretches follow each other: a run interrupted at any step, to be evaluated say, is the same run. With a strategy
+    the function takes lists of states and seeds, and returns a list, as that of `hypergradient`.
     """
+    apply, values = _with_theta(coefficients_fn)
+
     def make(jit: bool, theta: Tensors, state: StudentState, step: Any) -> Callable[..., StudentState]:
-        rule = _forward_rule(problem, ignoring_theta, state, jit)
+        rule = _forward_rule(problem, apply, state, jit)
 
         def run_to(theta: Tensors, state: StudentState, seed: tf.Tensor, stop: tf.Tensor) -> StudentState:
             runner = Run(problem, rule, theta, seed, step.structured_outputs, (), problem.num_steps, jit)
@@ -124,12 +125,13 @@ def advance(problem: Problem, coefficients_fn: Coefficients, *,
 
         return run_to
 
-    def ignoring_theta(theta: Tensors, features: tf.Tensor) -> tf.Tensor:
-        return coefficients_fn(features)
+    run_fn = compile_once(problem, apply, jit, make, strategy)
 
-    run_fn = compile_once(problem, ignoring_theta, jit, make)
-    return lambda state, seed, stop: run_fn((), state, tf.convert_to_tensor(seed, tf.int64),
-                                            tf.convert_to_tensor(stop, tf.int32))
+    def call(state: Any, seed: Any, stop: int | tf.Tensor) -> Any:
+        stop = tf.convert_to_tensor(stop, tf.int32)
+        return run_fn(values(), state, *_seeds(seed, strategy), stop if strategy is None else [stop] * len(state))
+
+    return call
 
 
 def objective_of(problem: Problem, teacher: TeacherLike, *, jit: str | bool = False) -> Callable[..., tf.Tensor]:
@@ -188,19 +190,20 @@ class HypergradientFunction:
     """
 
     def __init__(self, problem: Problem, teacher: TeacherLike, hvp: str, schedule: str | int | Plan, swept: int,
-                 budget: int | None, jit: str | bool, trace: Sequence[str], debug: bool):
+                 budget: int | None, jit: str | bool, trace: Sequence[str], debug: bool,
+                 strategy: tf.distribute.Strategy | None):
         self.choice: Choice | None = None
         self._problem, self._teacher = problem, teacher
         self._modes = ("saved_residuals", "forward_over_reverse") if hvp == "auto" else (hvp,)
         self._explicit = hvp != "auto"
         self._schedule, self._swept, self._budget = schedule, swept, budget
-        self._trace, self._debug, self._jit = trace, debug, jit
-        self._run = compile_once(problem, teacher.apply, jit, self._make)
+        self._trace, self._debug, self._jit, self._strategy = trace, debug, jit, strategy
+        self._run = compile_once(problem, teacher.apply, jit, self._make, strategy)
 
-    def __call__(self, state: StudentState, seed: int | tf.Tensor, theta: Tensors | None = None) -> Hypergradient:
+    def __call__(self, state: Any, seed: Any, theta: Tensors | None = None) -> Any:
         if theta is None:
             theta = tuple(tf.convert_to_tensor(v) for v in self._teacher.trainable_variables)
-        return self._run(tuple(theta), state, tf.convert_to_tensor(seed, tf.int64))
+        return self._run(tuple(theta), state, *_seeds(seed, self._strategy))
 
     def predict(self, state: StudentState, theta: Tensors | None = None) -> Choice:
         """The `choice` for students of this state's size, from the graphs of a step; no step is run.
@@ -255,7 +258,7 @@ class HypergradientFunction:
 def hypergradient(problem: Problem, teacher: TeacherLike, *, hvp: str = "forward_over_reverse",
                   schedule: str | int | Plan = "every_k", memory_budget: str | int | None = None,
                   truncate: int | None = None, jit: str | bool = "auto", trace: Sequence[str] = (),
-                  debug: bool = False) -> HypergradientFunction:
+                  debug: bool = False, strategy: tf.distribute.Strategy | None = None) -> HypergradientFunction:
     """The exact gradient of the dev measure M with respect to a teacher's parameters θ.
 
     Like `jax.grad`, this returns a function: compiled once, called at every teacher step. It runs the student for T
@@ -281,6 +284,9 @@ def hypergradient(problem: Problem, teacher: TeacherLike, *, hvp: str = "forward
         step; `adjoint_norm` is ‖dω_t‖.
       debug: compare every recomputed segment's end with the stored state, bit for bit; a difference raises
         `tf.errors.InvalidArgumentError`. Runs every segment once more.
+      strategy: run a student on every replica of a `tf.distribute` strategy at the same time: the function then takes a
+        list of initial states and one of seeds, an entry for each replica of this process, and returns a list of
+        `Hypergradient`s. (One student's batch is split over replicas by `Problem.shards`.)
 
     Returns:
       A function (initial_state, seed, theta=None) -> `Hypergradient`. `theta` are the values to differentiate at,
@@ -291,7 +297,23 @@ def hypergradient(problem: Problem, teacher: TeacherLike, *, hvp: str = "forward
       ValueError: for an unknown mode, schedule or trace name; at the first call, for a budget that is too small.
     """
     swept, budget = check_options(hvp, schedule, problem.num_steps, memory_budget, truncate)
-    return HypergradientFunction(problem, teacher, hvp, schedule, swept, budget, jit, _check_trace(trace), debug)
+    return HypergradientFunction(problem, teacher, hvp, schedule, swept, budget, jit, _check_trace(trace), debug,
+                                 strategy)
+
+
+def _seeds(seed: Any, strategy: tf.distribute.Strategy | None) -> list[Any]:
+    """The seed, or the list of seeds, as the one argument of a compiled function."""
+    if strategy is None:
+        return [tf.convert_to_tensor(seed, tf.int64)]
+    return [[tf.convert_to_tensor(one, tf.int64) for one in seed]]
+
+
+def _with_theta(coefficients_fn: Coefficients) -> tuple[Callable[..., tf.Tensor], Callable[[], Tensors]]:
+    """μ as a function of θ, and θ as it is: a variable is on one device, and its values go to all."""
+    if isinstance(coefficients_fn, tf.Module) and hasattr(coefficients_fn, "apply"):
+        variables = coefficients_fn.trainable_variables
+        return coefficients_fn.apply, lambda: tuple(tf.convert_to_tensor(v) for v in variables)
+    return lambda theta, features: coefficients_fn(features), tuple
 
 
 def _forward_rule(problem: Problem, apply: Any, state: StudentState, jit: bool) -> Rule:

@@ -1,12 +1,18 @@
 """The loops that users call, Keras style."""
 
 from tf_l2t.training.callbacks import TaughtStudentSummaries, TeacherSummaries
-from tf_l2t.training.errors import StudentDivergedError, TeacherDivergedError, TerminatedError, UnwritableError
+from tf_l2t.training.errors import (
+    StudentDivergedError,
+    TeacherDivergedError,
+    TerminatedError,
+    UnwritableError,
+    WorkerLostError,
+)
 from tf_l2t.training.optimizers import inner_optimizer
 from tf_l2t.training.problem import classification_problem
 from tf_l2t.training.taught_student import TaughtStudent
 from tf_l2t.training.teacher_trainer import TeacherTrainer
 
 __all__ = ["StudentDivergedError", "TaughtStudent", "TaughtStudentSummaries", "TeacherDivergedError",
-           "TeacherSummaries", "TeacherTrainer", "TerminatedError", "UnwritableError", "classification_problem",
-           "inner_optimizer"]
+           "TeacherSummaries", "TeacherTrainer", "TerminatedError", "UnwritableError", "WorkerLostError",
+           "classification_problem", "inner_optimizer"]

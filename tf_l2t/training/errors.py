@@ -15,3 +15,7 @@ class UnwritableError(OSError):
 
 class TerminatedError(RuntimeError):
     """The process was told to end; what it was at is kept, and goes on where it is begun again."""
+
+
+class WorkerLostError(RuntimeError):
+    """Another process of a cluster is gone; what was kept goes on once all are started again."""

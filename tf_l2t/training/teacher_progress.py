@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.checkpoints import Checkpoints
+from tf_l2t.training.replicas import Replicas
 from tf_l2t.training.validation import Validation
 
 
@@ -41,29 +42,41 @@ class Progress:
     epochs: list[int] = dataclasses.field(default_factory=list)
     history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
+    def where(self) -> str:
+        return f"in teacher step {self.step}"
+
 
 class TeacherCheckpoints:
     """The states of a teacher's training: its weights, the optimizer's, the best ones, and the `Progress`.
 
     Args:
-      folder, identity: as for `Checkpoints`.
+      folder: as for `Checkpoints`, which the first process alone uses; None to keep nothing.
+      identity: as for `Checkpoints`.
       teacher, optimizer, validation: of the training.
+      replicas: whose processes all begin with the state of the first.
+
+    Raises:
+      ValueError: if the processes are at different trainings.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], identity: dict[str, Any], teacher: Teacher,
-                 optimizer: keras.optimizers.Optimizer, validation: Validation):
-        self._validation = validation
+    def __init__(self, folder: str | os.PathLike[str] | None, identity: dict[str, Any], teacher: Teacher,
+                 optimizer: keras.optimizers.Optimizer, validation: Validation, replicas: Replicas):
+        self._validation, self._replicas = validation, replicas
         self._best = [tf.Variable(value, trainable=False) for value in validation.best_weights]
-        self._states = Checkpoints(folder, [*teacher.theta, *optimizer.variables, *self._best], identity)
+        self._variables = [*teacher.theta, *optimizer.variables, *self._best]
+        replicas.check_same(identity)
+        self._states = Checkpoints(folder, self._variables, identity) if folder and replicas.is_chief else None
 
     def save(self, progress: Progress) -> None:
         for variable, value in zip(self._best, self._validation.best_weights, strict=True):
             variable.assign(value)
-        self._states.save(progress.step, dataclasses.asdict(progress) | {"best_value": self._validation.best_value})
+        if self._states:
+            self._states.save(progress.step,
+                              dataclasses.asdict(progress) | {"best_value": self._validation.best_value})
 
     def restore(self) -> Progress:
         """The progress of the newest state, all else put back to it; that of a beginning if there is none."""
-        record = self._states.restore()
+        record = self._replicas.from_chief(self._variables, self._states.restore() if self._states else None)
         if record is None:
             return Progress()
         self._validation.best_value = record.pop("best_value")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -11,7 +12,20 @@ import tensorflow as tf
 
 from tf_l2t.hypergradient import Hypergradient, adjoint_growth
 from tf_l2t.teachers import Teacher
+from tf_l2t.training.faults import fault_of
+from tf_l2t.training.teacher_options import TeacherOptions
 from tf_l2t.training.teacher_progress import Progress
+
+
+class Figures(NamedTuple):
+    """What a step tells of one rollout; of many, their means."""
+
+    objective: float
+    gradient_norm: float
+    adjoint_norm: float
+    adjoint_growth: float
+    measure: float
+    penalty: float
 
 
 class TeacherStep:
@@ -19,37 +33,57 @@ class TeacherStep:
 
     Args:
       teacher, optimizer: moved, and by what.
-      clip_norm: the largest norm of one rollout's dθ; None for no limit.
-      penalty: λ.
+      options: what the step is like. Where rollouts are spread over processes, the sum of dθ is one all-reduce, and
+        the table of their `Figures` another.
     """
 
-    def __init__(self, teacher: Teacher, optimizer: keras.optimizers.Optimizer, clip_norm: float | None,
-                 penalty: float):
-        self._teacher, self._optimizer, self._clip_norm, self._penalty = teacher, optimizer, clip_norm, penalty
+    def __init__(self, teacher: Teacher, optimizer: keras.optimizers.Optimizer, options: TeacherOptions):
+        self._teacher, self._optimizer, self._replicas = teacher, optimizer, options.spread
+        self._clip_norm, self._penalty, self._alarm = options.clip_norm, options.penalty, options.adjoint_alarm
         self._penalty_gradient = tf.function(self._differentiate_penalty, reduce_retracing=True)
 
-    def __call__(self, results: Sequence[Hypergradient], progress: float) -> tuple[bool, dict[str, float]]:
-        """Whether there was a finite gradient, and the logs; `progress`, in [0, 1], is how much of λ counts."""
-        norms = [float(tf.linalg.global_norm(r.gradient)) for r in results]
-        finite = [(r, n) for r, n in zip(results, norms, strict=True) if np.isfinite(n) and np.isfinite(r.objective)]
-        shown = finite or list(zip(results, norms, strict=True))
-        logs = {"objective": float(np.mean([float(r.objective) for r, _ in shown])),
-                "gradient_norm": float(np.mean([n for _, n in shown])),
-                "adjoint_norm": float(np.mean([float(tf.linalg.global_norm(r.adjoint.params)) for r, _ in shown])),
-                "learning_rate": float(self._optimizer.learning_rate),
-                "dropped_rollouts": len(results) - len(finite)}
-        if self._penalty:
-            value, *pull = self._penalty_gradient(tf.concat([r.rollout.features for r, _ in shown], axis=0))
-            logs["penalty"] = float(value)
-        if not finite:
-            return False, logs
-        scales = [1.0 if self._clip_norm is None else min(1.0, self._clip_norm / max(n, 1e-30)) for _, n in finite]
-        mean = [tf.add_n([scale * g for (_, _), scale, g in zip(finite, scales, gradients, strict=True)]) / len(finite)
-                for gradients in zip(*(r.gradient for r, _ in finite), strict=True)]
-        if self._penalty:
-            mean = [g - self._penalty * progress * p for g, p in zip(mean, pull, strict=True)]
-        self._optimizer.apply([-g for g in mean], self._teacher.theta)
-        return True, logs
+    def __call__(self, results: Sequence[tuple[int, Hypergradient, float]], rollouts: int, weight: float,
+                 progress: Progress) -> tuple[bool, Figures, int]:
+        """Whether there was a finite gradient, what the rollouts were like, and how many had none.
+
+        Args:
+          results: (number, result, exact measure) of this process's rollouts.
+          rollouts: of all processes.
+          weight: how much of λ counts.
+        """
+        table = np.zeros([rollouts, len(Figures._fields)])
+        total = np.zeros(sum(v.shape.num_elements() for v in self._teacher.theta), np.float32)
+        for index, result, measure in results:
+            norm = float(tf.linalg.global_norm(result.gradient))
+            value, pull = self._penalty_of(result)
+            table[index] = Figures(float(result.objective), norm,
+                                   float(tf.linalg.global_norm(result.adjoint.params)),
+                                   self._growth(result, progress), measure, value)
+            fault = fault_of(result)
+            if fault:
+                warnings.warn(f"teacher step {progress.step} goes without rollout {index}: {fault}.", stacklevel=4)
+            else:
+                scale = 1.0 if self._clip_norm is None else min(1.0, self._clip_norm / max(norm, 1e-30))
+                total += scale * _flat(result.gradient) - self._penalty * weight * pull
+        table = self._replicas.total(table)
+        finite = np.isfinite(table[:, :2]).all(axis=1)
+        means = Figures(*map(float, np.mean(table[finite] if finite.any() else table, axis=0)))
+        means = means._replace(adjoint_growth=float(np.max(table[:, 3])), measure=float(np.mean(table[:, 4])))
+        if finite.any():
+            self._apply(self._replicas.total(total) / np.float32(np.sum(finite)))
+        return bool(finite.any()), means, int(np.sum(~finite))
+
+    def _apply(self, ascent: np.ndarray) -> None:
+        ends = np.cumsum([v.shape.num_elements() for v in self._teacher.theta])
+        parts = np.split(-ascent, ends[:-1])
+        self._optimizer.apply([tf.constant(part.reshape(v.shape), v.dtype)
+                               for part, v in zip(parts, self._teacher.theta, strict=True)], self._teacher.theta)
+
+    def _penalty_of(self, result: Hypergradient) -> tuple[float, np.ndarray | float]:
+        if not self._penalty:
+            return 0.0, 0.0
+        value, *pull = self._penalty_gradient(result.rollout.features)
+        return float(value), _flat(pull)
 
     def _differentiate_penalty(self, features: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """r for the statuses [steps, features], and its gradient with respect to θ (the statuses are held)."""
@@ -58,16 +92,19 @@ class TeacherStep:
             value = self._teacher.penalty(self._teacher.apply(tuple(map(tf.convert_to_tensor, theta)), features))
         return value, *tape.gradient(value, theta, unconnected_gradients="zero")
 
+    def _growth(self, result: Hypergradient, progress: Progress) -> float:
+        """The growth of a rollout's adjoints; warns, once in a training, of one beyond the alarm."""
+        limit = np.inf if self._alarm is None else self._alarm
+        found = adjoint_growth(result.rollout.trace["adjoint_norm"], limit)
+        if found.factor > limit and not progress.alarmed:
+            progress.alarmed = True
+            warnings.warn(
+                f"in teacher step {progress.step} the adjoints grew {found.factor:.1e} times on their way back to "
+                f"student step {found.step}: the gradient holds for changes of the teacher that much smaller only. "
+                "Lower the student's learning rate, or sweep back through the last steps only: "
+                f"compile(truncate={found.truncate}).", stacklevel=5)
+        return found.factor
 
-def watch_adjoints(results: Sequence[Hypergradient], progress: Progress, alarm: float | None) -> float:
-    """The largest growth of the adjoints in any rollout; warns, once in a training, of one beyond the alarm."""
-    limit = np.inf if alarm is None else alarm
-    worst = max((adjoint_growth(r.rollout.trace["adjoint_norm"], limit) for r in results), key=lambda g: g.factor)
-    if worst.factor > limit and not progress.alarmed:
-        progress.alarmed = True
-        warnings.warn(
-            f"in teacher step {progress.step} the adjoints grew {worst.factor:.1e} times on their way back to student "
-            f"step {worst.step}: the gradient holds for changes of the teacher that much smaller only. Lower the "
-            "student's learning rate, or sweep back through the last steps only: "
-            f"compile(truncate={worst.truncate}).", stacklevel=4)
-    return worst.factor
+
+def _flat(tensors: Sequence[tf.Tensor]) -> np.ndarray:
+    return np.concatenate([np.ravel(t) for t in tensors])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,20 +28,19 @@ from tf_l2t.hypergradient import (
 from tf_l2t.students import PreflightReport, choose_hvp
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.callbacks import TeacherProgress
-from tf_l2t.training.errors import TeacherDivergedError
 from tf_l2t.training.forecast import Forecast, forecast
 from tf_l2t.training.optimizers import inner_optimizer
 from tf_l2t.training.tasks import ClassificationTask, Task
-from tf_l2t.training.teacher_progress import Progress, TeacherCheckpoints
-from tf_l2t.training.teacher_step import TeacherStep, watch_adjoints
-from tf_l2t.training.termination import deferred_termination
-from tf_l2t.training.validation import JUDGES, Validation, weights_of
+from tf_l2t.training.teacher_fit import TeacherFit
+from tf_l2t.training.teacher_options import TeacherOptions
+from tf_l2t.training.teacher_progress import TeacherCheckpoints
+from tf_l2t.training.teacher_step import TeacherStep
+from tf_l2t.training.validation import Validation, weights_of
 
 # Seeds 0 … 999,999 are students that train a teacher; from here on, students that validate it. Those of
 # `comparison` lie higher still, so that no table reports a student that a teacher has seen.
 VALIDATION_SEED = 1_000_000
 SEEDS_PER_TRAINING = 100_000
-MAX_DROPPED_IN_A_ROW = 3
 
 
 class TeacherTrainer:
@@ -83,8 +80,8 @@ class TeacherTrainer:
         self._task = student_fn if isinstance(student_fn, Task) else \
             ClassificationTask(student_fn, dev_sample_size, augment)
         self._task.check_teacher(teacher)
-        self._options: dict[str, Any] = {"optimizer": inner_optimizer(student_optimizer), "num_steps": num_steps,
-                                         "batch_size": batch_size, "refresh_every": refresh_every}
+        self._run: dict[str, Any] = {"optimizer": inner_optimizer(student_optimizer), "num_steps": num_steps,
+                                     "batch_size": batch_size, "refresh_every": refresh_every}
         if not 0 <= seed < VALIDATION_SEED // SEEDS_PER_TRAINING:
             raise ValueError(f"seed must be in 0 … {VALIDATION_SEED // SEEDS_PER_TRAINING - 1}; received {seed!r}.")
         self._seed = seed * SEEDS_PER_TRAINING
@@ -108,7 +105,9 @@ class TeacherTrainer:
                 "log_likelihood", penalty: float = 0.0, clip_norm: float | None = 1.0, rollouts: int = 1,
                 rollback: float | None = None, hvp: str = "forward_over_reverse", schedule: str | int = "every_k",
                 memory_budget: str | int | None = None, truncate: int | None = None, jit: str | bool = "auto",
-                adjoint_alarm: float | None = 1e4, debug: bool = False, judge: str = "objective") -> None:
+                adjoint_alarm: float | None = 1e4, debug: bool = False, judge: str = "objective",
+                max_dropped: int = 3, strategy: tf.distribute.Strategy | None = None,
+                distribute: str = "rollouts") -> None:
         """Sets how the teacher is trained.
 
         Args:
@@ -129,6 +128,16 @@ class TeacherTrainer:
             the `truncate` that would keep it below; None for no warning.
           judge: what validated teachers are compared by: "objective", M, or "measure", the exact measure of the task,
             such as BLEU. M is smooth, so that it has a gradient, and may rise where the measure does not.
+          max_dropped: after so many teacher steps in a row without a finite gradient the teacher goes back to its best
+            weights, its steps halved as by `rollback`; if it has them already, the training ends.
+          strategy: a `tf.distribute.MirroredStrategy`, or a `MultiWorkerMirroredStrategy`, of which every process runs
+            the same program and ends with the same teacher; the first alone writes states. The teacher itself is made
+            outside of its scope.
+          distribute: what is spread over the strategy's replicas: "rollouts", whole student runs, those of validations
+            too, with one all-reduce of dθ for each teacher step; or "batch", every mini-batch of one student, with an
+            all-reduce in every student step and another on its way back. Then loss and gradient are means over the
+            replicas: BatchNormalization normalises each part by itself, and random layers draw the same numbers for
+            each.
 
         Raises:
           ValueError: for an unknown objective or a number out of range.
@@ -136,31 +145,16 @@ class TeacherTrainer:
         self._task.check_objective(objective)
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise ValueError(f"optimizer must be a Keras optimizer; received {type(optimizer).__name__}.")
-        if rollouts < 1:
-            raise ValueError(f"rollouts must be at least 1; received {rollouts!r}.")
-        if not 0 <= penalty < np.inf:
-            raise ValueError(f"penalty must be at least 0; received {penalty!r}.")
-        if rollback is not None and not rollback >= 0:
-            raise ValueError(f"rollback must be at least 0, or None; received {rollback!r}.")
-        if clip_norm is not None and not clip_norm > 0:
-            raise ValueError(f"clip_norm must be above 0, or None; received {clip_norm!r}.")
-        if judge not in JUDGES:
-            raise ValueError(f"judge must be one of {JUDGES}; received {judge!r}.")
-        if adjoint_alarm is not None and not adjoint_alarm > 1:
-            raise ValueError(f"adjoint_alarm must be a factor above 1, or None; received {adjoint_alarm!r}.")
         check_options(hvp, schedule, self.num_steps, memory_budget, truncate)
+        options = TeacherOptions(
+            objective, penalty, clip_norm, rollouts, rollback, judge, adjoint_alarm, max_dropped, strategy, distribute,
+            {"hvp": hvp, "schedule": schedule, "memory_budget": memory_budget, "truncate": truncate, "jit": jit,
+             "debug": debug})
+        options.check_fits(self.teacher, self._run["batch_size"])
         self.optimizer = optimizer
         self.optimizer.build(self.teacher.theta)
-        self._objective = objective
-        self._penalty = penalty
-        self._clip_norm = clip_norm
-        self._apply = TeacherStep(self.teacher, optimizer, clip_norm, penalty)
-        self._rollouts = rollouts
-        self._rollback = rollback
-        self._judge = judge
-        self._adjoint_alarm = adjoint_alarm
-        self._engine: dict[str, Any] = {"hvp": hvp, "schedule": schedule, "memory_budget": memory_budget,
-                                        "truncate": truncate, "jit": jit, "debug": debug}
+        self._options = options
+        self._apply = TeacherStep(self.teacher, optimizer, options)
 
     def fit(self, train: Any, dev: Any, teacher_steps: int, *, validation_data: Any = None,
             validation_freq: int = 5, validation_rollouts: int = 2, callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -199,27 +193,33 @@ class TeacherTrainer:
         Raises:
           ValueError: for data that does not fit, a trainer that is not compiled, or a student that no teacher can be
             trained through; it names the layers and the remedy; or if `checkpoint_dir` holds another training.
-          TeacherDivergedError: after three steps in a row without a finite gradient.
+          TeacherDivergedError: after `max_dropped` steps in a row without a finite gradient at the best weights, or
+            without validations at any; it gives advice.
+          WorkerLostError: if another process of the strategy is gone. Start all of them again: with `checkpoint_dir`
+            they go on behind the newest step that the first has kept.
           UnwritableError: if a checkpoint cannot be written; those before it are kept.
           TerminatedError: after SIGTERM, with `checkpoint_dir`.
         """
         self.check_steps(teacher_steps, validation_freq, validation_rollouts)
         train, dev = self.check_data(train, dev)
         held_out = dev if validation_data is None else self._task.checked(validation_data, "validation_data", dev=True)
-        problem = self._task.problem(train, dev, self.teacher, self._objective, **self._options)
-        first = VALIDATION_SEED + self._seed
-        validate = Validation(self.teacher, self._task, problem, self._objective, held_out,
-                              range(first, first + validation_rollouts), self._engine["jit"], self._judge)
-        states, progress = None, Progress()
-        if checkpoint_dir is not None:
+        options, problem, first = self._options, self._problem(train, dev), VALIDATION_SEED + self._seed
+        validate = Validation(self.teacher, self._task, problem, options.objective, held_out,
+                              range(first, first + validation_rollouts), options.engine["jit"], options.judge,
+                              options.spread)
+        identity: dict[str, Any] = {}
+        if checkpoint_dir is not None or options.replicas.num_processes > 1:
             identity = self._identity(teacher_steps, validation_freq, validation_rollouts) | {
                 "data": arrays_digest([*train, *dev, *held_out])}
-            states = TeacherCheckpoints(checkpoint_dir, identity, self.teacher, self.optimizer, validate)
+        with options.replicas.lost_workers(lambda: "at the start"):
+            states = TeacherCheckpoints(checkpoint_dir, identity, self.teacher, self.optimizer, validate,
+                                        options.replicas)
             progress = states.restore()
         report = self.preflight() if preflight and progress.step < teacher_steps else None
-        engine = self._engine | ({"hvp": choose_hvp(report, self._engine["hvp"])} if report else {})
-        gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients", "adjoint_norm"), **engine)
-        _, measure = self._task.measures(self._objective, dev)
+        engine = options.engine | ({"hvp": choose_hvp(report, options.engine["hvp"])} if report else {})
+        gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients", "loss", "adjoint_norm"),
+                                    strategy=options.spread.strategy, **engine)
+        _, measure = self._task.measures(options.objective, dev)
 
         history = keras.callbacks.History()
         bar = [TeacherProgress(teacher_steps)] if verbose else []
@@ -230,44 +230,12 @@ class TeacherTrainer:
         calls.on_train_begin()
         history.epoch, history.history, self.history = progress.epochs, progress.history, history
         history.params["validated"] = progress.validated
-        with deferred_termination() if states else contextlib.nullcontext(lambda: None) as end_if_told:
-            def keep() -> None:
-                if states:
-                    states.save(progress)
-                    end_if_told()
-
-            if validation_freq and not progress.initial:
-                progress.initial = validate()
-                keep()
-            history.params |= {f"initial_{name}": value for name, value in progress.initial.items()}
-            while progress.step < teacher_steps and not progress.stopped:
-                step = progress.step
-                calls.on_epoch_begin(step)
-                started = time.perf_counter()
-                results = [gradient_fn(self._new_student(problem, seed), seed) for seed in self._seeds(step)]
-                self.last_result = results[-1]
-                if self.choice is None:
-                    self.choice = gradient_fn.choice
-                    if verbose:
-                        print(f"engine: {self.choice}")
-                logs = self._step(results, teacher_steps, progress)
-                logs[f"dev_{self._task.measure}"] = float(np.mean([measure(r.rollout.final_state) for r in results]))
-                logs["seconds"] = time.perf_counter() - started
-                if validation_freq and (progress.step % validation_freq == 0 or progress.step == teacher_steps):
-                    logs |= self._validated(validate, progress)
-                calls.on_epoch_end(step, logs)
-                if progress.dropped_in_a_row == MAX_DROPPED_IN_A_ROW:
-                    if validation_freq:
-                        self.set_weights(validate.best_weights)
-                    raise TeacherDivergedError(
-                        f"no finite gradient in {MAX_DROPPED_IN_A_ROW} teacher steps in a row (the last was step "
-                        f"{step}). Lower the student's or the teacher's learning rate, shorten num_steps, or use the "
-                        f"stable loss. The teacher is left at its {'best' if validation_freq else 'last'} weights.")
-                if self.stop_training:
-                    progress.stopped = True
-                    if validation_freq and "val_objective" not in logs:
-                        validate()
-                keep()
+        if verbose and (progress.step or options.replicas.count > 1):
+            print(f"goes on {progress.where()}" if progress.step else "begins", options.replicas, sep=", ")
+        TeacherFit(self, options, task=self._task, problem=problem, gradient_fn=gradient_fn, measure=measure,
+                   apply=self._apply, validate=validate, validation_freq=validation_freq, states=states,
+                   deferred=checkpoint_dir is not None, progress=progress, first_seed=self._seed,
+                   teacher_steps=teacher_steps).run(calls, history, verbose)
         if validation_freq:
             self.set_weights(validate.best_weights)
         calls.on_train_end()
@@ -276,42 +244,20 @@ class TeacherTrainer:
                                     "dropped": progress.dropped, **validated})
         return history
 
-    def _step(self, results: Sequence[Hypergradient], teacher_steps: int, progress: Progress) -> dict[str, float]:
-        """One step of the teacher from its rollouts, counted."""
-        before = self.get_weights()
-        applied, logs = self._apply(results, progress.step / teacher_steps)
-        if progress.rollbacks:  # not by the rate: under a schedule it cannot be set, and a callback may set it
-            part = 0.5 ** progress.rollbacks
-            self.set_weights([b + part * (a - b) for a, b in zip(self.get_weights(), before, strict=True)])
-        logs["adjoint_growth"] = watch_adjoints(results, progress, self._adjoint_alarm)
-        progress.dropped_rollouts += int(logs["dropped_rollouts"])
-        progress.dropped_in_a_row = 0 if applied else progress.dropped_in_a_row + 1
-        progress.dropped += not applied
-        progress.step += 1
-        return logs | {"dropped": progress.dropped, "dropped_rollouts": progress.dropped_rollouts}
-
-    def _validated(self, validate: Validation, progress: Progress) -> dict[str, float]:
-        """Validates the teacher, and takes it back to its best weights where it has become too bad."""
-        logs = validate()
-        progress.validated.append(progress.step)
-        if self._rollback is not None and validate.value < validate.best_value - self._rollback:
-            self.set_weights(validate.best_weights)
-            progress.rollbacks += 1
-        return logs | {"rollbacks": progress.rollbacks}
+    def _problem(self, train: Any, dev: Any) -> Problem:
+        problem = self._task.problem(train, dev, self.teacher, self._options.objective, **self._run)
+        return problem._replace(shards=self._options.shards)
 
     def _identity(self, teacher_steps: int, validation_freq: int, validation_rollouts: int) -> dict[str, Any]:
         """What makes this training this one, as JSON values, as far as they tell: not what a function computes."""
-        students = {name: value for name, value in self._options.items() if name != "optimizer"}
+        students = {name: value for name, value in self._run.items() if name != "optimizer"}
         students["first"] = arrays_digest(tf.nest.flatten(self._task.init(self._seed)))
-        objective = self._objective if isinstance(self._objective, str) else \
-            getattr(self._objective, "__qualname__", type(self._objective).__name__)
         optimizer = {**self.optimizer.get_config(), "name": type(self.optimizer).__name__}  # its own name is a count
         return {"teacher": self.teacher.spec(), "students": students, "seed": self._seed,
-                "optimizer": json.loads(json.dumps(optimizer, default=str)), "engine": self._engine,
-                "training": {"objective": objective, "penalty": self._penalty, "clip_norm": self._clip_norm,
-                             "rollouts": self._rollouts, "rollback": self._rollback, "judge": self._judge,
-                             "teacher_steps": teacher_steps, "validation_freq": validation_freq,
-                             "validation_rollouts": validation_rollouts}}
+                "optimizer": json.loads(json.dumps(optimizer, default=str)), "engine": self._options.engine,
+                "training": self._options.identity() | {
+                    "teacher_steps": teacher_steps, "validation_freq": validation_freq,
+                    "validation_rollouts": validation_rollouts}}
 
     def check_steps(self, teacher_steps: int, validation_freq: int = 5, validation_rollouts: int = 2) -> None:
         """Raises the ValueErrors of `fit` about its numbers, and about a trainer that is not compiled."""
@@ -320,18 +266,18 @@ class TeacherTrainer:
         if teacher_steps < 1 or validation_freq < 0 or validation_rollouts < 1:
             raise ValueError("teacher_steps and validation_rollouts must be at least 1 and validation_freq at least 0; "
                              f"received {teacher_steps!r}, {validation_rollouts!r}, {validation_freq!r}.")
-        if self._rollback is not None and not validation_freq:
+        if self._options.rollback is not None and not validation_freq:
             raise ValueError("rollback goes by validations: set validation_freq to at least 1, or rollback=None.")
-        if teacher_steps * self._rollouts > SEEDS_PER_TRAINING:
+        if teacher_steps * self._options.rollouts > SEEDS_PER_TRAINING:
             raise ValueError(f"teacher_steps · rollouts must be at most {SEEDS_PER_TRAINING:,}; received "
-                             f"{teacher_steps * self._rollouts:,}.")
+                             f"{teacher_steps * self._options.rollouts:,}.")
 
     def check_data(self, train: Any, dev: Any) -> tuple[Any, Any]:
         """`train` and `dev` as `fit` takes them; raises its ValueErrors about data."""
         train, dev = self._task.checked(train, "train"), self._task.checked(dev, "dev", dev=True)
-        if self._options["batch_size"] > train.size:
+        if self._run["batch_size"] > train.size:
             raise ValueError(f"batch_size must be at most the {train.size} train examples; received "
-                             f"{self._options['batch_size']!r}.")
+                             f"{self._run['batch_size']!r}.")
         return train, dev
 
     def preflight(self) -> PreflightReport | None:
@@ -348,7 +294,7 @@ class TeacherTrainer:
           ValueError: for data that does not fit, or a memory budget that is too small.
         """
         problem, state = self._first_student(train, dev)
-        return hypergradient(problem, self.teacher, **self._engine).predict(state)
+        return hypergradient(problem, self.teacher, **self._options.engine).predict(state)
 
     def forecast(self, train: Any, dev: Any, teacher_steps: int, *, validation_freq: int = 5,
                  validation_rollouts: int = 2, timed_steps: int = 8) -> Forecast:
@@ -366,9 +312,10 @@ class TeacherTrainer:
         self.check_steps(teacher_steps, validation_freq, validation_rollouts)
         problem, state = self._first_student(train, dev)
         validations = 1 + -(-teacher_steps // validation_freq) if validation_freq else 0
-        return forecast(problem, self.teacher, state, self._engine, teacher_steps=teacher_steps,
-                        rollouts=self._rollouts, validations=validations, validation_rollouts=validation_rollouts,
-                        refresh_every=self._options["refresh_every"], timed_steps=timed_steps)
+        return forecast(problem, self.teacher, state, self._options.engine, teacher_steps=teacher_steps,
+                        rollouts=-(-self._options.rollouts // self._options.spread.count), validations=validations,
+                        validation_rollouts=-(-validation_rollouts // self._options.spread.count),
+                        refresh_every=self._run["refresh_every"], timed_steps=timed_steps)
 
     def check(self, train: Any, dev: Any, num_steps: int | None = None, **kwargs: Any) -> CheckReport:
         """`tf_l2t.hypergradient.check_hypergradient` for this student, loss, optimizer and data, in float64.
@@ -380,19 +327,15 @@ class TeacherTrainer:
         """
         if self.optimizer is None:
             raise ValueError("call compile(optimizer=...) before check.")
-        task, options = self._task.in_float64(), self._options | {"num_steps": num_steps or self.num_steps}
-        problem = task.problem(task.checked(train, "train"), task.checked(dev, "dev"), self.teacher, self._objective,
-                               **options)
+        task, options = self._task.in_float64(), self._run | {"num_steps": num_steps or self.num_steps}
+        problem = task.problem(task.checked(train, "train"), task.checked(dev, "dev"), self.teacher,
+                               self._options.objective, **options)
         return check_hypergradient(problem, self.teacher, initial_state(problem, *task.init(self._seed)), self._seed,
                                    **kwargs)
 
-    def _seeds(self, step: int) -> range:
-        first = self._seed + step * self._rollouts
-        return range(first, first + self._rollouts)
-
     def _first_student(self, train: Any, dev: Any) -> tuple[Problem, StudentState]:
         train, dev = self.check_data(train, dev)
-        problem = self._task.problem(train, dev, self.teacher, self._objective, **self._options)
+        problem = self._problem(train, dev)
         return problem, self._new_student(problem, self._seed)
 
     def _new_student(self, problem: Problem, seed: int) -> StudentState:

@@ -12,7 +12,7 @@ from tf_l2t.training.errors import TerminatedError
 
 
 @contextlib.contextmanager
-def deferred_termination() -> Iterator[Callable[[], None]]:
+def deferred_termination(anywhere: Callable[[bool], bool] = bool) -> Iterator[Callable[[], None]]:
     """Within it, a first SIGTERM ends nothing; a second one ends the process at once.
 
         with deferred_termination() as end_if_told:
@@ -22,10 +22,10 @@ def deferred_termination() -> Iterator[Callable[[], None]]:
 
     The function raises `TerminatedError` once the signal has come. Threads other than the main one, which get no
     signals, are left as they are.
+
+    Args:
+      anywhere: whether this process was told -> whether any of those that work together was.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
     told = False
 
     def tell(number: int, frame: Any) -> None:
@@ -34,9 +34,12 @@ def deferred_termination() -> Iterator[Callable[[], None]]:
         signal.signal(number, signal.SIG_DFL)
 
     def end_if_told() -> None:
-        if told:
+        if anywhere(told):
             raise TerminatedError("told to end (SIGTERM); everything so far is kept, and the same command goes on.")
 
+    if threading.current_thread() is not threading.main_thread():
+        yield end_if_told
+        return
     before = signal.signal(signal.SIGTERM, tell)
     try:
         yield end_if_told

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tf_l2t.hypergradient import Problem, advance, initial_state
+from tf_l2t.hypergradient import Problem, StudentState, advance, initial_state
 from tf_l2t.teachers import Teacher
+from tf_l2t.training.replicas import Replicas
 from tf_l2t.training.tasks import Task
 
 JUDGES = ("objective", "measure")
@@ -27,6 +28,7 @@ class Validation:
       seeds: of the students.
       jit: as for `tf_l2t.hypergradient.advance`.
       judge: "objective" for M, "measure" for the exact measure.
+      replicas: that the students are spread over; None for this device alone.
 
     Attributes:
       value: by which the newest validation is judged; −∞ where it is not finite.
@@ -34,9 +36,10 @@ class Validation:
     """
 
     def __init__(self, teacher: Teacher, task: Task, problem: Problem, objective: Any, data: Any, seeds: range,
-                 jit: str | bool = "auto", judge: str = "objective"):
+                 jit: str | bool = "auto", judge: str = "objective", replicas: Replicas | None = None):
+        self._replicas = replicas or Replicas(None)
         self._teacher, self._task, self._problem, self._seeds = teacher, task, problem, seeds
-        self._run = advance(problem, teacher, jit=jit)
+        self._run = advance(problem, teacher, jit=jit, strategy=self._replicas.strategy)
         names = ("val_objective", f"val_{task.measure}")
         self.judged_by = names[JUDGES.index(judge)]
         self._measures = dict(zip(names, task.measures(objective, data), strict=True))
@@ -52,11 +55,18 @@ class Validation:
         return logs
 
     def _means(self) -> dict[str, float]:
-        finals = [self._run(initial_state(self._problem, *self._task.init(seed)), seed, self._problem.num_steps)
-                  for seed in self._seeds]
-        means = {name: float(np.mean([measured(final) for final in finals]))
-                 for name, measured in self._measures.items()}
-        return {name: mean if np.isfinite(mean) else -np.inf for name, mean in means.items()}
+        values = np.zeros([len(self._seeds), len(self._measures)])
+        for index, final in self._replicas.run(self._final_states, self._seeds):
+            values[index] = [measured(final) for measured in self._measures.values()]
+        means = np.mean(self._replicas.total(values), axis=0)
+        return {name: float(mean) if np.isfinite(mean) else -np.inf
+                for name, mean in zip(self._measures, means, strict=True)}
+
+    def _final_states(self, seeds: list[int]) -> list[StudentState]:
+        states = [initial_state(self._problem, *self._task.init(seed)) for seed in seeds]
+        if self._replicas.strategy:
+            return self._run(states, seeds, self._problem.num_steps)
+        return [self._run(state, seed, self._problem.num_steps) for state, seed in zip(states, seeds, strict=True)]
 
 
 def weights_of(teacher: Teacher) -> list[np.ndarray]:

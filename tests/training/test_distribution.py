@@ -1,0 +1,169 @@
+"""A teacher's training on several replicas and in several processes, against one."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_l2t
+from tests import tiny
+from tests.training.test_teacher_trainer import DEV, noisy_train, trainer
+from tf_l2t.training.replicas import Replicas
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def strategy():
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def fit(steps=3, num_steps=12, **options):
+    made = trainer(num_steps=num_steps, **({"penalty": 0.01} | options))
+    history = made.fit(noisy_train(), DEV, steps, validation_freq=3, validation_rollouts=3, verbose=0)
+    return made, {name: values for name, values in history.history.items() if name != "seconds"}
+
+
+# float32 sums in another order: 1e-7 of the largest, and Adam's first steps divide by their own size.
+def assert_close(a, b):
+    (made, history), (other, expected) = a, b
+    for x, y in zip(made.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
+    assert history.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(history[name], values, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_rollouts_spread_over_replicas_train_the_same_teacher(strategy):
+    """Three of them over two replicas: the last round has one, and so have the validations."""
+    assert_close(fit(rollouts=3, strategy=strategy), fit(rollouts=3))
+
+
+def test_a_batch_split_over_replicas_trains_the_same_teacher(strategy):
+    assert_close(fit(strategy=strategy, distribute="batch"), fit(jit=False))
+
+
+def test_what_does_not_fit_a_strategy(strategy):
+    with pytest.raises(ValueError, match="strategy must be a tf"):
+        trainer(strategy=tf.distribute.OneDeviceStrategy("CPU:0"))
+    with pytest.raises(ValueError, match="distribute must be one of"):
+        trainer(strategy=strategy, distribute="weights")
+    made = tf_l2t.TeacherTrainer(tiny.plain, tiny.teacher(), num_steps=5, batch_size=7,
+                                 student_optimizer=keras.optimizers.SGD(0.1))
+    with pytest.raises(ValueError, match="multiple of the 2 replicas"):
+        made.compile(keras.optimizers.Adam(0.01), strategy=strategy, distribute="batch")
+    with strategy.scope():
+        teacher = tiny.teacher()
+    with pytest.raises(ValueError, match="outside of strategy"):
+        trainer(teacher, strategy=strategy)
+
+
+def test_replicas_take_turns(strategy):
+    replicas = Replicas(strategy)
+    seen = []
+
+    def double(items):
+        seen.append(items)
+        return [2 * item for item in items]
+
+    assert replicas.run(double, [1, 2, 3]) == [(0, 2), (1, 4), (2, 6)]
+    assert seen == [[1, 2], [3, 3]]
+    assert (replicas.count, replicas.num_processes, replicas.process) == (2, 1, 0)
+
+
+class Cluster:
+    """Two processes on this machine, one core's worth of work each."""
+
+    def __init__(self, folder, way="rollouts", seeds=(0, 0), states=True):
+        self.folder, self.states = folder, folder / "states" if states else ""
+        ports = []
+        for _ in range(2):
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                ports.append(free.getsockname()[1])
+        cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+        self.logs = [folder / f"log{index}" for index in range(2)]
+        self.processes = []
+        for index, log in enumerate(self.logs):
+            told = {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})}
+            self.processes.append(subprocess.Popen(
+                [sys.executable, "-m", "tests.training.worker", str(folder / f"out{index}.json"), str(self.states), way,
+                 str(seeds[index])], cwd=ROOT, env={**os.environ, **told}, stdout=log.open("w"),
+                stderr=subprocess.STDOUT))
+
+    def wait(self):
+        """Exit codes, and what the processes have written."""
+        codes = [process.wait(timeout=300) for process in self.processes]
+        outs = [self.folder / f"out{index}.json" for index in range(2)]
+        return codes, [json.loads(out.read_text()) if out.is_file() else None for out in outs]
+
+    def until(self, index, text):
+        end = time.monotonic() + 200
+        while text not in self.logs[index].read_text():
+            assert time.monotonic() < end and self.processes[index].poll() is None, self.logs[index].read_text()
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Nothing happens to these."""
+    folder = tmp_path_factory.mktemp("whole")
+    codes, outs = Cluster(folder).wait()
+    assert codes == [0, 0], [log.read_text() for log in folder.glob("log*")]
+    return outs
+
+
+def test_two_processes_train_the_teacher_of_one(whole):
+    first, second = whole
+    assert first["weights"] == second["weights"] and first["history"] == second["history"]  # to the bit
+    made, history = fit(6, rollouts=3)
+    for a, b in zip(first["weights"], made.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    for name, values in first["history"].items():
+        np.testing.assert_allclose(values, history[name], rtol=1e-4, atol=1e-6, err_msg=name)
+    # dθ is 38 float32 numbers; six figures of each of 3 rollouts are float64.
+    size = sum(np.size(w) for w in first["weights"])
+    assert 6 * (4 * size + 8 * 3 * 6) < first["bytes"] < 6 * (4 * size + 8 * 3 * 6) + 20_000
+
+
+def test_a_batch_split_over_two_processes(tmp_path):
+    codes, (first, second) = Cluster(tmp_path, "batch", states=False).wait()
+    assert codes == [0, 0] and first["weights"] == second["weights"]
+    made, _ = fit(6, jit=False)
+    for a, b in zip(first["weights"], made.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_processes_that_die_and_come_back(tmp_path, whole):
+    """The other one ends with a sentence; all started again, they end with the bits of a run that was left alone."""
+    for killed, step in ((1, 1), (0, 3)):
+        cluster = Cluster(tmp_path)
+        cluster.until(killed, f"step {step}")
+        cluster.processes[killed].send_signal(signal.SIGKILL)
+        codes, outs = cluster.wait()
+        assert codes[killed] == -signal.SIGKILL and codes[1 - killed] == 75 and outs == [None, None]
+        assert f"WorkerLostError: process {1 - killed} has lost the others in teacher step" in \
+            cluster.logs[1 - killed].read_text()
+    again = Cluster(tmp_path)
+    codes, outs = again.wait()
+    assert codes == [0, 0] and "step 2" not in again.logs[0].read_text()
+    for out, expected in zip(outs, whole, strict=True):
+        assert (out["weights"], out["history"]) == (expected["weights"], expected["history"])
+
+
+def test_processes_at_different_trainings_are_refused(tmp_path):
+    cluster = Cluster(tmp_path, seeds=(0, 1))
+    codes, outs = cluster.wait()
+    assert codes == [75, 75] and outs == [None, None]
+    assert all("ValueError: the processes of this cluster are at different trainings" in log.read_text()
+               for log in cluster.logs)
+    assert not cluster.states.exists()

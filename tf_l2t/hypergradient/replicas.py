@@ -1,0 +1,73 @@
+"""The replicas of a `tf.distribute` strategy: a batch split over them, or a student for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+
+class Shards:
+    """Means over the parts of a batch, each computed by a replica.
+
+    Args:
+      strategy: a `MirroredStrategy` or `MultiWorkerMirroredStrategy`.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy):
+        self.strategy = strategy
+        self.count = strategy.num_replicas_in_sync
+
+    def mean(self, function: Callable[[Any], Any], batch: Any) -> Any:
+        """(1/R) Σ_r function(part r of the batch), for a function that returns a nest of tensors.
+
+        What is not floating point, such as the seeds of random layers, is the same for all parts and is taken as the
+        first local replica has it. One all-reduce for each floating-point type, the tensors in one piece.
+        """
+        specimen: Any = None
+
+        def part_of(batch: Any) -> tuple[dict[tf.DType, tf.Tensor], list[tf.Tensor]]:
+            nonlocal specimen
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            specimen = function(tf.nest.map_structure(lambda whole: self._part(whole, replica), batch))
+            flat = tf.nest.flatten(specimen)
+            packed = {dtype: tf.concat([tf.reshape(t, [-1]) for t in flat if t.dtype == dtype], axis=0)
+                      for dtype in dict.fromkeys(t.dtype for t in flat if t.dtype.is_floating)}
+            return packed, [t for t in flat if not t.dtype.is_floating]
+
+        packed, others = self.strategy.run(part_of, args=(batch,))
+        others = iter([self.strategy.experimental_local_results(value)[0] for value in others])
+        rest = {dtype: self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) / self.count
+                for dtype, value in packed.items()}
+        results = []
+        for like in tf.nest.flatten(specimen):
+            if not like.dtype.is_floating:
+                results.append(next(others))
+                continue
+            size = like.shape.num_elements()
+            results.append(tf.reshape(rest[like.dtype][:size], like.shape))
+            rest[like.dtype] = rest[like.dtype][size:]
+        return tf.nest.pack_sequence_as(specimen, results)
+
+    def _part(self, whole: tf.Tensor, replica: Any) -> tf.Tensor:
+        size = whole.shape[0] // self.count
+        return whole[replica * size:(replica + 1) * size]
+
+
+def on_replicas(strategy: tf.distribute.Strategy, function: Callable[..., Any]) -> Callable[..., list[Any]]:
+    """`function`(theta, *arguments) by all replicas of this process at the same time, each with its own arguments.
+
+    Returns:
+      (theta, *lists) -> list, with an entry for each replica of this process in every list.
+    """
+    @tf.function(autograph=False)
+    def everywhere(theta: Any, arguments: Any) -> Any:
+        return strategy.run(lambda theta, arguments: function(theta, *arguments), args=(theta, arguments))
+
+    def call(theta: Any, *lists: list[Any]) -> list[Any]:
+        values = zip(*lists, strict=True)
+        arguments = strategy.experimental_distribute_values_from_function(lambda context: next(values))
+        return list(strategy.experimental_local_results(everywhere(theta, arguments)))
+
+    return call
