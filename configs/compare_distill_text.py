@@ -1,8 +1,10 @@
-"""ProKT's Table 2 on sentences of movie reviews: bi-LSTM and a 2-layer encoder, taught by the 6-layer encoder it is of.
+"""ProKT's Table 2 on sentences of movie reviews: bi-LSTM and a 2-layer encoder, taught by the 6-layer encoder it is
+of.
 
 The same budget for every method, three seeds. A rate is each network's for all methods: 1e-3 of the paper for the
-bi-LSTM, 5e-5 for the 6-layer encoder, and 2e-4 for the 2-layer one, which at 5e-5 learns nothing in the first quarter of
-the run and ends at 76.6 % of dev in place of 80.0 (without distillation). λ = 0.3 in "prokt"; "prokt_tuned" is the λ that is best on dev.
+bi-LSTM, 5e-5 for the 6-layer encoder, and 2e-4 for the 2-layer one, which at 5e-5 learns nothing in the first quarter
+of the run and ends at 76.6 % of dev in place of 80.0 (without distillation). λ = 0.3 in "prokt"; "prokt_tuned" is the λ
+that is best on dev.
 
     python -m trainers.compare --config configs/compare_distill_text.py \\
         --config.data.path=DIR --config.encoder=ENCODER --workdir runs/distill_text

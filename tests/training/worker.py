@@ -39,7 +39,8 @@ def main(out: str, states: str, way: str, seed: str) -> None:
         sys.exit(75)
     with open(out, "w") as file:
         json.dump({"weights": [w.tolist() for w in trainer.get_weights()],
-                   "bytes": trainer._options.replicas.bytes_sent, "history": {name: values for name, values in history.history.items() if name != "seconds"}}, file)
+                   "bytes": trainer._options.replicas.bytes_sent,
+                   "history": {name: values for name, values in history.history.items() if name != "seconds"}}, file)
 
 
 main(*sys.argv[1:])

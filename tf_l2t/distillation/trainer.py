@@ -20,6 +20,7 @@ from tf_l2t.distillation.prokt import (
 )
 from tf_l2t.distillation.targets import kullback_leibler
 from tf_l2t.distillation.terms import Examples, Term
+from tf_l2t.hypergradient.replicas import gradient_share
 from tf_l2t.students import check_classifier, check_precision
 
 
@@ -82,7 +83,7 @@ class DistillationTrainer(keras.Model):
             for network in (student, teacher):
                 zero_head(network)
         self._multiplier = self.add_weight(shape=(), initializer=keras.initializers.Constant(self.method.lam),
-                                           trainable=False, name="multiplier")
+                                           trainable=False, name="multiplier", aggregation="mean")
         shown = ["loss", *(["divergence", "teacher_accuracy"] if teacher is not None else []),
                  *(["teacher_loss"] if self.method.teacher == "trained" else [])]
         self._means = {name: keras.metrics.Mean(name=name) for name in shown}
@@ -127,8 +128,12 @@ class DistillationTrainer(keras.Model):
           jit_compile, **options: of `keras.Model.compile`; the loss is the method's.
 
         Raises:
-          ValueError: for a loss, or a teacher's optimizer that is missing or has no teacher to train.
+          ValueError: for a loss, a teacher's optimizer that is missing or has no teacher to train, or several replicas
+            that would have to share CRD's memory.
         """
+        if self._needs_index and self.distribute_strategy.num_replicas_in_sync > 1:
+            raise ValueError(f"the method {self.method.name!r} keeps a memory of every example, which is on one "
+                             "device: train it without a strategy of several replicas.")
         if "loss" in options:
             raise ValueError("the method has the student's loss: leave out `loss`.")
         trained = self.teaches
@@ -304,7 +309,7 @@ class DistillationTrainer(keras.Model):
     @staticmethod
     def _apply(optimizer: Any, tape: tf.GradientTape, loss: tf.Tensor, variables: list[Any]) -> None:
         """Updates the variables that the loss depends on."""
-        gradients = tape.gradient(loss, [v.value for v in variables])
+        gradients = tape.gradient(loss, [v.value for v in variables], output_gradients=gradient_share(loss))
         found = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
         optimizer.apply_gradients(found)
 

@@ -8,6 +8,19 @@ from typing import Any
 import tensorflow as tf
 
 
+def gradient_share(loss: tf.Tensor) -> tf.Tensor:
+    """1 / R, to give a tape as `output_gradients` of a Keras model's loss, the mean over a replica's part of the batch.
+
+    Keras' optimizers sum gradients over the R replicas of the strategy that a step runs in.
+    """
+    return tf.ones_like(loss) / tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def replica_mean(value: tf.Tensor) -> tf.Tensor:
+    """The mean of the replicas' values in a training step; the value itself where there is one replica."""
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, value)
+
+
 class Shards:
     """Means over the parts of a batch, each computed by a replica.
 

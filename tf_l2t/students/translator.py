@@ -44,7 +44,7 @@ class Translator(keras.Model):
         self.supports_jit = False  # one trace for batches of any width, where XLA would compile each anew
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        source, previous = inputs
+        source, previous = (tf.cast(ids, tf.int32) for ids in inputs)  # under a strategy Keras builds by floats
         return self.decode(self.encode(source, training), previous, training)
 
     def encode(self, source: Any, training: bool = False) -> Any:

@@ -77,6 +77,17 @@ class ActorCriticStudent(WrappedTranslator):
         self.critic_optimizer = critic_optimizer or keras.optimizers.Adam(1e-3)
         self.critic_optimizer.build(self.critic.trainable_variables)
 
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """As `WrappedTranslator.fit`.
+
+        Raises:
+          ValueError: as that, or under a strategy of several replicas.
+        """
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            raise ValueError("actor_critic moves its slow copies on one device: train it without a strategy of several "
+                             "replicas.")
+        return super().fit(*args, **kwargs)
+
     def student_steps(self, num_steps: int) -> int:
         if self.critic_steps >= num_steps:
             raise ValueError("actor_critic leaves the student as it is for its first critic_steps steps: they must be "

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_l2t.hypergradient.replicas import gradient_share
 from tf_l2t.students.translator import Translator, previous_tokens
 from tf_l2t.training.candidates import sampled_after, sentence_rewards
 from tf_l2t.training.wrapped_translator import WrappedTranslator
@@ -107,7 +108,8 @@ class MixerStudent(WrappedTranslator):
             loss, of_baseline = tf.reduce_mean(losses) + self.regularisers(), tf.reduce_mean(regression)
         self.descend(tape, loss)
         own = [self._kernel, self._bias]
-        self.baseline_optimizer.apply(tape.gradient(of_baseline, [v.value for v in own]), own)
+        gradients = tape.gradient(of_baseline, [v.value for v in own], output_gradients=gradient_share(of_baseline))
+        self.baseline_optimizer.apply(gradients, own)
         return {"loss": losses, "reward": reward[:, 0], "token_loss": token_loss, "baseline_loss": regression,
                 "positions": tf.cast(positions, tf.float32)}
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tf_l2t.hypergradient.replicas import replica_mean
 from tf_l2t.students.translator import Translator
 from tf_l2t.training.actor_critic import ActorCriticStudent
 from tf_l2t.training.candidates import KINDS, Candidates, candidate_log_probs, find_candidates
@@ -112,7 +113,8 @@ class SequenceStudent(WrappedTranslator):
         self.loss_name, self.unique, self.sharpness = loss, unique, sharpness
         self.baseline, self.baseline_decay = baseline, baseline_decay
         self.kind, self.num_candidates, self.include_reference, self.alpha = given
-        self._running_reward = self.add_weight(name="running_reward", shape=(), initializer="zeros", trainable=False)
+        self._running_reward = self.add_weight(name="running_reward", shape=(), initializer="zeros", trainable=False,
+                                               aggregation="mean")
 
     def candidates(self, source: tf.Tensor, target: tf.Tensor) -> Candidates:
         """Those of this step for a batch [batch, S], [batch, R]."""
@@ -155,7 +157,7 @@ class SequenceStudent(WrappedTranslator):
         means = _mean(rewards, counted)
         if self.baseline == "mean":
             return means
-        old, new = self._running_reward.value + 0, tf.reduce_mean(means)
+        old, new = self._running_reward.value + 0, replica_mean(tf.reduce_mean(means))
         first = tf.equal(self._step.value, 0)  # nothing is known yet but this batch
         self._running_reward.assign(tf.where(first, new, self.baseline_decay * old + (1 - self.baseline_decay) * new))
         return tf.fill(tf.shape(means), tf.where(first, new, old))

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_l2t.data import check_dev, check_pair
 from tf_l2t.features import dev_sample, running_accuracy, status_vector
 from tf_l2t.hypergradient.graphs import separate
+from tf_l2t.hypergradient.replicas import gradient_share
 from tf_l2t.losses.keras_loss import integer_labels
 from tf_l2t.objectives import accuracy
 from tf_l2t.students import check_classifier
@@ -63,13 +64,15 @@ class TaughtStudent(keras.Model):
         self._y_dev = self._constant("dev_y", y)
         self._theta = [self._constant(f"teacher_{i}", v.numpy()) for i, v in enumerate(teacher.theta)]
         self._coefficients = self._constant("coefficients", np.zeros(teacher.coefficients_shape, np.float32))
-        self._train_accuracy = self._constant("running_train_accuracy", np.zeros((), np.float32))
+        self._train_accuracy = self.add_weight(name="running_train_accuracy", shape=(), dtype="float32",
+                                               initializer="zeros", trainable=False, aggregation="mean")
         self._step = self._constant("step", np.zeros((), np.int32))
         self.built = True
 
     def _constant(self, name: str, value: np.ndarray) -> Any:
         value = np.asarray(value)
         return self.add_weight(name=name, shape=value.shape, dtype=value.dtype.name, trainable=False,
+                               aggregation="only_first_replica",
                                initializer=lambda shape, dtype: keras.ops.convert_to_tensor(value, dtype))
 
     @property
@@ -80,12 +83,12 @@ class TaughtStudent(keras.Model):
     @property
     def step(self) -> int:
         """How many steps this student has been trained."""
-        return int(self._step)
+        return int(self._step.numpy())
 
     @property
     def running_train_accuracy(self) -> float:
         """The exponential average of the mini-batches' accuracies that s_t holds."""
-        return float(self._train_accuracy)
+        return float(self._train_accuracy.numpy())
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         return self.student(inputs, training=training)
@@ -128,7 +131,8 @@ class TaughtStudent(keras.Model):
         losses = self._teacher.per_example(labels, y_pred, tf.cast(self._coefficients.value, y_pred.dtype))
         if sample_weight is not None:
             losses *= tf.cast(tf.reshape(sample_weight, [-1]), losses.dtype)
-        return tf.add_n([tf.reduce_mean(losses), *self.losses])
+        loss = tf.add_n([tf.reduce_mean(losses), *self.losses])
+        return loss * gradient_share(loss)  # Keras sums over replicas, in `evaluate` too
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "student": keras.saving.serialize_keras_object(self.student),

@@ -67,6 +67,7 @@ class TaughtTranslator(WrappedTranslator):
 
     def _constant(self, name: str, value: np.ndarray) -> Any:
         return self.add_weight(name=name, shape=value.shape, dtype=value.dtype.name, trainable=False,
+                               aggregation="only_first_replica",
                                initializer=lambda shape, dtype: keras.ops.convert_to_tensor(value, dtype))
 
     @property

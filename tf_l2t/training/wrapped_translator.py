@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_l2t.hypergradient.replicas import gradient_share
 from tf_l2t.students.translator import Translator
 from tf_l2t.training.candidates import candidate_log_probs, sentence_rewards
 from tf_l2t.translation.bleu import SMOOTHINGS
@@ -59,7 +60,8 @@ class WrappedTranslator(keras.Model):
             raise ValueError(f"extra_length must be at least 0; received {extra_length!r}.")
         self.student = student
         self.smoothing, self.extra_length, self.seed = smoothing, extra_length, seed
-        self._step = self.add_weight(name="step", shape=(), dtype="int32", initializer="zeros", trainable=False)
+        self._step = self.add_weight(name="step", shape=(), dtype="int32", initializer="zeros", trainable=False,
+                                     aggregation="only_first_replica")
         self._logs = {name: keras.metrics.Mean(name=name) for name in dict.fromkeys((*self.logged, *EVALUATED))}
         self.supports_jit = False  # loops over sentences of any length
         self.built = True
@@ -67,7 +69,7 @@ class WrappedTranslator(keras.Model):
     @property
     def step(self) -> int:
         """How many steps this model has been trained: the compiled optimizer may have made fewer."""
-        return int(self._step)
+        return int(self._step.numpy())
 
     @property
     def trainable_variables(self) -> list[Any]:
@@ -148,7 +150,8 @@ class WrappedTranslator(keras.Model):
     def descend(self, tape: tf.GradientTape, loss: tf.Tensor) -> None:
         """One step of the compiled optimizer."""
         variables = self.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
+        gradients = tape.gradient(loss, [v.value for v in variables], output_gradients=gradient_share(loss))
+        self.optimizer.apply(gradients, variables)
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "student": keras.saving.serialize_keras_object(self.student),

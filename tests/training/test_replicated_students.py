@@ -1,0 +1,104 @@
+"""Students of every kind train under a strategy of two replicas as on one device: to the same weights."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import tiny
+from tests.distillation import small
+from tests.training import test_sequence_student as sentences
+from tests.training import test_taught_translator as translation
+from tf_l2t.training import TaughtStudent
+from tf_l2t.training.actor_critic import ActorCriticStudent
+from tf_l2t.training.sequence_student import sequence_student
+from tf_l2t.training.translator_fit import translation_dataset
+from tf_l2t.translation.token_losses import TokenLoss
+
+
+@pytest.fixture(scope="module")
+def strategy():
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def taught():
+    keras.utils.set_random_seed(1)
+    train, dev = tiny.arrays(48, 0), tiny.arrays(12, 1)
+    model = TaughtStudent(tiny.plain(), tiny.teacher(), (dev.x, dev.y), num_steps=8, refresh_every=3)
+    model.compile(keras.optimizers.SGD(0.2, momentum=0.9), metrics=["accuracy"])
+    history = model.fit(train.x, train.y, batch_size=12, epochs=2, shuffle=False, verbose=0).history
+    assert model.step == 8
+    return model, [*history["loss"], *history["accuracy"], model.running_train_accuracy, *model.coefficients.ravel(),
+                   model.evaluate(train.x, train.y, batch_size=12, verbose=0)[0]]
+
+
+def taught_translator():
+    """Batches of 4: two replicas share them evenly."""
+    model = translation.taught(translation.student())
+    data = translation_dataset(translation.bucketed_batches(translation.TRAIN, 4), 7, 0, 5)
+    history = model.fit(data, verbose=0).history
+    return model, [history["loss"][-1], *model.coefficients]
+
+
+def by_sentences(name, **options):
+    def build():
+        model = sequence_student(sentences.student(), name, seed=3, candidates="beam", num_candidates=3, **options)
+        model.compile(keras.optimizers.SGD(0.5))
+        history = model.fit(translation_dataset(sentences.reversing, 0, 0, 3), verbose=0).history
+        return model, [history["loss"][-1], history["reward"][-1]]
+
+    return build
+
+
+def by_likelihood():
+    model = sentences.student()
+    model.compile(keras.optimizers.SGD(0.5), loss=TokenLoss())
+    return model, model.fit(translation_dataset(sentences.reversing, 0, 0, 3), verbose=0).history["loss"]
+
+
+def distilled(name, **options):
+    """Networks without moments of a batch, which replicas take of their parts."""
+    def build():
+        student, teacher = small.linear("student", 1, "l2"), small.linear("teacher", 2)
+        trainer = small.compiled(small.DistillationTrainer(student, teacher, small.method(name, **options)))
+        history = small.fit(trainer, epochs=3)
+        return trainer, [*history["loss"], *history["divergence"], *small.values(teacher)[0].ravel()]
+
+    return build
+
+
+STUDENTS = {"taught": taught, "taught_translator": taught_translator, "mle": by_likelihood,
+            "risk": by_sentences("risk"), "reinforce": by_sentences("reinforce", baseline="running"), "kd": distilled("kd"),
+            "prokt": distilled("prokt"), "prokt_constrained": distilled("prokt", epsilon=0.1)}
+
+
+# float32 sums in another order, over a few steps.
+@pytest.mark.parametrize("name", STUDENTS)
+def test_two_replicas_train_as_one_device(name, strategy):
+    one, figures = STUDENTS[name]()
+    with strategy.scope():
+        two, others = STUDENTS[name]()
+    np.testing.assert_allclose(others, figures, rtol=1e-4, atol=1e-5)
+    for a, b in zip(two.trainable_variables, one.trainable_variables, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_moments_and_dropout_under_a_strategy(strategy):
+    """BatchNormalization is each replica's own, and what it keeps the mean of theirs; a student learns all the same."""
+    with strategy.scope():
+        student, teacher = small.network(2, "student", 1, dropout=0.2), small.network(4, "teacher", 2)
+        trainer = small.DistillationTrainer(student, teacher, small.method("prokt"))
+        history = small.fit(small.compiled(trainer, rate=0.5), epochs=30)
+    kept = small.values(student)
+    assert np.isfinite(np.concatenate([np.ravel(v) for v in kept])).all()
+    assert history["teacher_loss"][-1] < 0.8 * history["teacher_loss"][0]
+
+
+def test_what_several_replicas_cannot_share(strategy):
+    with strategy.scope():
+        with pytest.raises(ValueError, match="memory of every example"):
+            small.compiled(small.trainer_of("crd"))
+        critic = ActorCriticStudent(sentences.student(), critic_steps=0)
+        critic.compile(keras.optimizers.SGD(0.1))
+    with pytest.raises(ValueError, match="several replicas"):
+        critic.fit(translation_dataset(sentences.reversing, 0, 0, 1), verbose=0)
