@@ -166,6 +166,59 @@ def reliability_table(rows: Rows) -> str:
     return "\n".join([*lines, "", "    python -m benchmarks.soak"])
 
 
+def scaling_table(rows: Rows) -> str:
+    """Teacher steps on one and two processes."""
+    steps = {(row["way"], row["processes"], row["rollouts"]): row for row in rows if row["what"] == "teacher step"}
+    lines = ["| spread over processes | rollouts | one process, s | two, s | speedup | sent in a step, all processes |",
+             "|---|---|---|---|---|---|"]
+    for (way, processes, rollouts), row in steps.items():
+        if processes == 2:
+            alone = steps[way, 1, rollouts]["seconds_per_step"]
+            lines.append(f"| {way} | {rollouts} | {alone:.3f} | {row['seconds_per_step']:.3f} | "
+                         f"{alone / row['seconds_per_step']:.2f} | {row['bytes_per_step']:,} bytes |")
+    return "\n".join([*lines, "", "    python -m benchmarks.scaling"])
+
+
+def reduction_table(rows: Rows) -> str:
+    """All-reduces by size and number of processes."""
+    found = {(row["floats"], row["processes"]): row["ms"] for row in rows if row["what"] == "all-reduce"}
+    counts = sorted({processes for _, processes in found})
+    lines = [f"| float32 numbers | {' | '.join(f'{count} processes, ms' for count in counts)} |",
+             "|---" * (1 + len(counts)) + "|"]
+    lines += [f"| {size:,} | {' | '.join(f'{found[size, count]:,.1f}' for count in counts)} |"
+              for size in sorted({size for size, _ in found})]
+    return "\n".join([*lines, "", "    python -m benchmarks.scaling"])
+
+
+def scaling_model_table(rows: Rows) -> str:
+    """What the model of docs/scaling.md says of R replicas with a rollout each, with the constants of the rows."""
+    reduced = {(row["floats"], row["processes"]): row["ms"] / 1000 for row in rows if row["what"] == "all-reduce"}
+    smallest, largest = min(size for size, _ in reduced), max(size for size, _ in reduced)
+    hop, rate = reduced[smallest, 2] / 2, 4 * largest / reduced[largest, 2]
+    (noise,) = (row for row in rows if row["what"] == "noise")
+    (alone,) = (row["seconds_per_step"] for row in rows
+                if (row["what"], row.get("way"), row["processes"], row["rollouts"]) == ("teacher step", "rollouts", 1, 1))
+    size = 4 * noise["floats"]
+
+    def reduction(replicas: int) -> float:
+        return 2 * (replicas - 1) * hop + 2 * (replicas - 1) / replicas * size / rate
+
+    def speedup(replicas: int, rollout: float) -> float:
+        steps = (1 + noise["noise_scale"] / replicas) / (1 + noise["noise_scale"])
+        return rollout / (steps * (rollout + reduction(replicas)))
+
+    rollouts = (alone, 60.0, 3600.0)
+    lines = ["| replicas | all-reduce, s | " + " | ".join(f"rollouts of {r:,.2g} s" if r < 1 else
+                                                          f"of {r:,.0f} s" for r in rollouts) + " |",
+             "|---" * (2 + len(rollouts)) + "|"]
+    for replicas in (1, 2, 4, 8, 16, 64, 256, 1024, 4096):
+        lines.append(f"| {replicas:,} | {reduction(replicas):.3f} | " +
+                     " | ".join(f"{speedup(replicas, r):.2f}" for r in rollouts) + " |")
+    about = (f"α = {1000 * hop:.2f} ms, β = {rate / 1e6:,.0f} MB/s, S = {size:,} bytes, B = {noise['noise_scale']:.1f}; "
+             "times as fast to the same teacher as one replica.")
+    return "\n".join([*lines, "", about])
+
+
 def objectives_table(rows: Rows) -> str:
     """How a teacher's objectives rank students."""
     from tf_l2t.training.translation_objectives import OBJECTIVES  # late: it loads TensorFlow
@@ -191,4 +244,7 @@ TABLES: dict[str, Callable[[Rows], str]] = {
     "objectives": objectives_table,
     "distillation_cost": prokt_step_table,
     "reliability": reliability_table,
+    "scaling steps": scaling_table,
+    "scaling reductions": reduction_table,
+    "scaling model": scaling_model_table,
 }

@@ -63,6 +63,8 @@ def get_config() -> ml_collections.ConfigDict:
     outer.rollouts = 1
     outer.judge = "objective"  # by which the best teacher is chosen on dev; or "measure", the exact one
     outer.rollback = -1.0  # go back to the best teacher when validation falls by more; below 0 for never
+    outer.strategy = ""  # or "mirrored": the devices of this machine; "multi_worker": the processes of TF_CONFIG
+    outer.distribute = "rollouts"  # over them; or "batch", see TeacherTrainer.compile
     outer.hvp = "forward_over_reverse"  # or "reverse_over_reverse", "saved_residuals", "auto"
     outer.schedule = "every_k"  # or "store_all", "binomial:SNAPSHOTS"
     outer.memory_budget = ""  # such as "500MB", in the place of a schedule

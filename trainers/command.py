@@ -29,7 +29,13 @@ from tf_l2t.data import (
     mnist_5k,
     prepared,
 )
-from tf_l2t.training import StudentDivergedError, TeacherDivergedError, TerminatedError, UnwritableError
+from tf_l2t.training import (
+    StudentDivergedError,
+    TeacherDivergedError,
+    TerminatedError,
+    UnwritableError,
+    WorkerLostError,
+)
 from tf_l2t.training.rates import learning_rate
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -47,8 +53,8 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
 
     `prepare(config, workdir)` checks everything, makes the work directory last, and returns the work. Bad input ends in
     one sentence and exit code 2 before any work; so does a full disk at any time, and a training that diverged. Other
-    errors in the work itself keep their traceback. Work that was told to end and goes on with the same command ends
-    with exit code 75 (EX_TEMPFAIL).
+    errors in the work itself keep their traceback. Work that was told to end, or lost the other processes of its
+    cluster, and goes on with the same command, ends with exit code 75 (EX_TEMPFAIL).
     """
     flags.mark_flag_as_required("config")  # what needs a directory says so
 
@@ -67,7 +73,7 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
             work()
         except (StudentDivergedError, TeacherDivergedError, UnwritableError) as error:
             fail(str(error))
-        except TerminatedError as error:
+        except (TerminatedError, WorkerLostError) as error:
             print(error, file=sys.stderr)
             sys.exit(os.EX_TEMPFAIL)
         except OSError as error:

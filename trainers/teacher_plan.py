@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_l2t.teachers import Teacher
 from tf_l2t.training import TeacherTrainer
 from tf_l2t.training.rates import learning_rate
+from trainers.cluster import strategy
 
 
 class TeacherPlan(NamedTuple):
@@ -50,4 +51,5 @@ def compile_trainer(trainer: TeacherTrainer, config: ml_collections.ConfigDict, 
                     objective=outer.objective, penalty=outer.penalty, clip_norm=outer.clip_norm or None,
                     rollouts=outer.rollouts, rollback=outer.rollback if outer.rollback >= 0 else None, hvp=outer.hvp,
                     judge=outer.judge, schedule=outer.schedule, memory_budget=outer.memory_budget or None,
+                    strategy=strategy(config), distribute=outer.distribute,
                     truncate=max(1, round(outer.truncate * trainer.num_steps / whole)) if outer.truncate else None)

@@ -6,6 +6,10 @@ Writes manifest.json, checkpoints/, history.json, tensorboard/, figures/ and the
 directory. A run that was stopped, at any moment and by whatever, goes on when the same command is given again. With
 --dry_run it writes nothing and needs no directory: it prints what the run would be and, from a few steps timed on this
 machine (--timed_steps), how long it would take.
+
+With --config.teacher_training.strategy=multi_worker the same command runs in every process of the cluster that
+TF_CONFIG names; the first writes everything, the others nothing. If one is lost, the others end with exit code 75; all
+started again, the training goes on.
 """
 
 from __future__ import annotations
@@ -20,19 +24,25 @@ import ml_collections
 import tf_l2t
 from tf_l2t import plotting
 from tf_l2t.training import TeacherDivergedError, TeacherSummaries, TeacherTrainer
+from tf_l2t.training.replicas import Replicas
 from tf_l2t.training.workdir import resume_workdir, write_json
-from trainers import command, image_teacher
+from trainers import cluster, command, image_teacher
 from trainers.teacher_plan import TeacherPlan
 
 YLABELS = {"accuracy": "dev accuracy of the student, %", "bleu": "dev BLEU of the student, subwords"}
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
+    cluster.begin(config)
     training = planned(config)
     if command.DRY_RUN.value:
         dry_run(config, training)
         return lambda: None
     fit = fitting(config, training)
+    replicas = Replicas(cluster.strategy(config))
+    replicas.check_same([command.plain(config), training.about])
+    if not replicas.is_chief:
+        return lambda: fit_stages(config, training, None)
     path = resume_workdir(workdir, command.command_line(), command.plain(config), training.about)
 
     def work() -> None:
@@ -74,18 +84,22 @@ def fitting(config: ml_collections.ConfigDict, plan: TeacherPlan
 
     def fit(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
         path.mkdir(parents=True, exist_ok=True)
-        options = {"verbose": command.VERBOSE.value, **frequency(config)}
         try:
-            for number, (trainer, steps) in enumerate(plan.stages):
-                summaries = [TeacherSummaries(path / "tensorboard")] if trainer is last else []
-                trainer.fit(plan.train, plan.dev, steps, callbacks=summaries,
-                            checkpoint_dir=path / "checkpoints" / str(number), **options)
+            fit_stages(config, plan, path)
         except TeacherDivergedError:  # the run keeps its best teacher
             finish(path)
             raise
         return finish(path)
 
     return fit
+
+
+def fit_stages(config: ml_collections.ConfigDict, plan: TeacherPlan, path: pathlib.Path | None) -> None:
+    """Trains through the curriculum; `path` is the run's directory, None in a process that writes nothing."""
+    for number, (trainer, steps) in enumerate(plan.stages):
+        summaries = [TeacherSummaries(path / "tensorboard")] if path and number == len(plan.stages) - 1 else []
+        trainer.fit(plan.train, plan.dev, steps, callbacks=summaries, verbose=command.VERBOSE.value,
+                    checkpoint_dir=path / "checkpoints" / str(number) if path else "", **frequency(config))
 
 
 def dry_run(config: ml_collections.ConfigDict, plan: TeacherPlan) -> None:
