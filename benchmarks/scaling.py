@@ -3,10 +3,10 @@
     python -m benchmarks.scaling
 
 Students are MLPs on the embedded digits. In teacher steps every process is pinned to a core of its own. Measured are
-teacher steps (the medians, without the first); all-reduces of several sizes between 2 … 8 processes; and the noise scale
-of dθ, B = tr Σ / ‖E dθ‖², Σ the covariance of dθ between rollouts: with n rollouts in a step, a training needs about
-1 + B / n times the steps that it would need with infinitely many. Rows go to docs/measured/scaling.json; docs/scaling.md
-reads them.
+teacher steps (the medians, without the first); all-reduces of several sizes between 2 … 8 processes; and the noise
+scale of dθ, B = tr Σ / ‖E dθ‖², Σ the covariance of dθ between rollouts: with n rollouts in a step, a training needs
+about 1 + B / n times the steps that it would need with infinitely many. Rows go to docs/measured/scaling.json;
+docs/scaling.md reads them.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ def launched(processes: int, task: str, way: str = "rollouts", rollouts: int = 1
                 told["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers},
                                                 "task": {"type": "worker", "index": index}})
             running.append(subprocess.Popen(
-                ["taskset", "-c", str(cores[index % len(cores)]), sys.executable, "-W", "ignore", "-m", "benchmarks.scaling",
-                 "--worker", out, task, way, str(rollouts)], cwd=ROOT, env={**os.environ, **told},
+                ["taskset", "-c", str(cores[index % len(cores)]), sys.executable, "-W", "ignore", "-m",
+                 "benchmarks.scaling", "--worker", out, task, way, str(rollouts)], cwd=ROOT, env={**os.environ, **told},
                 stderr=subprocess.DEVNULL))
         if any(process.wait() for process in running):
             raise SystemExit(f"error: a process of {task}, {way}, {rollouts} rollouts ended with an error.")

@@ -196,8 +196,8 @@ def scaling_model_table(rows: Rows) -> str:
     smallest, largest = min(size for size, _ in reduced), max(size for size, _ in reduced)
     hop, rate = reduced[smallest, 2] / 2, 4 * largest / reduced[largest, 2]
     (noise,) = (row for row in rows if row["what"] == "noise")
-    (alone,) = (row["seconds_per_step"] for row in rows
-                if (row["what"], row.get("way"), row["processes"], row["rollouts"]) == ("teacher step", "rollouts", 1, 1))
+    (alone,) = (row["seconds_per_step"] for row in rows if row["what"] == "teacher step"
+                and (row["way"], row["processes"], row["rollouts"]) == ("rollouts", 1, 1))
     size = 4 * noise["floats"]
 
     def reduction(replicas: int) -> float:
@@ -214,8 +214,8 @@ def scaling_model_table(rows: Rows) -> str:
     for replicas in (1, 2, 4, 8, 16, 64, 256, 1024, 4096):
         lines.append(f"| {replicas:,} | {reduction(replicas):.3f} | " +
                      " | ".join(f"{speedup(replicas, r):.2f}" for r in rollouts) + " |")
-    about = (f"α = {1000 * hop:.2f} ms, β = {rate / 1e6:,.0f} MB/s, S = {size:,} bytes, B = {noise['noise_scale']:.1f}; "
-             "times as fast to the same teacher as one replica.")
+    about = (f"Times as fast to the same teacher as one replica; α = {1000 * hop:.2f} ms, β = {rate / 1e6:,.0f} MB/s, "
+             f"S = {size:,} bytes, B = {noise['noise_scale']:.1f}.")
     return "\n".join([*lines, "", about])
 
 
