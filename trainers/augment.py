@@ -33,8 +33,8 @@ CANDIDATES = flags.DEFINE_integer("num_candidates", 15, "From how many words.")
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
     from trainers import text  # its packages take a second to import
 
-    if workdir or config.get("task") != "text_distillation":
-        raise ValueError("augment takes a config of text distillation, and --output in place of --workdir.")
+    if workdir:
+        raise ValueError("augment takes --output in place of --workdir.")
     task = text.load_text(command.changed(config, [("data.augmented", "")])).task
     if pathlib.Path(OUTPUT.value).exists():
         raise ValueError(f"{OUTPUT.value!r} is there already; name a new file.")
@@ -82,4 +82,4 @@ def augment(examples: Examples, labels: Sequence[str], target: str, encoder: str
 
 
 if __name__ == "__main__":
-    command.main(prepare)
+    command.main(prepare, ("text_distillation",))

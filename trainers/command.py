@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 import ml_collections
@@ -37,6 +37,7 @@ from tf_l2t.training import (
     WorkerLostError,
 )
 from tf_l2t.training.rates import learning_rate
+from trainers import fields
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A file of configs/; --config.FIELD=VALUE overrides a field.")
@@ -48,8 +49,9 @@ VERBOSE = flags.DEFINE_integer("verbose", 1, "1 for a progress bar, or a line at
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
-def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]], dry_run: bool = False) -> None:
-    """Runs a command in two phases; `dry_run` says whether it has --dry_run.
+def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]], tasks: Sequence[str] = ("",),
+         dry_run: bool = False) -> None:
+    """Runs a command in two phases; `tasks` says what its configs are of, `dry_run` whether it has --dry_run.
 
     `prepare(config, workdir)` checks everything, makes the work directory last, and returns the work. Bad input ends in
     one sentence and exit code 2 before any work; so does a full disk at any time, and a training that diverged. Other
@@ -67,7 +69,8 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
             fail("this command has no --dry_run; distill, train_teacher and compare have one.")
         try:
             try:
-                work = prepare(quick(CONFIG.value), WORKDIR.value or "")
+                fields.check_task(CONFIG.value, tasks)
+                work = prepare(checked(CONFIG.value), WORKDIR.value or "")
             except ValueError as error:
                 fail(str(error))
             work()
@@ -119,6 +122,18 @@ def changed(config: ml_collections.ConfigDict, changes: Iterable[tuple[str, Any]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the config cannot be changed: {error}") from error
     return copied
+
+
+def checked(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The config that a command runs: the `quick` variant if it asks for that.
+
+    Raises:
+      ValueError: for a field that holds what no such field holds.
+    """
+    fields.check(config)
+    config = quick(config)
+    fields.check(config)
+    return config
 
 
 def quick(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -28,7 +28,7 @@ from tf_l2t.training.comparison import Comparison
 from tf_l2t.training.results import RowResult, mean_std
 from tf_l2t.training.rows import ROWS
 from tf_l2t.training.workdir import resume_workdir, write_json
-from trainers import command, image_teacher
+from trainers import command, fields, image_teacher
 from trainers.compare_report import Part, class_pairs, epoch_steps, write_reports
 from trainers.digests import teacher_digest
 from trainers.train_teacher import fitting
@@ -105,9 +105,12 @@ def record(config: ml_collections.ConfigDict, result: RowResult) -> None:
 
 
 def with_dev_size(config: ml_collections.ConfigDict, size: int) -> ml_collections.ConfigDict:
-    changed = config.copy_and_resolve_references()  # a plain copy would share the parts
-    changed.data.dev_size = size
-    return changed
+    """The config with dev sets of `size`.
+
+    Raises:
+      ValueError: if it is no integer.
+    """
+    return command.changed(config, [("data.dev_size", size)])
 
 
 class Table:
@@ -192,4 +195,4 @@ def measured_row(config: ml_collections.ConfigDict, result: RowResult) -> dict[s
 
 
 if __name__ == "__main__":
-    command.main(prepare, dry_run=True)
+    command.main(prepare, tuple(fields.TASKS), dry_run=True)

@@ -117,4 +117,4 @@ def dry_run(config: ml_collections.ConfigDict, timed_steps: int) -> float:
 
 
 if __name__ == "__main__":
-    command.main(prepare, dry_run=True)
+    command.main(prepare, ("distillation", "text_distillation"), dry_run=True)

@@ -52,4 +52,4 @@ def prepare_submission(config: ml_collections.ConfigDict, workdir: str, file: st
 
 
 if __name__ == "__main__":
-    command.main(prepare)
+    command.main(prepare, ("text_distillation",))

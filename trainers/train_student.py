@@ -40,4 +40,4 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
 
 
 if __name__ == "__main__":
-    command.main(prepare)
+    command.main(prepare, ("", "translation"))

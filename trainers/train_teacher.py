@@ -140,4 +140,4 @@ def draw_curve(trainer: TeacherTrainer, path: pathlib.Path) -> pathlib.Path:
 
 
 if __name__ == "__main__":
-    command.main(prepare, dry_run=True)
+    command.main(prepare, ("", "translation"), dry_run=True)

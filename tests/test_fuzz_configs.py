@@ -1,0 +1,77 @@
+"""Whatever a config says, a command says no in a sentence, or has a training that could begin.
+
+As in test_fuzz.py, `--hypothesis-profile=soak` tries many more examples.
+"""
+
+import sys
+
+import hypothesis
+import ml_collections
+import pytest
+from absl import flags
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs import ablation_shifted, compare_distill_mnist, demo, distill_mnist, translation_demo
+from trainers import ablate, command, compare, distill, train_baseline, train_student, train_teacher
+
+# What is typed: small, none, negative, at the edges of its type, of another type. Sizes that are merely large are no
+# mistakes, and memory is not what is tested.
+VALUES = {
+    bool: st.booleans(),
+    int: st.one_of(st.integers(-3, 60), st.sampled_from((-2**63, -2**31, -10**6))),
+    float: st.one_of(st.floats(), st.sampled_from((0.0, -1.0, 0.5, 1e-300, 1e30, float("nan"), float("inf")))),
+    str: st.one_of(st.text(max_size=8), st.sampled_from((
+        "", "mlp", "lenet", "attention", "diagonal", "static", "stable", "paper", "soft", "cosine", "constant",
+        "drops:0.5", "drops:2", "drops:", "cosine:0.1", "linear:3", "shift", "uniform", "digits", "prokt", "kd", "crd",
+        "rco", "lstm1", "transformer", "adam", "sgd", "risk", "mle", "taught", "500MB", "1 byte", "binomial:3",
+        "binomial:0", "store_all", "auto", "reverse_over_reverse", "log_likelihood", "expected_bleu", "mirrored",
+        "batch", "../..", "/dev/null", "\0"))),
+    tuple: st.recursive(st.one_of(st.integers(-2, 9), st.floats(), st.text(max_size=4),
+                                  st.sampled_from(("units", "depth", "num_layers", "lam", "dropout"))),
+                        lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=6).map(
+                            lambda value: value if isinstance(value, tuple) else (value,)),
+}
+EMBEDDED = (("data.name", "mnist_5k"), ("data.train_size", 200))
+COMMANDS = {
+    "teacher": (train_teacher.prepare, demo, ()),
+    "baseline": (train_baseline.prepare, demo, ()),
+    "table": (compare.prepare, demo, (("compare.num_teachers", 1),)),
+    "distillation": (distill.prepare, distill_mnist, EMBEDDED),
+    "table of distillation": (compare.prepare, compare_distill_mnist, (*EMBEDDED, ("data.balance", False))),
+    "ablation": (ablate.prepare, ablation_shifted, EMBEDDED),
+    "translation": (train_student.prepare, translation_demo, ()),
+    "teacher of translation": (train_teacher.prepare, translation_demo, ()),
+}
+
+
+def leaves(config, prefix=""):
+    for name, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", type(value)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _flags():
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(sys.argv[:1])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@hypothesis.settings(max_examples=max(6, hypothesis.settings().max_examples // 8))
+@given(data=st.data())
+def test_configs(tmp_path_factory, name, data):
+    prepare, module, changes = COMMANDS[name]
+    config = command.changed(module.get_config(), changes)
+    fields = sorted(field for field in leaves(config) if field[0] != "task")
+    chosen = data.draw(st.lists(st.sampled_from(fields), min_size=1, max_size=3, unique=True))
+    given_values = [(field, data.draw(VALUES[kind], label=field)) for field, kind in chosen if kind in VALUES]
+    workdir = tmp_path_factory.mktemp("run") / "new"
+    try:
+        work = prepare(command.checked(command.changed(config, given_values)), str(workdir))
+    except ValueError as error:
+        assert len(str(error)) > 10 and not workdir.exists()
+    else:
+        assert callable(work)
