@@ -61,6 +61,9 @@ def test_what_does_not_fit_a_strategy(strategy):
                                  student_optimizer=keras.optimizers.SGD(0.1))
     with pytest.raises(ValueError, match="multiple of the 2 replicas"):
         made.compile(keras.optimizers.Adam(0.01), strategy=strategy, distribute="batch")
+    for option in ({"jit": True}, {"hvp": "saved_residuals"}):
+        with pytest.raises(ValueError, match="no XLA and no saved residuals"):
+            trainer(strategy=strategy, distribute="batch", **option)
     with strategy.scope():
         teacher = tiny.teacher()
     with pytest.raises(ValueError, match="outside of strategy"):
@@ -144,15 +147,22 @@ def test_a_batch_split_over_two_processes(tmp_path):
 
 
 def test_processes_that_die_and_come_back(tmp_path, whole):
-    """The other one ends with a sentence; all started again, they end with the bits of a run that was left alone."""
-    for killed, step in ((1, 1), (0, 3)):
+    """The other one ends with a sentence; all started again, they end with the bits of a run that was left alone.
+
+    And SIGTERM to one ends both, behind the same step.
+    """
+    for index, step, sent in ((1, 1, signal.SIGKILL), (0, 2, signal.SIGKILL), (1, 3, signal.SIGTERM)):
         cluster = Cluster(tmp_path)
-        cluster.until(killed, f"step {step}")
-        cluster.processes[killed].send_signal(signal.SIGKILL)
+        cluster.until(index, f"step {step}")
+        cluster.processes[index].send_signal(sent)
         codes, outs = cluster.wait()
-        assert codes[killed] == -signal.SIGKILL and codes[1 - killed] == 75 and outs == [None, None]
-        assert f"WorkerLostError: process {1 - killed} has lost the others in teacher step" in \
-            cluster.logs[1 - killed].read_text()
+        logs = [log.read_text() for log in cluster.logs]
+        assert outs == [None, None] and codes[1 - index] == 75
+        if sent == signal.SIGTERM:
+            assert codes[index] == 75 and all("TerminatedError: told to end" in log for log in logs), logs
+        else:
+            assert codes[index] == -sent
+            assert f"WorkerLostError: process {1 - index} has lost the others in teacher step" in logs[1 - index]
     again = Cluster(tmp_path)
     codes, outs = again.wait()
     assert codes == [0, 0] and "step 2" not in again.logs[0].read_text()

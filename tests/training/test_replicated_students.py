@@ -68,7 +68,7 @@ def distilled(name, **options):
 
 
 STUDENTS = {"taught": taught, "taught_translator": taught_translator, "mle": by_likelihood,
-            "risk": by_sentences("risk"), "reinforce": by_sentences("reinforce", baseline="running"),
+            "reinforce": by_sentences("reinforce", baseline="running"),
             "kd": distilled("kd"), "prokt": distilled("prokt"), "prokt_constrained": distilled("prokt", epsilon=0.1)}
 
 

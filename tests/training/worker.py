@@ -20,7 +20,7 @@ def main(out: str, states: str, way: str, seed: str) -> None:
     import tf_l2t
     from tests import tiny
     from tests.training.test_teacher_trainer import DEV, noisy_train
-    from tf_l2t.training import TeacherTrainer, WorkerLostError
+    from tf_l2t.training import TeacherTrainer, TerminatedError, WorkerLostError
 
     class Steps(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -34,7 +34,7 @@ def main(out: str, states: str, way: str, seed: str) -> None:
     try:
         history = trainer.fit(noisy_train(), DEV, 6, validation_freq=3, validation_rollouts=3, verbose=0,
                               callbacks=[Steps()], checkpoint_dir=states or None)
-    except (ValueError, WorkerLostError) as error:
+    except (ValueError, TerminatedError, WorkerLostError) as error:
         print(f"{type(error).__name__}: {error}", flush=True)
         sys.exit(75)
     with open(out, "w") as file:

@@ -70,6 +70,10 @@ class TeacherOptions:
         if self.shards and batch_size % self.shards.count:
             raise ValueError(f"batch_size must be a multiple of the {self.shards.count} replicas that share a batch; "
                              f"received {batch_size!r}.")
+        if self.shards and (self.engine["jit"] is True or self.engine["hvp"] == "saved_residuals"):
+            raise ValueError('a batch that is split over replicas has no XLA and no saved residuals; received '
+                             f'jit={self.engine["jit"]!r}, hvp={self.engine["hvp"]!r}. Leave jit at "auto", and hvp at '
+                             '"forward_over_reverse".')
 
     def identity(self) -> dict[str, Any]:
         """What of it makes a training this one, as JSON values: not how many replicas share the work."""
