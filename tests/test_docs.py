@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from benchmarks import distillation, first_call, fit, objectives, translation
+from benchmarks import distillation, first_call, fit, objectives, scaling, translation
 from benchmarks.tables import FIGURES
 from benchmarks.tables import KEY as ENGINE_KEY
 from tf_l2t.hypergradient.rules import HVP_MODES
@@ -96,10 +96,18 @@ def check_distillation_cost_row(row):
     assert row["ratio"] == pytest.approx(row["prokt_ms"] / parts, abs=2e-3) and row["ratio"] <= 1.1
 
 
+def check_scaling_row(row):
+    figures = {"teacher step": ("seconds_per_step", "rollouts"), "all-reduce": ("ms", "floats"),
+               "noise": ("noise_scale", "floats")}[row["what"]]
+    assert row["processes"] >= 1 and all(row[name] > 0 for name in figures)
+    if row["what"] == "teacher step":  # one process sends nothing
+        assert (row["bytes_per_step"] > 0) == (row["processes"] > 1)
+
+
 CHECKS = {"engine": check_engine_row, "fit": check_fit_row, "first_call": check_first_call_row,
           "translation": check_translation_row, "translation_cost": check_translation_cost_row,
           "objectives": check_objectives_row, "distillation": check_distillation_row,
-          "distillation_cost": check_distillation_cost_row}
+          "distillation_cost": check_distillation_cost_row, "scaling": check_scaling_row}
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "measured").glob("*.json")), ids=lambda p: p.name)
@@ -108,7 +116,7 @@ def test_measured_files_have_the_layout(file):
     key = {"engine": ENGINE_KEY, "fit": fit.KEY, "first_call": first_call.KEY,
            "ablation": ABLATION_KEY, "translation": TRANSLATION_KEY,
            "translation_cost": translation.KEY, "objectives": objectives.KEY, "distillation": DISTILLATION_KEY,
-           "distillation_cost": distillation.KEY}.get(file.stem, KEY)
+           "distillation_cost": distillation.KEY, "scaling": scaling.KEY}.get(file.stem, KEY)
     content = json.loads(file.read_text())
     assert {"date", "machine", "versions", "rows"} == set(content)
     assert content["rows"] and len({tuple(row[k] for k in key) for row in content["rows"]}) == len(content["rows"])
