@@ -190,7 +190,8 @@ def measured_row(config: ml_collections.ConfigDict, result: RowResult) -> dict[s
             "test_error_mean": round(mean, 4), "test_error_std": round(std, 4),
             "best_test_error_mean": best[0], "best_test_error_std": best[1], "learning_rate": result.learning_rate,
             "tune_rate": result.tune_rate, "teachers": result.teachers, "worst_teacher": worst and worst[0],
-            "worst_teacher_error": worst and round(worst[1], 4), "seeds": config.compare.seeds,
+            "worst_teacher_error": worst and round(worst[1], 4), "diverged": result.diverged,
+            "seeds": config.compare.seeds,
             "command": command.command_line()}
 
 

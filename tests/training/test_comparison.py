@@ -185,6 +185,13 @@ def test_verdicts_say_what_the_rows_say():
     assert verdicts(results[:2]) == []
 
 
+def test_students_that_diverge_are_counted():
+    result = compare(learning_rates=(3e38,)).run_row("cross_entropy")
+    assert result.diverged == len(result.test_accuracy) > 0
+    said = f"Students that diverged: cross entropy, {result.diverged} of {result.diverged}."
+    assert said in verdicts([result]) and said not in verdicts([result._replace(diverged=0)])
+
+
 def test_a_teacher_of_another_split_is_refused():
     teacher = tiny.teacher()
     teacher.note_training({"data": {"source": "arrays", "split_seed": 4}})

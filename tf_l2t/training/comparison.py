@@ -157,7 +157,8 @@ class Comparison:
         result = RowResult(name, row.label, choice.learning_rate, dict(WAYS[row.way].variants[choice.variant]),
                            tune_rate, [self._test_accuracy(w) for w in final], best,
                            len(self._thetas) if row.taught else 0, curve,
-                           choice.learning_rate in (min(self._rates), max(self._rates)))
+                           choice.learning_rate in (min(self._rates), max(self._rates)),
+                           sum(not _finite(weights) for weights in final))
         mean, std = mean_std(result.errors)
         self._log(f"{row.label}: test error {mean:.2f} ± {std:.2f} % at rate {choice.learning_rate:g}"
                   + (f", tuned at {tune_rate:g}" if row.tuned else "")
@@ -253,6 +254,10 @@ class Comparison:
         self._log(f"  {what}: " + ", ".join(f"{_show(key)} → {100 * mean:.2f}" for key, mean in means.items())
                   + f" % on dev; chosen {_show(best)}")
         return best
+
+
+def _finite(weights: Weights) -> bool:
+    return all(np.isfinite(value).all() for value in weights.params)
 
 
 def _show(key: Any) -> str:

@@ -25,6 +25,7 @@ class RowResult(NamedTuple):
       teachers: how many teachers the students are of; 0 for rows without one.
       curve: (step, mean dev accuracy of the students at it); empty for rows whose training used the dev labels.
       at_edge: whether the rate is the smallest or largest of the grid, so that a better one may lie beyond.
+      diverged: how many students have weights that are not finite; they count with what they then say.
     """
 
     row: str
@@ -37,6 +38,7 @@ class RowResult(NamedTuple):
     teachers: int
     curve: list[tuple[int, float]]
     at_edge: bool = False
+    diverged: int = 0
 
     @property
     def errors(self) -> list[float]:
@@ -74,6 +76,9 @@ def verdicts(results: Sequence[RowResult]) -> list[str]:
     edge = [result.label for result in results if result.at_edge]
     if edge:
         sentences.append(f"At an end of the grid of rates: {', '.join(edge)}.")
+    diverged = [f"{result.label}, {result.diverged} of {len(result.errors)}" for result in results if result.diverged]
+    if diverged:
+        sentences.append(f"Students that diverged: {'; '.join(diverged)}.")
     for result in results:
         if result.worst_teacher and result.teachers > 1:
             index, error = result.worst_teacher
