@@ -16,6 +16,7 @@ import tensorflow as tf
 
 import tf_l2t
 from tests import tiny
+from tests.training.test_teacher_checkpoints import Stop
 from tests.training.test_teacher_trainer import DEV, noisy_train, trainer
 from tf_l2t.training.replicas import Replicas
 
@@ -27,9 +28,10 @@ def strategy():
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
-def fit(steps=3, num_steps=12, **options):
-    made = trainer(num_steps=num_steps, **({"penalty": 0.01} | options))
-    history = made.fit(noisy_train(), DEV, steps, validation_freq=3, validation_rollouts=3, verbose=0)
+def fit(steps=3, folder=None, callbacks=(), **options):
+    made = trainer(num_steps=12, **({"penalty": 0.01} | options))
+    history = made.fit(noisy_train(), DEV, steps, validation_freq=3, validation_rollouts=3, verbose=0,
+                       callbacks=callbacks, checkpoint_dir=folder)
     return made, {name: values for name, values in history.history.items() if name != "seconds"}
 
 
@@ -46,6 +48,12 @@ def assert_close(a, b):
 def test_rollouts_spread_over_replicas_train_the_same_teacher(strategy):
     """Three of them over two replicas: the last round has one, and so have the validations."""
     assert_close(fit(rollouts=3, strategy=strategy), fit(rollouts=3))
+
+
+def test_a_training_goes_on_with_another_number_of_replicas(strategy, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(rollouts=2, strategy=strategy, folder=tmp_path / "states", callbacks=[Stop(1)])
+    assert_close(fit(rollouts=2, folder=tmp_path / "states"), fit(rollouts=2))
 
 
 def test_a_batch_split_over_replicas_trains_the_same_teacher(strategy):
