@@ -21,7 +21,7 @@ OPTIONS = [(str, object)]
 SHAPES: dict[str, Any] = {
     "ablation": [(str, OPTIONS)],
     "compare.dev_sizes": [int],
-    "compare.epochs": [int],
+    "compare.epochs": [float],
     "compare.learning_rates": [float],
     "compare.loss_options": [(str, OPTIONS)],
     "compare.losses": [str],
