@@ -1,5 +1,4 @@
-"""ProKT's Table 2 on sentences of movie reviews: bi-LSTM and a 2-layer encoder, taught by the 6-layer encoder it is
-of.
+"""ProKT's Table 2 on sentences of movie reviews: bi-LSTM and a 2-layer encoder, taught by a 6-layer encoder.
 
 The same budget for every method, three seeds. A rate is each network's for all methods: 1e-3 of the paper for the
 bi-LSTM, 5e-5 for the 6-layer encoder, and 2e-4 for the 2-layer one, which at 5e-5 learns nothing in the first quarter

@@ -303,6 +303,28 @@ def test_one_bad_rollout_of_two_is_left_out_and_counted(monkeypatch):
                                [float(tf.linalg.global_norm(results[1].gradient)) for results in seen], rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:teacher step .* goes without")
+def test_a_rollout_whose_loss_was_not_finite_has_no_part_in_the_mean(monkeypatch):
+    """Though its dθ and M are: the step is that of the other rollout alone."""
+    made = trainer(rollouts=2)
+    made.compile(keras.optimizers.SGD(1.0), rollouts=2, clip_norm=None)
+    apply, seen = made._apply, []
+
+    def infinite_loss(results, *rest):
+        (number, first, measure), other = results
+        seen.append(other[1].gradient)
+        losses = tf.tensor_scatter_nd_update(first.rollout.trace["loss"], [[4]], [np.inf])
+        trace = first.rollout.trace | {"loss": losses}
+        return apply([(number, first._replace(rollout=first.rollout._replace(trace=trace)), measure), other], *rest)
+
+    monkeypatch.setattr(made, "_apply", infinite_loss)
+    before = made.get_weights()
+    history = made.fit(noisy_train(), DEV, teacher_steps=1, validation_freq=0, verbose=0).history
+    assert history["dropped"] == [0] and history["dropped_rollouts"] == [1]
+    for now, start, gradient in zip(made.get_weights(), before, seen[0], strict=True):
+        np.testing.assert_allclose(now, start + gradient, rtol=1e-6, atol=1e-7)
+
+
 def test_the_papers_loss_and_objective_under_a_schedule():
     made = trainer(tiny.teacher("paper"))
     made.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.01, 3)), objective="relaxed_accuracy")

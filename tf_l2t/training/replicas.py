@@ -27,6 +27,7 @@ class Replicas:
     Attributes:
       count: of replicas, those of all processes.
       num_processes: how many there are; `process` is the number of this one, and the first, the chief, writes files.
+      bytes_sent: by this process in all-reduces, without what the transport adds.
 
     Raises:
       ValueError: for anything else.

@@ -18,7 +18,7 @@ from tf_l2t.training.teacher_progress import Progress
 
 
 class Figures(NamedTuple):
-    """What a step tells of one rollout; of many, their means."""
+    """What a step tells of one rollout; of many, their means. `dropped` is 1 for one that is left out."""
 
     objective: float
     gradient_norm: float
@@ -26,6 +26,7 @@ class Figures(NamedTuple):
     adjoint_growth: float
     measure: float
     penalty: float
+    dropped: float
 
 
 class TeacherStep:
@@ -56,17 +57,17 @@ class TeacherStep:
         for index, result, measure in results:
             norm = float(tf.linalg.global_norm(result.gradient))
             value, pull = self._penalty_of(result)
+            fault = fault_of(result)
             table[index] = Figures(float(result.objective), norm,
                                    float(tf.linalg.global_norm(result.adjoint.params)),
-                                   self._growth(result, progress), measure, value)
-            fault = fault_of(result)
+                                   self._growth(result, progress), measure, value, bool(fault))
             if fault:
                 warnings.warn(f"teacher step {progress.step} goes without rollout {index}: {fault}.", stacklevel=4)
             else:
                 scale = 1.0 if self._clip_norm is None else min(1.0, self._clip_norm / max(norm, 1e-30))
                 total += scale * _flat(result.gradient) - self._penalty * weight * pull
         table = self._replicas.total(table)
-        finite = np.isfinite(table[:, :2]).all(axis=1)
+        finite = table[:, -1] == 0
         means = Figures(*map(float, np.mean(table[finite] if finite.any() else table, axis=0)))
         means = means._replace(adjoint_growth=float(np.max(table[:, 3])), measure=float(np.mean(table[:, 4])))
         if finite.any():
