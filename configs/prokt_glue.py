@@ -7,7 +7,7 @@
 
 BERT12 and BERT6 are directories of pre-trained encoders, TFDS one of tensorflow-datasets with glue prepared. 4 epochs
 without distillation and 6 with; batches of 32. As in the paper the rate of bert6 (3e-5, 5e-5 or 1e-4; the bi-LSTM has
-1e-3) and λ are chosen on dev: rows like kl@5e-05 are of one rate, kl of the best one, prokt_tuned of the best λ too.
+1e-3) and λ are chosen on dev, of every method, and prokt_tuned is the best λ.
 The paper's figures are of GLUE's test sets: trainers.submit writes the files to send. The rows here are of the
 validation sets. TinyBERT's first stage has as many steps again, on the train set as it is; trainers.augment makes a
 larger one.
@@ -60,14 +60,10 @@ def get_config(cell: str = "sst2-bert6") -> ml_collections.ConfigDict:
     compare = config.compare
     compare.task, compare.teacher = task, "bert12"
     compare.students = ((student, ()),)
-    names = (*METHODS[student], *(f"prokt_{lam:g}" for lam in LAMS))
-    rows = {name: {(f"{name}@{rate:g}" if student == "bert6" else name): rate for rate in RATES[student]}
-            for name in names}
-    compare.methods = tuple((row, (*methods_changes(name, epoch), ("training.learning_rate", rate)))
-                            for name, rates in rows.items() for row, rate in rates.items())
-    compare.tuned = (*((name, tuple(rates)) for name, rates in rows.items() if len(rates) > 1),
-                     ("prokt_tuned", tuple(row for name, rates in rows.items() if name.startswith("prokt")
-                                           for row in rates)))
+    lams = tuple(f"prokt_{lam:g}" for lam in LAMS)
+    compare.methods = tuple((name, methods_changes(name, epoch)) for name in (*METHODS[student], *lams))
+    compare.learning_rates = RATES[student]
+    compare.tuned = (("prokt_tuned", ("prokt_0", "prokt", *lams)),)
     compare.of_teacher = (("training.learning_rate", 3e-5), ("training.num_steps", 4 * epoch))
     config.quoted = "Table 2 of the paper, GLUE's test sets: " + ", ".join(
         f"{name} {figure}" for name, figure in zip(METHODS[student], QUOTED[cell], strict=True))

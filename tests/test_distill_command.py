@@ -143,6 +143,31 @@ def test_a_table(tmp_path):
     assert again == [*recorded, tuned] and made == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")}
 
 
+def test_rates_are_chosen_on_dev(tmp_path):
+    """Of every method and student for itself; the row says what the others gave, and the table which it is."""
+    methods = tuple((name, (("method.name", name),)) for name in ("none", "kd"))
+    changes = {"compare.seeds": 1, "compare.methods": methods, "compare.tuned": (), "training.num_steps": 40,
+               "training.evaluate_every": 10,
+               "compare.students": (("small", (("compare.learning_rates", (1e-6, 0.05, 1e20)),)), ("one", ()))}
+    recorded = []
+    compare(tmp_path, recorded, **changes)
+    assert [(row["student"], row["method"]) for row in recorded] == [(s, m) for s in ("small", "one")
+                                                                     for m in ("none", "kd")]
+    for row in recorded[:2]:
+        results = {rate: json.loads((tmp_path / "small" / row["method"] / f"{rate:g}" / "seed0" / "results.json")
+                                    .read_text()) for rate in (1e-6, 0.05)}
+        best = max(results, key=lambda rate: results[rate]["best"]["dev"])
+        assert row["learning_rate"] == best == 0.05  # at 1e-6 it learns nothing in forty steps
+        assert row["test_accuracy_mean"] == pytest.approx(100 * results[best]["last"]["test"], abs=1e-4)
+        assert [other["learning_rate"] for other in row["by_rate"]] == [1e-6, 0.05]  # the third diverged
+        assert [other["test_accuracy_mean"] for other in row["by_rate"]] == pytest.approx(
+            [100 * result["last"]["test"] for result in results.values()], abs=1e-4)
+    assert "by_rate" not in recorded[2] and (tmp_path / "one" / "kd" / "seed0" / "results.json").is_file()
+    header, _, none, _ = (tmp_path / "table.md").read_text().splitlines()
+    assert header.split(" | ")[1:6] == ["small: last", "best on dev", "ms / step", "rate", "one: last"]
+    assert none.split(" | ")[4] == "0.05"
+
+
 def test_a_student_that_diverges_is_left_out_and_counted(tmp_path):
     hot = (("method.name", "none"), ("training.learning_rate", 1e20))
     one = {"compare.methods": (("none", (("method.name", "none"),)), ("hot", hot)), "compare.tuned": ()}
@@ -198,6 +223,8 @@ def test_rates_of_the_phase_before_do_not_fall():
     ({"compare.students": (("a", ()), ("a", ()))}, "twice"),
     ({"training.evaluate_every": 0}, "evaluate_every must be at least 1"),
     ({"training.evaluate_every": 3}, "2 epochs are no multiple"),
+    ({"compare.learning_rates": (0.1, 0.1)}, "each named once"),
+    ({"compare.learning_rates": (0.0,)}, "must be positive"),
     ({"compare.tuned": (("b", ("kd",)),)}, r"not compared: \['kd'\]"),
 ])
 def test_bad_tables_are_refused_before_any_work(changes, match, tmp_path):
@@ -245,15 +272,14 @@ def test_cells_of_the_papers_texts(cell):
     task, student = cell.split("-")
     assert config.data.name == f"glue/{task}" and config.student.name == student.replace("6", "")
     epoch = (prokt_glue.TRAIN[task] - config.data.dev_size) // 32
-    rates = {"bert6": {3e-5, 5e-5, 1e-4}, "bilstm": {1e-3}}[student]
+    assert config.compare.learning_rates == {"bert6": (3e-5, 5e-5, 1e-4), "bilstm": (1e-3,)}[student]
     runs = {name: command.changed(config, changes) for name, changes in config.compare.methods}
     for name, run in runs.items():
-        assert run.training.num_steps // epoch == (4 if name.split("@")[0] == "none" else 6)
-    assert {run.training.learning_rate for name, run in runs.items() if name.split("@")[0] == "kl"} == rates
-    lams = {dict(run.method.options).get("lam", 0.3) for run in runs.values() if run.method.name == "prokt"}
-    assert lams == {0.0, 0.1, 0.3, 0.4, 0.5, 0.7}
-    tuned = dict(config.compare.tuned)
-    assert len(tuned["prokt_tuned"]) == 6 * len(rates) and (student == "bilstm" or len(tuned["kl"]) == 3)
+        assert run.training.num_steps // epoch == (4 if name == "none" else 6)
+    lams = {name: dict(run.method.options).get("lam", 0.3) for name, run in runs.items() if run.method.name == "prokt"}
+    assert set(lams.values()) == {0.0, 0.1, 0.3, 0.4, 0.5, 0.7}
+    (name, candidates), = config.compare.tuned
+    assert name == "prokt_tuned" and set(candidates) == set(lams)
 
 
 def test_unknown_cells():

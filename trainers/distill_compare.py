@@ -24,15 +24,21 @@ from trainers.distillation import describe_data, describe_run, labels_of, networ
 ANCHORS = 4  # of the teacher, for RCO
 
 
-Planned = tuple[str, str, ml_collections.ConfigDict]  # student, method, config
+OF_RATE = ("learning_rate", "best_dev_accuracy_mean", "test_accuracy_mean", "test_accuracy_std", "seeds")
+
+Planned = tuple[str, str, ml_collections.ConfigDict]  # student, method, config with one of its rates
 
 
 class Cell(NamedTuple):
-    """A row of the results: one student by one method, over the seeds that are there, and those that diverged."""
+    """One student by one method at one rate: the seeds that are there, and those that diverged.
+
+    `place` is where they are, in the table's directory.
+    """
 
     student: str
     method: str
     config: ml_collections.ConfigDict
+    place: pathlib.Path
     folders: list[pathlib.Path]
     diverged: list[pathlib.Path]
 
@@ -43,8 +49,10 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
 
     With config.teacher.path, the run of a teacher with 4 anchors, none is trained. What is there is not made again; a
     run that was stopped goes on. Seed after seed, so that a table of fewer seeds is whole early; `record` hears of a
-    row again when it has a seed more. A student that diverges is left out of its row, which counts it. Writes teacher/,
-    STUDENT/METHOD/seedN/ (`trainers.distill`), results.json, table.md, figures/ and report.html.
+    row again when it has a seed more. Of config.compare.learning_rates a row has the one that is best on dev, and says
+    what the others gave. A student that diverges is left out of its row, which counts it. Writes teacher/,
+    STUDENT/METHOD/seedN/, or STUDENT/METHOD/RATE/seedN/ of several rates (`trainers.distill`), results.json, table.md,
+    figures/ and report.html.
     """
     compare = config.compare
     given, config, of_teacher, cells = planned(config)
@@ -57,33 +65,25 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
         teacher = pathlib.Path(given) if given else path / "teacher"
         if not given:
             run(of_teacher, teacher, verbose)
-        found = [Cell(student, name, of_cell, [], []) for student, name, of_cell in cells]
+        found = groups_of(path, cells)
         for number in range(compare.seeds):
-            for cell in found:
-                changes: list[tuple[str, Any]] = [("seed", config.seed + number)]
-                if METHODS[cell.config.method.name].teacher in ("fixed", "anchors"):
-                    changes.append(("teacher.path", str(teacher)))
-                folder = path / cell.student / cell.method / f"seed{config.seed + number}"
-                try:
-                    run(command.changed(cell.config, changes), folder, verbose)
-                    cell.folders.append(folder)
-                except StudentDivergedError as error:
-                    print(error)
-                    cell.diverged.append(folder)
-                if cell.folders:
-                    record([row_of(config, cell)])
-        lost = [f"{cell.student} by {cell.method}" for cell in found if not cell.folders]
-        found = [cell for cell in found if cell.folders]
-        if not found:
+            for group in found:
+                for cell in group:
+                    train(cell, config.seed + number, teacher, verbose)
+                if any(cell.folders for cell in group):
+                    record([chosen(config, group)[1]])
+        lost = [f"{group[0].student} by {group[0].method}" for group in found if not any(c.folders for c in group)]
+        kept = [chosen(config, group) for group in found if any(cell.folders for cell in group)]
+        if not kept:
             raise StudentDivergedError(f"every student of the table diverged: {lost}.")
-        rows = [row_of(config, cell) for cell in found]
+        best, rows = [cell for cell, _ in kept], [row for _, row in kept]
         rows += tuned_rows(config, rows)
-        record(rows[len(found):])
+        record(rows[len(best):])
         write_json(path / "results.json", rows)
         table = distillation_table(rows, compare.task)
         (path / "table.md").write_text(table + "\n", encoding="utf-8")
         print("", table, "", sep="\n")
-        pictures = {**dynamics(path, teacher, config, found), **accuracy_by_lam(path, config, found)}
+        pictures = {**dynamics(path, teacher, config, best), **accuracy_by_lam(path, config, best)}
         quoted = [f"Quoted, not measured here: {config.quoted}."] if config.quoted else []
         accuracy = read(teacher / "results.json")["last"]["test"]
         said = [f"The teacher's test accuracy is {100 * accuracy:.2f} %.", *quoted]
@@ -97,10 +97,10 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
 
 
 def cells_of(config: ml_collections.ConfigDict) -> list[Planned]:
-    """(student, method, config) of all cells, checked.
+    """(student, method, config) of all cells, once for each rate, checked.
 
     Raises:
-      ValueError: for a name that is there twice, or a cell whose networks do not fit its method.
+      ValueError: for a name or a rate that is there twice, or a cell whose networks do not fit its method.
     """
     compare, found = config.compare, []
     for names in ([name for name, _ in compare.students], [name for name, _ in compare.methods]):
@@ -110,7 +110,12 @@ def cells_of(config: ml_collections.ConfigDict) -> list[Planned]:
         for name, of_method in compare.methods:
             if (student, name) in compare.skipped:
                 continue
-            found.append((student, name, command.changed(config, [*of_student, *of_method])))
+            cell = command.changed(config, [*of_student, *of_method])
+            rates = cell.compare.learning_rates or (cell.training.learning_rate,)
+            if len(set(rates)) < len(rates) or min(rates) <= 0:
+                raise ValueError(f"config.compare.learning_rates must be positive, each named once; received {rates}.")
+            found += [(student, name, command.changed(cell, [("training.learning_rate", float(rate))]))
+                      for rate in rates]
     check_cells(config, [of_cell for _, _, of_cell in found])
     unknown = {name for _, methods in compare.tuned for name in methods} - {name for name, _ in compare.methods}
     if unknown:
@@ -157,6 +162,31 @@ def planned(config: ml_collections.ConfigDict
                          f"received {command.plain(compare)}.")
     given, config = config.teacher.path, command.changed(config, [("teacher.path", "")])
     return given, config, command.changed(teacher_config(config, ANCHORS), compare.of_teacher), cells_of(config)
+
+
+def groups_of(path: pathlib.Path, cells: Sequence[Planned]) -> list[list[Cell]]:
+    """The cells of each student and method, one for each rate."""
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for student, name, config in cells:
+        place = path / student / name
+        if len(config.compare.learning_rates) > 1:
+            place /= f"{config.training.learning_rate:g}"
+        groups.setdefault((student, name), []).append(Cell(student, name, config, place, [], []))
+    return list(groups.values())
+
+
+def train(cell: Cell, seed: int, teacher: pathlib.Path, verbose: int) -> None:
+    """Makes the run of one seed where it is not there, and adds it to the cell."""
+    changes: list[tuple[str, Any]] = [("seed", seed)]
+    if METHODS[cell.config.method.name].teacher in ("fixed", "anchors"):
+        changes.append(("teacher.path", str(teacher)))
+    folder = cell.place / f"seed{seed}"
+    try:
+        run(command.changed(cell.config, changes), folder, verbose)
+        cell.folders.append(folder)
+    except StudentDivergedError as error:
+        print(error)
+        cell.diverged.append(folder)
 
 
 def dry_run(config: ml_collections.ConfigDict, timed_steps: int) -> None:
@@ -210,6 +240,16 @@ def row_of(config: ml_collections.ConfigDict, cell: Cell) -> dict[str, Any]:
         row["diverged"] = len(cell.diverged)
     return {**row, "seeds": len(results), "ms_per_step": min(result["ms_per_step"] for result in results),
             "learning_rate": training.learning_rate, "steps": training.num_steps, "command": command.command_line()}
+
+
+def chosen(config: ml_collections.ConfigDict, group: Sequence[Cell]) -> tuple[Cell, dict[str, Any]]:
+    """Of a student, a method and all its rates, the cell whose best weights have the highest mean dev accuracy, and its
+    row; `by_rate` says what every rate gave, where there are several."""
+    rows = [(cell, row_of(config, cell)) for cell in group if cell.folders]
+    best, row = max(rows, key=lambda found: found[1]["best_dev_accuracy_mean"])
+    if len(group) > 1:
+        row = {**row, "by_rate": [{name: other[name] for name in OF_RATE} for _, other in rows]}
+    return best, row
 
 
 def tuned_rows(config: ml_collections.ConfigDict, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

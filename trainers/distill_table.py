@@ -10,22 +10,26 @@ KEY = ("task", "teacher", "student", "method")
 def distillation_table(rows: list[dict[str, Any]], task: str) -> str:
     """Test accuracy in % of every method and student on `task`: after the last step, and of the weights that were best
     on dev, mean ± standard deviation over seeds; then the fastest look's milliseconds a step. Between them F1 and the
-    figures of further tests, after the last step, where a task has them."""
+    figures of further tests, after the last step, where a task has them, and last the learning rate, where a student's
+    are chosen on dev."""
     rows = [row for row in rows if row["task"] == task]
     if not rows:
         return "No figures yet."
     students = list(dict.fromkeys(row["student"] for row in rows))
     found = {(row["method"], row["student"]): row for row in rows}
     further = tuple(rows[0].get("further", ()))
-    columns = " | ".join(("last", *further, "best on dev", "ms / step"))
-    lines = [f"| method | {' | '.join(f'{s}: {columns}' for s in students)} | seeds |",
-             "|---" * ((3 + len(further)) * len(students) + 2) + "|"]
+    columns = {student: ("last", *further, "best on dev", "ms / step") for student in students}
+    for student in dict.fromkeys(row["student"] for row in rows if "by_rate" in row):
+        columns[student] += ("rate",)
+    names = [f"{student}: {' | '.join(columns[student])}" for student in students]
+    lines = [f"| method | {' | '.join(names)} | seeds |",
+             "|---" * (sum(len(columns[student]) for student in students) + 2) + "|"]
     for method in dict.fromkeys(row["method"] for row in rows):
         cells, seeds = [], set[str]()
         for student in students:
             row = found.get((method, student))
             if row is None:
-                cells += ["–"] * (3 + len(further))
+                cells += ["–"] * len(columns[student])
                 continue
             seeds.add(f"{row['seeds']}" + (f" ({row['diverged']} diverged)" if "diverged" in row else ""))
             parts = [(row[f"{name}_mean"], row[f"{name}_std"]) for name in ("test_accuracy", "best_test_accuracy")]
@@ -33,5 +37,7 @@ def distillation_table(rows: list[dict[str, Any]], task: str) -> str:
             spread = row["seeds"] > 1
             cells += [f"{mean:.2f}" + (f" ± {std:.2f}" if spread else "") for mean, std in parts]
             cells.append(f"{row['ms_per_step']:.0f}")
+            if "rate" in columns[student]:
+                cells.append(f"{row['learning_rate']:g}")
         lines.append(f"| {method} | {' | '.join(cells)} | {', '.join(sorted(seeds))} |")
     return "\n".join(lines)
