@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from configs import distill_mnist, prokt_glue, prokt_images
+from configs import compare_distill_mnist, compare_distill_text, distill_mnist, prokt_glue, prokt_images
 from tf_l2t.distillation import METHODS, DistillationTrainer
 from tf_l2t.training import distillation_fit
 from trainers import command, distill_compare
@@ -282,7 +282,19 @@ def test_cells_of_the_papers_texts(cell):
     assert name == "prokt_tuned" and set(candidates) == set(lams)
 
 
+@pytest.mark.parametrize(("module", "student"), [(compare_distill_mnist, "resnet8"), (compare_distill_text, "bert2")])
+def test_longer_tables(module, student):
+    """The same networks, rates and methods for more steps, in eight looks; four anchors of two each."""
+    short, longer = module.get_config(), module.get_config("longer")
+    assert longer.training.num_steps > 2.9 * short.training.num_steps and longer.compare.task != short.compare.task
+    assert longer.training.num_steps == 8 * longer.training.evaluate_every
+    assert [name for name, _ in longer.compare.students] == [student]
+    assert set(longer.compare.students) < set(short.compare.students)
+    assert set(longer.compare.methods) < set(short.compare.methods)
+    assert {"none", "prokt", "prokt_0"} < {name for name, _ in longer.compare.methods}
+
+
 def test_unknown_cells():
-    for module in (prokt_images, prokt_glue):
+    for module in (prokt_images, prokt_glue, compare_distill_mnist, compare_distill_text):
         with pytest.raises(ValueError, match="received 'a-b'"):
             module.get_config("a-b")
