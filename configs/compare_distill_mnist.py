@@ -21,7 +21,8 @@ from configs import distill_mnist
 METHODS = ("none", "kd", "rco", "fitnet", "at", "sp", "cc", "vid", "rkd", "pkt", "ab", "ft", "nst", "crd", "crd_kd",
            "prokt", "crd_prokt")
 OF_MAPS = ("fitnet", "at", "sp", "vid", "ab", "ft", "nst")
-CHANGES = {"ft": (("training.first_learning_rate", 0.01),)}  # RepDistiller's for small ResNets
+CHANGES = {"ft": (("training.first_learning_rate", 0.01),),  # RepDistiller's for small ResNets
+           "ab": (("training.num_steps", 819),)}  # and 117 before, in which its student learns too
 LAMS = (0.0, 0.1, 0.6, 0.9)
 LONGER = ("none", "kd", "rco", "prokt", "prokt_0")
 

@@ -282,6 +282,15 @@ def test_cells_of_the_papers_texts(cell):
     assert name == "prokt_tuned" and set(candidates) == set(lams)
 
 
+@pytest.mark.parametrize("module", [compare_distill_mnist, compare_distill_text])
+def test_students_of_a_table_have_as_many_steps(module):
+    """A phase before counts where the student learns in it; RCO's looks are a multiple of its anchors."""
+    config = module.get_config()
+    cells = [command.changed(config, changes) for _, changes in config.compare.methods]
+    assert {distill_compare.student_steps(cell) for cell in cells} == {config.training.num_steps}
+    assert {cell.training.num_steps for cell in cells} > {config.training.num_steps}
+
+
 @pytest.mark.parametrize(("module", "student"), [(compare_distill_mnist, "resnet8"), (compare_distill_text, "bert2")])
 def test_longer_tables(module, student):
     """The same networks, rates and methods for more steps, in eight looks; four anchors of two each."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import json
 import pathlib
+import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -132,7 +133,7 @@ class Table:
         if self._to_train:
             self._training(self._to_train - 1)
 
-    def _comparison(self, teachers: list[Teacher]) -> Comparison:
+    def _comparison(self, teachers: list[Teacher], states: pathlib.Path | None = None) -> Comparison:
         training, compare = self.config.training, self.config.compare
         return Comparison(
             self.splits, self.student, teachers, num_steps=training.num_steps, batch_size=training.batch_size,
@@ -140,20 +141,21 @@ class Table:
             tune_rates=compare.tune_rates, tune_steps=compare.tune_steps, seeds=compare.seeds,
             selection_seeds=compare.selection_seeds, num_folds=compare.num_folds,
             refresh_every=self.config.features.refresh_every, dev_sample_size=self.config.features.dev_sample_size,
-            evaluate_every=compare.evaluate_every, log=lambda line: print(line, flush=True))
+            evaluate_every=compare.evaluate_every, states_dir=states, log=lambda line: print(line, flush=True))
 
     def run(self, path: pathlib.Path, done: Callable[[ml_collections.ConfigDict, RowResult], None] | None = None
             ) -> Part:
         """Makes what is not in `path` yet; `done` hears of every row, in order."""
         teacher_dirs = [self._trained(path / "teachers" / str(number), number) for number in range(self._to_train)]
         teachers = self._given or [tf_l2t.load_teacher(folder / "teacher") for folder in teacher_dirs]
-        comparison = self._comparison(teachers)
+        comparison = self._comparison(teachers, path / "students")
         (path / "rows").mkdir(parents=True, exist_ok=True)
         results = []
         for name in self.config.compare.rows:
             results.append(self._row(comparison, name, path / "rows" / f"{name}.json"))
             if done:
                 done(self.config, results[-1])
+        shutil.rmtree(path / "students", ignore_errors=True)  # all that is asked of them stands in the rows
         histories = [json.loads((folder / "history.json").read_text()) for folder in teacher_dirs]
         return Part(self.dev_size, results, histories, self.config, self.splits, self.student,
                     teachers[0] if teachers else None)

@@ -235,11 +235,18 @@ def row_of(config: ml_collections.ConfigDict, cell: Cell) -> dict[str, Any]:
             further[name] = {"mean": round(mean, 4), "std": round(std, 4)}
     if further:
         row["further"] = further
-    training = cell.config.training
     if cell.diverged:
         row["diverged"] = len(cell.diverged)
     return {**row, "seeds": len(results), "ms_per_step": min(result["ms_per_step"] for result in results),
-            "learning_rate": training.learning_rate, "steps": training.num_steps, "command": command.command_line()}
+            "learning_rate": cell.config.training.learning_rate, "steps": student_steps(cell.config),
+            "command": command.command_line()}
+
+
+def student_steps(config: ml_collections.ConfigDict) -> int:
+    """Of all phases in which the student is trained."""
+    found = method(config.method.name, **dict(config.method.options))
+    steps = phase_steps(config, found, 0)
+    return sum(steps[phase.name] for phase in found.phases if not phase.prepares)
 
 
 def chosen(config: ml_collections.ConfigDict, group: Sequence[Cell]) -> tuple[Cell, dict[str, Any]]:

@@ -29,7 +29,8 @@ def always(*found):
 def test_which_words_are_replaced():
     made = augmented(SENTENCE, [fixed], np.random.default_rng(0), copies=50, num_candidates=2, probability=1.0)
     assert made[0] == SENTENCE
-    # Function words, and what is no word, stay; "isn't" is cut into isn, ', t.
+    # Function words, and what is no word, stay; so does "isn't", which is cut into isn, ', t.
+    assert {tuple(new.split()[6:]) for new in made[1:]} == {("isn", "'", "t", "it", "?")}
     assert {new.split()[0] for new in made[1:]} == {"The"}
     assert {new.split()[1] for new in made[1:]} == {"Film0", "Film1"}
     assert {new.split()[4] for new in made[1:]} == {"good0", "good1"}

@@ -25,11 +25,14 @@ def encoded(wordpieces, pair):
 
 
 @pytest.mark.parametrize("pair", [False, True])
-@pytest.mark.parametrize(("activation", "prefix"), [("gelu", ""), ("gelu_new", "bert.")])
-def test_a_loaded_encoder_is_that_of_numpy(tmp_path, activation, prefix, pair):
+@pytest.mark.parametrize(("activation", "prefix", "norm"), [
+    ("gelu", "", ("weight", "bias")), ("gelu_new", "bert.", ("gamma", "beta"))])
+def test_a_loaded_encoder_is_that_of_numpy(tmp_path, activation, prefix, norm, pair):
     """The activations differ by up to 5e-4, far more than the tolerance; masks and segments are the test's own."""
-    path = tiny_encoder.write(tmp_path, prefix=prefix, hidden_act=activation)
+    path = tiny_encoder.write(tmp_path, prefix=prefix, norm=norm, hidden_act=activation,
+                              hidden_dropout_prob=0.25)
     backbone, wordpieces = load_encoder(path)
+    assert backbone.dropout == 0.25
     model = bert_classifier(backbone, 3, special=wordpieces.special)
     model.save(tmp_path / "model.keras")
     tokens = encoded(wordpieces, pair)
@@ -74,8 +77,9 @@ def test_the_first_layers_alone(tmp_path):
             bert_classifier(backbone, 2, wrong)
 
 
-def test_a_masked_language_model_is_that_of_numpy(tmp_path):
-    path = tiny_encoder.write(tmp_path, mlm=True)
+@pytest.mark.parametrize("norm", [("weight", "bias"), ("gamma", "beta")])
+def test_a_masked_language_model_is_that_of_numpy(tmp_path, norm):
+    path = tiny_encoder.write(tmp_path, mlm=True, norm=norm)
     model, wordpieces = load_masked_language_model(path)
     tokens, places = encoded(wordpieces, False), np.array([3, 1, 2])
     mask = (tokens != 0).astype(np.int32)
@@ -104,6 +108,9 @@ def test_a_keras_preset(tmp_path):
     for lowercase in (True, False):
         (tmp_path / "tokenizer.json").write_text(json.dumps({"config": {"lowercase": lowercase}}))
         assert load_encoder(tmp_path)[1].lowercase == lowercase
+        assert load_encoder(tmp_path)[1].strip_accents == lowercase
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"config": {"lowercase": True, "strip_accents": False}}))
+    assert not load_encoder(tmp_path)[1].strip_accents
     with pytest.raises(ValueError, match="model_type 'bert'; received None"):
         check_encoder(tmp_path)
 
@@ -114,6 +121,17 @@ def test_the_command(tmp_path):
     done = subprocess.run([sys.executable, "-m", "trainers.check_encoder", "--encoder", str(path), "--tolerance=1e-12"],
                           capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "attention scores: largest difference" in done.stdout
+
+
+def test_how_text_is_cut_stands_in_the_tokenizers_config(tmp_path):
+    """As Hugging Face's files say; accents go where case goes, unless they say otherwise."""
+    path = tiny_encoder.write(tmp_path)
+    for config, expected in (({}, (True, True)), ({"do_lower_case": False, "strip_accents": None}, (False, False)),
+                             ({"do_lower_case": True, "strip_accents": False}, (True, False))):
+        (path / "tokenizer_config.json").write_text(json.dumps(config))
+        (path / "tokenizer.json").write_text(json.dumps({"normalizer": {"lowercase": None}}))
+        found = load_encoder(path).wordpieces
+        assert (found.lowercase, found.strip_accents) == expected
 
 
 def damaged(tmp_path, name, value):

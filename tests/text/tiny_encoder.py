@@ -44,8 +44,8 @@ def weights(config, seed=0, mlm=False):
     return {name: value.astype(np.float32) for name, value in found.items()}
 
 
-def write(path, mlm=False, prefix="", seed=0, **changes):
-    """Makes the directory `path` and returns it."""
+def write(path, mlm=False, prefix="", seed=0, norm=("weight", "bias"), **changes):
+    """Makes the directory `path` and returns it; `norm` is what the files call scale and shift."""
     from safetensors.numpy import save_file
 
     path, config = pathlib.Path(path), CONFIG | changes
@@ -53,6 +53,8 @@ def write(path, mlm=False, prefix="", seed=0, **changes):
     (path / "config.json").write_text(json.dumps(config))
     (path / "vocab.txt").write_text("\n".join(PIECES) + "\n")
     stored = weights(config, seed, mlm)
+    for ours, theirs in zip(("weight", "bias"), norm, strict=True):
+        stored = {name.replace(f"LayerNorm.{ours}", f"LayerNorm.{theirs}"): value for name, value in stored.items()}
     save_file({name if name.startswith("cls.") else prefix + name: value for name, value in stored.items()},
               path / "model.safetensors")
     return path

@@ -167,6 +167,68 @@ def test_test_labels_choose_nothing():
         assert one.test_accuracy != other.test_accuracy
 
 
+class Stopped(Exception):
+    pass
+
+
+def stop_after(monkeypatch, number):
+    """Students beyond the first `number` are not trained; returns (seed, rate, started) of those that are."""
+    trained = []
+    original = StudentRuns.__call__
+
+    def call(self, seed, learning_rate, start=None):
+        if len(trained) == number:
+            raise Stopped
+        trained.append((seed, learning_rate, start is not None))
+        return original(self, seed, learning_rate, start)
+
+    monkeypatch.setattr(StudentRuns, "__call__", call)
+    return trained
+
+
+def test_a_comparison_goes_on_with_the_next_student(tmp_path, monkeypatch):
+    """Stopped anywhere, it ends with the same results, and no student that was kept is trained again: only those from
+    which the next one starts."""
+    rows = ["train_tuned", "train_dev_tuned", "taught"]
+    teachers = tiny.teacher(), tiny.teacher(seed=1)
+    with monkeypatch.context() as patch:
+        whole = stop_after(patch, None)
+        expected = compare(*teachers).run(rows)
+    assert len(whole) == (2 + 2 + 1 + 2 + 2) + (4 + 2 + 2 + 2 + 2) + (2 + 4)
+    for number in (5, 12, 21):
+        done = []
+        while True:
+            with monkeypatch.context() as patch:
+                trained = stop_after(patch, number - sum(map(len, done)) if not done else None)
+                try:
+                    results = compare(*teachers, states_dir=tmp_path / f"at{number}").run(rows)
+                except Stopped:
+                    done.append(trained)
+                    continue
+                finally:
+                    tf.keras.backend.clear_session()
+            break
+        assert results == expected
+        assert len(done) == 1 and len(done[0]) == number and len(trained) - (len(whole) - number) in (0, 1)
+
+
+def test_kept_students_that_are_damaged_are_trained_again(tmp_path, monkeypatch):
+    folder = tmp_path / "students"
+    expected = compare(states_dir=folder).run(["cross_entropy"])
+    data = next((folder / "cross_entropy" / "reported").glob("state-1.data*"))
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 4
+    data.write_bytes(content)
+    trained = stop_after(monkeypatch, 1)
+    with pytest.warns(UserWarning, match=r"state-1.json.*what it holds is made again"):
+        assert compare(states_dir=folder).run(["cross_entropy"]) == expected
+    assert trained == [(REPORT_SEED + 1, expected[0].learning_rate, False)]
+    assert compare(states_dir=folder).run(["cross_entropy"]) == expected  # nothing is trained: one more would stop it
+    for options in ({"num_steps": 30}, {"seeds": 3}, {"splits": SPLITS._replace(dev=SPLITS.dev.take(np.arange(20)))}):
+        with pytest.raises(ValueError, match="states of another training"):
+            compare(states_dir=folder, **options).run(["cross_entropy"])
+
+
 def test_verdicts_say_what_the_rows_say():
     rows = {"cross_entropy": 0.6, "focal": 0.7, "train_tuned": 0.9, "oracle_forward": 0.98, "oracle_clean": 0.99,
             "taught": 0.8, "taught_tuned": 0.95}

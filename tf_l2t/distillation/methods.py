@@ -12,6 +12,8 @@ import keras
 
 from tf_l2t.distillation.terms import TERMS
 
+# The mode of a network while the other one is trained, beside a teacher that is trained along.
+TARGETS = ("training", "inference")
 # Where targets come from.
 TEACHERS = {
     "none": "no teacher",
@@ -52,6 +54,8 @@ class Method(NamedTuple):
       lam: λ of a trained teacher: the weight of the student's distribution in the teacher's targets.
       epsilon: of ProKT's constrained form, the divergence that is allowed; None for a fixed λ.
       lam_rate: of the constrained form, the rate of its multiplier, which begins with λ.
+      targets: of a trained teacher, the mode, one of `TARGETS`, in which either network says what the other is to learn
+        from; None for training mode of networks with batch normalisation, and inference mode of others.
       options: of the terms.
     """
 
@@ -62,6 +66,7 @@ class Method(NamedTuple):
     lam: float = 0.0
     epsilon: float | None = None
     lam_rate: float = 0.01
+    targets: str | None = None
     options: Mapping[str, Any] = {}
 
     @property
@@ -146,10 +151,14 @@ def method(name: str, **options: Any) -> Method:
         raise ValueError(f"method must be one of {sorted(METHODS)}; received {name!r}.")
     found = METHODS[name]
     last = found.last
-    fields = {key: options.pop(key) for key in FIELDS if key in options}
+    fields: dict[str, Any] = {key: options.pop(key) for key in FIELDS if key in options}
+    targets = {"targets": options.pop("targets")} if "targets" in options else {}
+    if not {*targets.values()} <= {None, *TARGETS}:
+        raise ValueError(f"targets must be one of {TARGETS}, or None; received {targets['targets']!r}.")
     for key, value in fields.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0):
             raise ValueError(f"{key} must be a number of at least 0; received {value!r}.")
+    fields |= targets
     _check_fitting(found, fields, options)
     if "weight" in fields:
         last = last._replace(terms=((last.terms[0][0], fields.pop("weight")),))
@@ -167,7 +176,7 @@ def method(name: str, **options: Any) -> Method:
 
 def _check_fitting(found: Method, fields: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     """Raises ValueError for options that a method does not have, or out of their range."""
-    trained = [key for key in ("lam", "epsilon", "lam_rate") if key in fields]
+    trained = [key for key in ("lam", "epsilon", "lam_rate", "targets") if key in fields]
     if trained and found.teacher != "trained":
         raise ValueError(f"{trained} are of methods that train the teacher along; {found.name!r} has "
                          f"{TEACHERS[found.teacher]}.")

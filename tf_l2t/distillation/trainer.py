@@ -35,9 +35,11 @@ class DistillationTrainer(keras.Model):
 
     Called, evaluated and asked to predict it is the student. A step of a method whose teacher is trained along (ProKT,
     Algorithm 1) is: the student's outputs; a step of the teacher by `teacher_optimizer`; the updated teacher's outputs;
-    a step of the student. Both are in training mode all along; what batch normalisation and dropout keep is moved once
-    a step, by a network's own turn. Both begin with the uniform distribution: their last layers' weights are set to 0.
-    A fixed teacher is in inference mode.
+    a step of the student. Out of its own turn a network is in inference mode, but one with batch normalisation: on the
+    way its moving statistics are behind its weights, and the distribution that inference mode has from them is not the
+    one that it learned (`method("prokt", targets=...)` sets either mode). What batch normalisation and dropout keep is
+    moved once a step, by a network's own turn. Both begin with the uniform distribution: their last layers' weights are
+    set to 0. A fixed teacher is in inference mode.
 
     Logs, besides the metrics: `loss`, the student's with the penalties of its layers, or cross entropy when it is
     evaluated; of train batches `divergence`, KL(p_t ‖ q_s) at temperature 1, and `teacher_accuracy`, of a teacher that
@@ -201,7 +203,7 @@ class DistillationTrainer(keras.Model):
             outputs = self._student_outputs(x, training=True)
             with tape.stop_recording():
                 if self.teaches:
-                    self._teach(x, labels, outputs["logits"])
+                    self._teach(x, labels, self._student_out_of_turn(x, outputs["logits"]))
                 targets = self._targets(x)
             loss = self._student_loss(labels, targets, outputs, Examples(index, labels))
         self._apply(self.optimizer, tape, loss, self.trained_variables)
@@ -227,18 +229,26 @@ class DistillationTrainer(keras.Model):
                              f"{tf.as_dtype(index.dtype).name}. Distillation weighs all examples alike.")
 
     def _targets(self, x: Any) -> dict[str, tf.Tensor]:
-        """The teacher's tapped outputs, by name; none without a teacher.
-
-        A teacher that is trained along is in training mode here too: on the way its moving statistics are behind its
-        weights, and the distribution that inference mode has from them is not the one that it learned.
-        """
+        """The teacher's tapped outputs, by name; none without a teacher."""
         if self._teacher_outputs is None:
             return {}
         state = [(v, tf.identity(v.value)) for v in self.teacher.non_trainable_variables] if self.teaches else []
-        found = self._teacher_outputs(x, training=self.teaches)
+        found = self._teacher_outputs(x, training=self.teaches and self._trains_out_of_turn(self.teacher))
         for variable, value in state:
             variable.assign(value)
         return {name: tf.stop_gradient(value) for name, value in found.items()}
+
+    def _student_out_of_turn(self, x: Any, logits: tf.Tensor) -> tf.Tensor:
+        """What a teacher that is trained along is drawn to: `logits`, the student's in its turn, or those that it has
+        in inference mode, where that makes a difference."""
+        if self._trains_out_of_turn(self.student) or not self.student.non_trainable_variables:
+            return logits
+        return self.student(x, training=False)
+
+    def _trains_out_of_turn(self, network: keras.Model) -> bool:
+        if self.method.targets is not None:
+            return self.method.targets == "training"
+        return any(isinstance(layer, keras.layers.BatchNormalization) for layer in network._flatten_layers())
 
     def test_step(self, data: Any) -> dict[str, Any]:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)

@@ -10,7 +10,7 @@ from tf_l2t.students.text_inputs import BERT_TOKENS, MaxOverTime, Sentences, Spe
 
 
 def bilstm(vocabulary_size: int, num_classes: int = 2, pair: bool = False, embedding: int = 300, units: int = 300,
-           dropout: float = 0.1, special: Any = BERT_TOKENS) -> keras.Model:
+           dropout: float = 0.4, special: Any = BERT_TOKENS) -> keras.Model:
     """Token ids [batch, length] -> logits [batch, classes], by one bi-directional LSTM and the maximum over time.
 
     Of a pair (u, v) the features are a linear map, to 2 · units, of [u; v; |u − v|; u · v]; both sentences pass the
@@ -25,8 +25,8 @@ def bilstm(vocabulary_size: int, num_classes: int = 2, pair: bool = False, embed
       dropout: of the embeddings.
       special: the vocabulary's `SpecialTokens`.
 
-    Sizes: "a single-layer bi-LSTM with 300 embedding size and 300 hidden size"; pooling and pair features as in the
-    authors' public code.
+    Sizes: "a single-layer bi-LSTM with 300 embedding size and 300 hidden size"; dropout, the maximum over time and pair
+    features as in the authors' public code, where the LSTM and the maximum pass over special tokens and padding too.
     """
     special = SpecialTokens(*special)
     tokens = keras.Input((None,), dtype="int32", name="tokens")

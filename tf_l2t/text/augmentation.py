@@ -19,13 +19,17 @@ from tf_l2t.text.wordpieces import WordPieces
 
 # (sentence's words, indices of some, how many) -> for each of these, words that may stand there.
 Candidates = Callable[[Sequence[str], Sequence[int], int], list[list[str]]]
-# Function words, which the authors' code leaves as they are too.
+# Function words, and what contractions are cut into, stay; so do those of the authors' code, from which this list
+# differs by a few pronouns and question words.
 _FUNCTION_WORDS = (
     "a an the and or but if because as until while of at by for with about against between into through during "
     "before after above below to from up down in out on off over under again further then once here there when "
     "where why how all any both each few more most other some such no nor not only own same so than too very can "
-    "will just should now i me my we our you your he him his she her it its they them their what which who whom "
-    "this that these those am is are was were be been being have has had having do does did doing ")
+    "will just should now i me my myself we our ours ourselves you your yours yourself yourselves he him his himself "
+    "she her hers herself it its itself they them their theirs themselves what which who whom this that these those "
+    "am is are was were be been being have has had having do does did doing would could might must cannot "
+    "s t d ll m o re ve y don ain aren couldn didn doesn hadn hasn haven isn ma mightn mustn needn shan shouldn wasn "
+    "weren won wouldn")
 KEPT = frozenset(_FUNCTION_WORDS.split())
 _WORD = re.compile(r"[A-Za-z]+")
 _CUT = re.compile(r"\w+|[^\w\s]")

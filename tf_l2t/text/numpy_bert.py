@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tf_l2t.text.pretrained import WEIGHTS, check_config, read_config
+from tf_l2t.text.pretrained import check_config, read_config, read_weights
 
 
 class Outputs(NamedTuple):
@@ -22,7 +22,7 @@ class Outputs(NamedTuple):
 
 
 def forward(path: str | os.PathLike[str], tokens: np.ndarray, segments: np.ndarray, mask: np.ndarray) -> Outputs:
-    """The encoder of a directory, without dropout, in float64. It shares no code with `load_encoder`.
+    """The encoder of a directory, without dropout, in float64. It shares no computation with `load_encoder`.
 
     Args:
       path: a directory with config.json and model.safetensors.
@@ -34,13 +34,10 @@ def forward(path: str | os.PathLike[str], tokens: np.ndarray, segments: np.ndarr
 
     Source: Devlin et al., "BERT", 2019, section 3; Vaswani et al., "Attention is all you need", 2017, section 3.
     """
-    from safetensors.numpy import load_file
-
     folder = pathlib.Path(path)
     config = read_config(folder)
     check_config(folder, config)
-    stored = load_file(folder / WEIGHTS)
-    stored = {name.removeprefix("bert."): value.astype(np.float64) for name, value in stored.items()}
+    stored = {name.removeprefix("bert."): value.astype(np.float64) for name, value in read_weights(folder).items()}
     return _forward(config, stored, tokens, segments, mask)
 
 

@@ -26,9 +26,9 @@ class Encoder(NamedTuple):
 def load_encoder(path: str | os.PathLike[str]) -> Encoder:
     """The encoder of a directory.
 
-    Hugging Face's format is read by keras_nlp's converter; behind it, the feed-forward layers get the activation that
-    config.json names, since the converter knows one. keras_nlp writes its own format: `backbone.save_to_preset`, with
-    the tokenizer's, or with a vocab.txt beside.
+    Hugging Face's format is read by keras_nlp's converter; the feed-forward layers get the activation, and all layers
+    the hidden_dropout_prob, that config.json names, which the converter does not read. keras_nlp writes its own format:
+    `backbone.save_to_preset`, with the tokenizer's, or with a vocab.txt beside.
 
     Args:
       path: the directory. Nothing is downloaded.
@@ -46,7 +46,8 @@ def load_encoder(path: str | os.PathLike[str]) -> Encoder:
     elif "BertBackbone" not in str(config.get("class_name", config.get("registered_name", ""))):
         raise ValueError(f"{str(folder / CONFIG)!r} is not of a BERT encoder: {config.get('class_name')!r}.")
     try:
-        backbone = keras_nlp.models.BertBackbone.from_preset(str(folder))
+        dropout = {"dropout": float(config.get("hidden_dropout_prob", 0.1))} if huggingface else {}
+        backbone = keras_nlp.models.BertBackbone.from_preset(str(folder), **dropout)
     except Exception as error:  # safetensors, keras and keras_nlp raise half a dozen kinds
         raise ValueError(f"the weights in {str(folder)!r} do not fit its {CONFIG}: {error}") from error
     if huggingface:
@@ -65,11 +66,10 @@ def load_masked_language_model(path: str | os.PathLike[str]) -> tuple[Callable[.
     """
     import keras
     import tensorflow as tf
-    from safetensors.numpy import load_file
 
     backbone, wordpieces = load_encoder(path)
     folder = pathlib.Path(path)
-    stored = load_file(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else {}
+    stored = read_weights(folder) if (folder / WEIGHTS).is_file() else {}
     names = ["transform.dense.weight", "transform.dense.bias", "transform.LayerNorm.weight", "transform.LayerNorm.bias",
              "bias"]
     missing = [name for name in names if f"cls.predictions.{name}" not in stored]
@@ -109,6 +109,19 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
     return config
 
 
+def read_weights(folder: pathlib.Path) -> dict[str, Any]:
+    """The arrays of model.safetensors by name, norms' scales and shifts as "weight" and "bias": files that were made
+    from TensorFlow's have them as "gamma" and "beta"."""
+    from safetensors.numpy import load_file
+
+    newer = {"gamma": "weight", "beta": "bias"}
+    found = {}
+    for name, value in load_file(folder / WEIGHTS).items():
+        place, _, last = name.rpartition(".")
+        found[f"{place}.{newer.get(last, last)}" if place.endswith("LayerNorm") else name] = value
+    return found
+
+
 def check_config(folder: pathlib.Path, config: dict[str, Any]) -> None:
     """Raises ValueError for a Hugging Face encoder that is not computed as keras_nlp's."""
     if config.get("model_type") != "bert" or not (folder / WEIGHTS).is_file():
@@ -132,14 +145,15 @@ def _set_activation(backbone: Any, name: str) -> None:
 
 
 def _wordpieces(folder: pathlib.Path, size: int) -> WordPieces:
-    lowercase = True
-    for file, place in (("tokenizer_config.json", ("do_lower_case",)), ("tokenizer.json", ("config", "lowercase"))):
-        found: Any = json.loads((folder / file).read_text(encoding="utf-8")) if (folder / file).is_file() else None
-        for name in place:
-            found = found.get(name) if isinstance(found, dict) else None
-        lowercase = lowercase if found is None else bool(found)
+    kept: dict[str, Any] = {}
+    for file, places in (("tokenizer_config.json", {"lowercase": "do_lower_case", "strip_accents": "strip_accents"}),
+                         ("tokenizer.json", {"lowercase": "lowercase", "strip_accents": "strip_accents"})):
+        found: Any = json.loads((folder / file).read_text(encoding="utf-8")) if (folder / file).is_file() else {}
+        if file == "tokenizer.json":
+            found = found.get("config", {})  # of a Keras preset; Hugging Face's file of this name has none
+        kept |= {name: bool(found[place]) for name, place in places.items() if found.get(place) is not None}
     preset = folder / "assets" / "tokenizer" / "vocabulary.txt"
-    pieces = WordPieces.read(preset if preset.is_file() else folder / VOCABULARY, lowercase)
+    pieces = WordPieces.read(preset if preset.is_file() else folder / VOCABULARY, **kept)
     if pieces.size != size:
         raise ValueError(f"the vocabulary in {str(folder)!r} has {pieces.size} word pieces, the encoder's embeddings "
                          f"{size}.")

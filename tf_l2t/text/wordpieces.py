@@ -20,10 +20,11 @@ class WordPieces:
 
     Args:
       pieces: one per id.
-      lowercase: whether text is put in lower case, and its accents dropped, before it is cut.
+      lowercase: whether text is put in lower case before it is cut.
+      strip_accents: whether its accents are dropped; None for as `lowercase`, which is what BERT's vocabularies are of.
 
     Attributes:
-      pieces, lowercase: as given.
+      pieces, lowercase, strip_accents: as given.
       special: the ids that networks need.
       tokenizer: a `keras_nlp.tokenizers.BertTokenizer` of the same vocabulary.
 
@@ -31,10 +32,11 @@ class WordPieces:
       ValueError: if a special piece is missing, or a piece is there twice.
     """
 
-    def __init__(self, pieces: Sequence[str], lowercase: bool = True):
+    def __init__(self, pieces: Sequence[str], lowercase: bool = True, strip_accents: bool | None = None):
         import keras_nlp
 
         self.pieces, self.lowercase = tuple(pieces), lowercase
+        self.strip_accents = lowercase if strip_accents is None else strip_accents
         ids = {piece: number for number, piece in enumerate(self.pieces)}
         missing = [piece for piece in NAMES.values() if piece not in ids]
         if missing or len(ids) < len(self.pieces):
@@ -42,10 +44,12 @@ class WordPieces:
                              f"missing: {missing}, {len(self.pieces) - len(ids)} there twice.")
         self.special = SpecialTokens(*(ids[NAMES[name]] for name in SpecialTokens._fields))
         self.mask = ids[NAMES["mask"]]
-        self.tokenizer = keras_nlp.tokenizers.BertTokenizer(list(self.pieces), lowercase=lowercase)
+        self.tokenizer = keras_nlp.tokenizers.BertTokenizer(list(self.pieces), lowercase=lowercase,
+                                                             strip_accents=self.strip_accents)
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], lowercase: bool = True) -> WordPieces:
+    def read(cls, path: str | os.PathLike[str], lowercase: bool = True, strip_accents: bool | None = None
+             ) -> WordPieces:
         """From vocab.txt: one piece a line.
 
         Raises:
@@ -56,7 +60,7 @@ class WordPieces:
             raise ValueError(f"there is no vocabulary at {str(file)!r}; name a file of one word piece a line.")
         try:
             pieces = file.read_text(encoding="utf-8").split("\n")
-            return cls(pieces[:-1] if pieces[-1] == "" else pieces, lowercase)
+            return cls(pieces[:-1] if pieces[-1] == "" else pieces, lowercase, strip_accents)
         except ValueError as error:  # UnicodeDecodeError is one
             raise ValueError(f"{str(file)!r}: {error}") from error
 
@@ -66,7 +70,7 @@ class WordPieces:
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256("\n".join((*self.pieces, str(self.lowercase))).encode()).hexdigest()
+        return hashlib.sha256("\n".join((*self.pieces, str((self.lowercase, self.strip_accents)))).encode()).hexdigest()
 
     def encode(self, examples: Examples, length: int) -> np.ndarray:
         """[CLS] first [SEP], or [CLS] first [SEP] second [SEP], padded: int32 [examples, length]. What is too long is

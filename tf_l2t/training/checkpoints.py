@@ -79,22 +79,25 @@ class Checkpoints:
                 for file in (seal, *self._folder.glob(f"{seal.stem}.*")):
                     file.unlink(missing_ok=True)
 
-    def restore(self) -> dict[str, Any] | None:
-        """Puts the variables back to the newest whole state and returns its record; None if there is none.
+    def restore(self, number: int | None = None) -> dict[str, Any] | None:
+        """Puts the variables back to the newest whole state, or to that of a `number`, and returns its record.
 
-        Warns of every newer one that is damaged.
+        Returns None if there is none; warns of every newer one, or that one, that is damaged.
 
         Raises:
           ValueError: if the states are of another training.
         """
         found = [int(seal.stem.removeprefix(f"{NAME}-")) for seal in self._folder.glob(f"{NAME}-*.json")
                  if seal.stem.removeprefix(f"{NAME}-").isdecimal()]
-        for number in sorted(found, reverse=True):
-            damage = self._damage(number)
+        for there in sorted(found, reverse=True):
+            if number not in (None, there):
+                continue
+            damage = self._damage(there)
             if not damage:
-                self._checkpoint.restore(str(self._folder / f"{NAME}-{number}")).assert_existing_objects_matched()
+                self._checkpoint.restore(str(self._folder / f"{NAME}-{there}")).assert_existing_objects_matched()
                 return json.loads(self._record.numpy())
-            warnings.warn(f"{str(self._seal(number))!r}: {damage}; the state before it is used.", stacklevel=3)
+            used = "the state before it is used" if number is None else "what it holds is made again"
+            warnings.warn(f"{str(self._seal(there))!r}: {damage}; {used}.", stacklevel=3)
         return None
 
     def _damage(self, number: int) -> str:

@@ -11,16 +11,20 @@ chooses is reported on test all the same. Test data is read once, for the report
 from __future__ import annotations
 
 import functools
+import json
+import os
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tf_l2t.data import ArrayPair, Splits
+from tf_l2t.data import ArrayPair, Splits, arrays_digest, fingerprint
 from tf_l2t.losses import cross_entropy
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.teachers import Teacher
+from tf_l2t.training.kept_students import KeptStudents
 from tf_l2t.training.rates import check_decay
 from tf_l2t.training.results import RowResult, mean_std
 from tf_l2t.training.rows import ROWS, WAYS, Kitchen
@@ -59,18 +63,22 @@ class Comparison:
       selection_seeds: how many students choose a rate; of taught rows one of each teacher in turn.
       num_folds: of cross-validation on dev.
       evaluate_every: steps between two dev evaluations of a reported student.
+      states_dir: where every student is kept as soon as it is trained, so that a comparison that was stopped at any
+        moment goes on with the next one: the same `run` gives the same results. None keeps nothing.
       log: receives a line per decision.
 
     Raises:
       ValueError: if a grid is empty, a number is out of range, teachers differ, or a teacher was trained on another
-        split of the same data, so that its dev examples may be among these test examples.
+        split of the same data, so that its dev examples may be among these test examples. `run` raises it for a
+        `states_dir` with students of another comparison.
     """
 
     def __init__(self, splits: Splits, student: FunctionalStudent, teachers: Sequence[Teacher] = (), *, num_steps: int,
                  batch_size: int, momentum: float, decay: str, learning_rates: Sequence[float],
                  tune_rates: Sequence[float], tune_steps: int, seeds: int, selection_seeds: int = 2,
                  num_folds: int = 5, refresh_every: int = 20, dev_sample_size: int | None = 500,
-                 evaluate_every: int = 50, log: Callable[[str], None] = print):
+                 evaluate_every: int = 50, states_dir: str | os.PathLike[str] | None = None,
+                 log: Callable[[str], None] = print):
         if not learning_rates or not tune_rates or seeds < 1 or selection_seeds < 1:
             raise ValueError("learning_rates and tune_rates need a value each, seeds and selection_seeds at least 1; "
                              f"received {list(learning_rates)}, {list(tune_rates)}, {seeds!r}, {selection_seeds!r}.")
@@ -106,11 +114,14 @@ class Comparison:
         self._report = range(REPORT_SEED, REPORT_SEED + seeds)
         self._selection = range(SELECTION_SEED, SELECTION_SEED + selection_seeds)
         self._log = log
+        self._states_dir = states_dir
         # What several rows share is made once, and goes with this comparison.
         self._whole: Callable[[str, int], StudentRuns] = functools.cache(self._make_whole)
         self._choice: Callable[[str], Choice] = functools.cache(self._choose)
         self._reported: Callable[[str], list[StudentRun]] = functools.cache(self._report_students)
         self._noisy_student: Callable[[], Weights] = functools.cache(self._train_noisy_student)
+        self._kept: Callable[[str], KeptStudents] = functools.cache(self._keep)
+        self._identity: Callable[[], dict[str, Any]] = functools.cache(self._identify)
 
     def check_rows(self, rows: Sequence[str], teachers: bool | None = None) -> None:
         """Raises ValueError for no row, an unknown or repeated one, one that does not go with data or student, or one
@@ -144,21 +155,19 @@ class Comparison:
         choice = self._choice(row.way)
         runs = self._reported(row.way)
         tune_rate, best, curve = None, None, []
-        final = [run.last for run in runs]
+        final = [(self._test_accuracy(run.last), _finite(run.last)) for run in runs]
         if row.tuned:
             tune_rate = self._chosen_tune_rate(row.way, choice)
-            tuner = self._tuner(self._splits.dev, self._splits.dev)
-            seeds = [*self._report] * self._count(row.way)
-            final = [tuner(seed, tune_rate, weights).last for seed, weights in zip(seeds, final, strict=True)]
+            final = self._tuned(row.way, tune_rate, runs)
         elif not row.sees_dev:
             best = [self._test_accuracy(run.best) for run in runs]
             curve = [(points[0][0], float(np.mean([value for _, value in points])))
                      for points in zip(*(run.curve for run in runs), strict=True)]
         result = RowResult(name, row.label, choice.learning_rate, dict(WAYS[row.way].variants[choice.variant]),
-                           tune_rate, [self._test_accuracy(w) for w in final], best,
+                           tune_rate, [accuracy for accuracy, _ in final], best,
                            len(self._thetas) if row.taught else 0, curve,
                            choice.learning_rate in (min(self._rates), max(self._rates)),
-                           sum(not _finite(weights) for weights in final))
+                           sum(not finite for _, finite in final))
         mean, std = mean_std(result.errors)
         self._log(f"{row.label}: test error {mean:.2f} ± {std:.2f} % at rate {choice.learning_rate:g}"
                   + (f", tuned at {tune_rate:g}" if row.tuned else "")
@@ -186,22 +195,49 @@ class Comparison:
         """Of all data, for reported students, and for selection where dev is not trained on."""
         return self._runs(way, variant, self._splits.dev, self._splits.dev)
 
+    def _keep(self, way: str) -> KeptStudents:
+        if self._states_dir is None:
+            return KeptStudents(None, self._student, {}, 0)
+        return KeptStudents(pathlib.Path(self._states_dir) / way, self._student, self._identity() | {"way": way},
+                            self._count(way) * len(self._report))
+
+    def _identify(self) -> dict[str, Any]:
+        """What makes this comparison this one, as JSON values, as far as they tell: not what a function computes."""
+        options = {name: value for name, value in self._options.items() if name != "augment"}
+        return {"data": fingerprint(self._splits), "students": options | {
+                    "first": arrays_digest(tf.nest.flatten(self._student.init(REPORT_SEED)))},
+                "teachers": [self._teacher.spec() if self._teacher else {}, arrays_digest(
+                    [value for theta in self._thetas for value in theta])],
+                "grid": [self._rates, self._tune_rates, self._tune_steps, len(self._report), len(self._selection),
+                         len(self._folds)]}
+
+    def _judged(self, way: str, what: Sequence[Any], runs: Callable[[], StudentRuns], seed: int, rate: float,
+                start: Callable[[], Weights] | None = None) -> float:
+        """The dev accuracy of a student that chooses; `what` tells it from others of the way."""
+        def accuracy() -> float:
+            weights = start() if start else None
+            return runs()(seed, rate, weights).dev_accuracy
+
+        return self._kept(way).value(json.dumps(what), accuracy)
+
     def _choose(self, way: str) -> Choice:
         scores: dict[Choice, list[float]] = {}
         for variant in range(len(WAYS[way].variants)):
             for rate in self._rates:
                 scores[Choice(variant, rate)] = []
             if not WAYS[way].sees_dev:
-                runs = self._whole(way, variant)
                 for number, seed in enumerate(self._selection):
                     self._teach_by(number % self._count(way))  # as many students as other ways have, of all teachers
                     for rate in self._rates:
-                        scores[Choice(variant, rate)].append(runs(seed, rate).dev_accuracy)
+                        scores[Choice(variant, rate)].append(self._judged(
+                            way, ["rate", variant, number, rate], functools.partial(self._whole, way, variant), seed,
+                            rate))
                 continue
             for number, (kept, held_out) in enumerate(self._folds):
-                runs = self._runs(way, variant, kept, held_out)
+                runs = functools.cache(functools.partial(self._runs, way, variant, kept, held_out))
                 for rate in self._rates:
-                    scores[Choice(variant, rate)].append(runs(self._fold_seed(number), rate).dev_accuracy)
+                    scores[Choice(variant, rate)].append(self._judged(
+                        way, ["rate", variant, number, rate], runs, self._fold_seed(number), rate))
         return self._best(scores, WAYS[way].label)
 
     def _fold_seed(self, number: int) -> int:
@@ -210,30 +246,52 @@ class Comparison:
     def _report_students(self, way: str) -> list[StudentRun]:
         """The reported students at the chosen rate; tuned rows start from those of the row that they tune."""
         choice = self._choice(way)
-        runs = self._whole(way, choice.variant)
-        found = []
+        found: list[StudentRun] = []
         for index in range(self._count(way)):
             self._teach_by(index)
-            found += [runs(seed, choice.learning_rate) for seed in self._report]
+            for seed in self._report:
+                found.append(self._kept(way).run(len(found), functools.partial(
+                    lambda seed: self._whole(way, choice.variant)(seed, choice.learning_rate), seed)))
         return found
 
     def _chosen_tune_rate(self, way: str, choice: Choice) -> float:
         """By cross-validation: students that have not been trained on the fold on which they are judged."""
         scores: dict[float, list[float]] = {tune_rate: [] for tune_rate in self._tune_rates}
-        starts: list[Weights] = []
+        starts: list[Callable[[], Weights]] = []
         if not WAYS[way].sees_dev:
-            runs = self._whole(way, choice.variant)
-            for number, seed in enumerate(self._selection):
-                self._teach_by(number % self._count(way))
-                starts.append(runs(seed, choice.learning_rate).last)
+            starts = [functools.cache(functools.partial(self._start, way, choice, number))
+                      for number in range(len(self._selection))]
         for number, (kept, held_out) in enumerate(self._folds):
-            tuner = self._tuner(kept, held_out)
-            seed = self._fold_seed(number)
+            tuner = functools.cache(functools.partial(self._tuner, kept, held_out))
             if WAYS[way].sees_dev:
-                starts = [self._runs(way, choice.variant, kept, held_out)(seed, choice.learning_rate).last]
+                starts = [functools.cache(functools.partial(self._start_without, way, choice, number))]
             for tune_rate in self._tune_rates:
-                scores[tune_rate] += [tuner(seed, tune_rate, start).dev_accuracy for start in starts]
+                scores[tune_rate] += [
+                    self._judged(way, ["tune", number, tune_rate, index], tuner, self._fold_seed(number), tune_rate,
+                                 start) for index, start in enumerate(starts)]
         return self._best(scores, f"tuning after {WAYS[way].label}")
+
+    def _start(self, way: str, choice: Choice, number: int) -> Weights:
+        """Of a selection seed, at the chosen rate: what is tuned to choose the rate of tuning."""
+        self._teach_by(number % self._count(way))
+        return self._whole(way, choice.variant)(self._selection[number], choice.learning_rate).last
+
+    def _start_without(self, way: str, choice: Choice, number: int) -> Weights:
+        """The same without a fold of dev, for ways that are trained on dev."""
+        kept, held_out = self._folds[number]
+        return self._runs(way, choice.variant, kept, held_out)(self._fold_seed(number), choice.learning_rate).last
+
+    def _tuned(self, way: str, tune_rate: float, runs: Sequence[StudentRun]) -> list[tuple[float, bool]]:
+        """Of every reported student, tuned on all of dev: its test accuracy, and whether its weights are finite."""
+        tuner = functools.cache(functools.partial(self._tuner, self._splits.dev, self._splits.dev))
+        seeds = [*self._report] * self._count(way)
+
+        def tested(seed: int, run: StudentRun) -> tuple[float, bool]:
+            weights = tuner()(seed, tune_rate, run.last).last
+            return self._test_accuracy(weights), _finite(weights)
+
+        return [self._kept(way).value(json.dumps(["tuned", number]), functools.partial(tested, seed, run))
+                for number, (seed, run) in enumerate(zip(seeds, runs, strict=True))]
 
     def _train_noisy_student(self) -> Weights:
         return self._whole("cross_entropy", 0)(self._selection[0], self._choice("cross_entropy").learning_rate).last
@@ -257,7 +315,7 @@ class Comparison:
 
 
 def _finite(weights: Weights) -> bool:
-    return all(np.isfinite(value).all() for value in weights.params)
+    return all(bool(np.isfinite(value).all()) for value in weights.params)
 
 
 def _show(key: Any) -> str:
