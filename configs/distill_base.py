@@ -50,6 +50,7 @@ def get_config() -> ml_collections.ConfigDict:
     compare.of_teacher = ()  # (field, value): what is changed where the teacher is trained by itself
     compare.students = ()  # (name, ((field, value), ...)): what is changed in this config
     compare.methods = ()  # as students
+    compare.changes = ()  # as methods: what is changed besides for some of them
     compare.learning_rates = ()  # every method has them all, its row is the one best on dev; () for training's alone
     compare.tuned = ()  # (name, methods): a row more, of the one of these that is best on dev
     compare.skipped = ()  # (student, method) that are left out

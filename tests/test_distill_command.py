@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from configs import compare_distill_mnist, compare_distill_text, distill_mnist, prokt_glue, prokt_images
+from tests.distillation.small import scalars
 from tf_l2t.distillation import METHODS, DistillationTrainer
 from tf_l2t.training import distillation_fit
 from trainers import command, distill_compare
@@ -44,7 +45,9 @@ def test_a_teacher_and_its_anchors(teacher):
     best = max(record["val_accuracy"] for record in found["history"])
     assert found["results"]["best"]["dev"] == pytest.approx(best, abs=1e-6)
     assert found["results"]["last"]["dev"] == pytest.approx(found["history"][-1]["val_accuracy"], abs=1e-6)
-    assert list((workdir / "tensorboard" / "train").glob("events*"))
+    for part, name in (("train", "accuracy"), ("validation", "val_accuracy")):
+        curve = scalars(workdir / "tensorboard" / part)["epoch_accuracy"]
+        assert curve == pytest.approx(dict(enumerate(record[name] for record in found["history"])), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["kd", "rco", "crd", "prokt"])
@@ -125,6 +128,10 @@ def test_a_table(tmp_path):
     compare(tmp_path, recorded)
     assert not any(isinstance(o, DistillationTrainer) for o in gc.get_objects())  # the memory of a table stays flat
     tuned = recorded.pop()
+    first = recorded.pop(0)
+    assert (first["student"], first["method"], first["teacher"], first["seeds"]) == ("mlp16", "none", "mlp16", 1)
+    alone = json.loads((tmp_path / "teacher" / "results.json").read_text())["last"]["test"]
+    assert first["test_accuracy_mean"] == pytest.approx(100 * alone, abs=1e-4)
     assert [(row["method"], row["seeds"]) for row in recorded] == [
         (name, seeds) for seeds in (1, 2) for name in ("none", "rco", "prokt")]
     best = max(recorded[4:], key=lambda row: row["best_dev_accuracy_mean"])
@@ -134,36 +141,37 @@ def test_a_table(tmp_path):
     assert recorded[4]["test_accuracy_mean"] == pytest.approx(100 * np.mean(accuracies), abs=1e-4)
     assert recorded[4]["test_accuracy_std"] == pytest.approx(100 * np.std(accuracies, ddof=1), abs=1e-4)
     table = (tmp_path / "table.md").read_text()
+    said = distillation_table([first, *recorded[3:]], "digits").splitlines()
+    assert said[:5] == table.splitlines()[:5]  # the teacher is no student
+    assert said[-1].startswith(f"The teacher, mlp16: {100 * alone:.2f} after its last step")
     assert table.splitlines()[3].startswith(f"| rco | {recorded[4]['test_accuracy_mean']:.2f} ± ")
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"divergence_small.png", "teacher_small.png"}
     assert (tmp_path / "report.html").is_file()
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")}
     again = []
     compare(tmp_path, again)
-    assert again == [*recorded, tuned] and made == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")}
+    assert again == [first, *recorded, tuned]
+    assert made == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")}
 
 
 def test_rates_are_chosen_on_dev(tmp_path):
-    """Of every method and student for itself; the row says what the others gave, and the table which it is."""
-    methods = tuple((name, (("method.name", name),)) for name in ("none", "kd"))
-    changes = {"compare.seeds": 1, "compare.methods": methods, "compare.tuned": (), "training.num_steps": 40,
-               "training.evaluate_every": 10,
+    """Of every student and method for itself; the row says what the others gave, and the table which it is."""
+    changes = {"compare.seeds": 1, "compare.methods": (("none", (("method.name", "none"),)),), "compare.tuned": (),
+               "training.num_steps": 40, "training.evaluate_every": 10,
                "compare.students": (("small", (("compare.learning_rates", (1e-6, 0.05, 1e20)),)), ("one", ()))}
     recorded = []
     compare(tmp_path, recorded, **changes)
-    assert [(row["student"], row["method"]) for row in recorded] == [(s, m) for s in ("small", "one")
-                                                                     for m in ("none", "kd")]
-    for row in recorded[:2]:
-        results = {rate: json.loads((tmp_path / "small" / row["method"] / f"{rate:g}" / "seed0" / "results.json")
-                                    .read_text()) for rate in (1e-6, 0.05)}
-        best = max(results, key=lambda rate: results[rate]["best"]["dev"])
-        assert row["learning_rate"] == best == 0.05  # at 1e-6 it learns nothing in forty steps
-        assert row["test_accuracy_mean"] == pytest.approx(100 * results[best]["last"]["test"], abs=1e-4)
-        assert [other["learning_rate"] for other in row["by_rate"]] == [1e-6, 0.05]  # the third diverged
-        assert [other["test_accuracy_mean"] for other in row["by_rate"]] == pytest.approx(
-            [100 * result["last"]["test"] for result in results.values()], abs=1e-4)
-    assert "by_rate" not in recorded[2] and (tmp_path / "one" / "kd" / "seed0" / "results.json").is_file()
-    header, _, none, _ = (tmp_path / "table.md").read_text().splitlines()
+    small, one = recorded[1:]  # behind the teacher's
+    results = {rate: json.loads((tmp_path / "small" / "none" / f"{rate:g}" / "seed0" / "results.json").read_text())
+               for rate in (1e-6, 0.05)}
+    best = max(results, key=lambda rate: results[rate]["best"]["dev"])
+    assert small["learning_rate"] == best == 0.05  # at 1e-6 it learns nothing in forty steps
+    assert small["test_accuracy_mean"] == pytest.approx(100 * results[best]["last"]["test"], abs=1e-4)
+    assert [other["learning_rate"] for other in small["by_rate"]] == [1e-6, 0.05]  # at the third it diverged
+    assert [other["test_accuracy_mean"] for other in small["by_rate"]] == pytest.approx(
+        [100 * result["last"]["test"] for result in results.values()], abs=1e-4)
+    assert "by_rate" not in one and (tmp_path / "one" / "none" / "seed0" / "results.json").is_file()
+    header, _, none, *_ = (tmp_path / "table.md").read_text().splitlines()
     assert header.split(" | ")[1:6] == ["small: last", "best on dev", "ms / step", "rate", "one: last"]
     assert none.split(" | ")[4] == "0.05"
 
@@ -225,6 +233,8 @@ def test_rates_of_the_phase_before_do_not_fall():
     ({"training.evaluate_every": 3}, "2 epochs are no multiple"),
     ({"compare.learning_rates": (0.1, 0.1)}, "each named once"),
     ({"compare.learning_rates": (0.0,)}, "must be positive"),
+    ({"compare.changes": (("kd", ()),)}, r"changes names methods that are not compared: \['kd'\]"),
+    ({"compare.changes": (("none", (("method.nme", "kd"),)),)}, "cannot be changed"),
     ({"compare.tuned": (("b", ("kd",)),)}, r"not compared: \['kd'\]"),
 ])
 def test_bad_tables_are_refused_before_any_work(changes, match, tmp_path):
@@ -264,6 +274,15 @@ def test_cells_of_the_papers_images(pair):
     assert len(config.compare.methods) == 17 and config.quoted.count(",") == 18
     for _, changes in config.compare.methods:
         assert command.changed(config, changes).method.name in METHODS
+
+
+@pytest.mark.parametrize("pair", prokt_images.QUOTED)
+def test_the_papers_pairs_fit_every_method(pair):
+    """All networks of a pair, and all terms between them, are built, on images of CIFAR's size."""
+    config = command.changed(prokt_images.get_config(pair), [
+        ("data.name", "mnist_5k"), ("data.train_size", 100), ("data.dev_size", 40), ("data.like_cifar", True),
+        ("data.recipe", "digits")])
+    assert len(distill_compare.cells_of(config)) == 17
 
 
 @pytest.mark.parametrize("cell", prokt_glue.QUOTED)

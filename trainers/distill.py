@@ -24,7 +24,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import ml_collections
 
 from tf_l2t.data import batch_dataset
@@ -54,8 +53,7 @@ def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbos
     def work() -> None:
         history = fit_distillation(
             trainer, phases, batches, seed=config.seed, evaluate_every=training.evaluate_every, dev=splits.dev,
-            path=path, anchors=training.anchors, callbacks=[keras.callbacks.TensorBoard(path / "tensorboard")],
-            verbose=verbose)
+            path=path, anchors=training.anchors, verbose=verbose)
         times = [record["ms_per_step"] for record in history if record["phase"] == found.last.name]
         results: dict[str, Any] = {"ms_per_step": min(times)}
         for name, file in (("last", LAST), ("best", BEST)):

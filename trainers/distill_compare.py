@@ -65,6 +65,7 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
         teacher = pathlib.Path(given) if given else path / "teacher"
         if not given:
             run(of_teacher, teacher, verbose)
+            record([row_of(config, Cell(compare.teacher, "none", of_teacher, teacher, [teacher], []))])
         found = groups_of(path, cells)
         for number in range(compare.seeds):
             for group in found:
@@ -103,6 +104,7 @@ def cells_of(config: ml_collections.ConfigDict) -> list[Planned]:
       ValueError: for a name or a rate that is there twice, or a cell whose networks do not fit its method.
     """
     compare, found = config.compare, []
+    changes = dict(compare.changes)
     for names in ([name for name, _ in compare.students], [name for name, _ in compare.methods]):
         if len(set(names)) < len(names):
             raise ValueError(f"config.compare names a student or a method twice: {names}.")
@@ -110,16 +112,18 @@ def cells_of(config: ml_collections.ConfigDict) -> list[Planned]:
         for name, of_method in compare.methods:
             if (student, name) in compare.skipped:
                 continue
-            cell = command.changed(config, [*of_student, *of_method])
+            cell = command.changed(config, [*of_student, *of_method, *changes.get(name, ())])
             rates = cell.compare.learning_rates or (cell.training.learning_rate,)
             if len(set(rates)) < len(rates) or min(rates) <= 0:
                 raise ValueError(f"config.compare.learning_rates must be positive, each named once; received {rates}.")
             found += [(student, name, command.changed(cell, [("training.learning_rate", float(rate))]))
                       for rate in rates]
     check_cells(config, [of_cell for _, _, of_cell in found])
-    unknown = {name for _, methods in compare.tuned for name in methods} - {name for name, _ in compare.methods}
-    if unknown:
-        raise ValueError(f"config.compare.tuned names methods that are not compared: {sorted(unknown)}.")
+    tuned = {name for _, methods in compare.tuned for name in methods}
+    for field, names in (("tuned", tuned), ("changes", {*changes})):
+        unknown = names - {name for name, _ in compare.methods}
+        if unknown:
+            raise ValueError(f"config.compare.{field} names methods that are not compared: {sorted(unknown)}.")
     return found
 
 
@@ -250,10 +254,11 @@ def student_steps(config: ml_collections.ConfigDict) -> int:
 
 
 def chosen(config: ml_collections.ConfigDict, group: Sequence[Cell]) -> tuple[Cell, dict[str, Any]]:
-    """Of a student, a method and all its rates, the cell whose best weights have the highest mean dev accuracy, and its
-    row; `by_rate` says what every rate gave, where there are several."""
+    """Of a student, a method and all its rates, the cell whose best weights have the highest mean dev accuracy, of
+    those of which the fewest students diverged, and its row; `by_rate` says what every rate gave, where there are
+    several."""
     rows = [(cell, row_of(config, cell)) for cell in group if cell.folders]
-    best, row = max(rows, key=lambda found: found[1]["best_dev_accuracy_mean"])
+    best, row = max(rows, key=lambda found: (-len(found[0].diverged), found[1]["best_dev_accuracy_mean"]))
     if len(group) > 1:
         row = {**row, "by_rate": [{name: other[name] for name in OF_RATE} for _, other in rows]}
     return best, row

@@ -11,8 +11,10 @@ def distillation_table(rows: list[dict[str, Any]], task: str) -> str:
     """Test accuracy in % of every method and student on `task`: after the last step, and of the weights that were best
     on dev, mean ± standard deviation over seeds; then the fastest look's milliseconds a step. Between them F1 and the
     figures of further tests, after the last step, where a task has them, and last the learning rate, where a student's
-    are chosen on dev."""
+    are chosen on dev. The teacher's, trained by itself, stand below."""
     rows = [row for row in rows if row["task"] == task]
+    teachers = [row for row in rows if row["student"] == row["teacher"]]
+    rows = [row for row in rows if row not in teachers]
     if not rows:
         return "No figures yet."
     students = list(dict.fromkeys(row["student"] for row in rows))
@@ -40,4 +42,6 @@ def distillation_table(rows: list[dict[str, Any]], task: str) -> str:
             if "rate" in columns[student]:
                 cells.append(f"{row['learning_rate']:g}")
         lines.append(f"| {method} | {' | '.join(cells)} | {', '.join(sorted(seeds))} |")
+    lines += [f"\nThe teacher, {row['teacher']}: {row['test_accuracy_mean']:.2f} after its last step, "
+              f"{row['best_test_accuracy_mean']:.2f} best on dev." for row in teachers]
     return "\n".join(lines)

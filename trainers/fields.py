@@ -20,6 +20,7 @@ class Either(NamedTuple):
 OPTIONS = [(str, object)]
 SHAPES: dict[str, Any] = {
     "ablation": [(str, OPTIONS)],
+    "compare.changes": [(str, OPTIONS)],
     "compare.dev_sizes": [int],
     "compare.epochs": [float],
     "compare.learning_rates": [float],

@@ -270,17 +270,24 @@ def test_contrastive_derivatives_against_differences():
     drawn = layer._negatives(tf.constant(LABELS[[5, 0, 2]]))
     layer._negatives = lambda labels: drawn
 
-    def loss(s):
+    def loss():
         return layer(tf.constant(teacher), tf.convert_to_tensor(s), index, tf.constant(LABELS[[5, 0, 2]]))
 
     s = tf.Variable(student)
-    loss(s)  # sets the constants
+    loss()  # sets the constants
+    changed = [s, *(w.value for w in layer.trainable_weights)]
+    assert len(changed) == 5  # kernel and bias of either embedding
     with tf.GradientTape() as tape:
-        value = loss(s)
-    direction = RNG.standard_normal(student.shape)
-    along = (tape.gradient(value, s).numpy() * direction).sum()
-    difference = (loss(student + 1e-6 * direction) - loss(student - 1e-6 * direction)) / 2e-6
-    np.testing.assert_allclose(along, difference, rtol=1e-6)
+        value = loss()
+    for variable, gradient in zip(changed, tape.gradient(value, changed), strict=True):
+        start, direction = variable.numpy(), RNG.standard_normal(variable.shape)
+        sides = []
+        for sign in (1, -1):
+            variable.assign(start + sign * 1e-6 * direction)
+            sides.append(float(loss()))
+        variable.assign(start)
+        np.testing.assert_allclose((gradient.numpy() * direction).sum(), (sides[0] - sides[1]) / 2e-6, rtol=1e-6,
+                                   atol=1e-8)
 
 
 def test_negatives_are_of_other_classes_and_uniform():

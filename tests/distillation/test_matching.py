@@ -226,6 +226,22 @@ def test_in_keras_distiller(name):
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
+def test_states_of_encoders_in_keras_distiller():
+    """Patient distillation of [batch, length, width] that a layer has; the weight of the labels' loss is 0 here."""
+    keras.utils.set_random_seed(0)
+    teacher, student = (keras.Sequential([keras.Input((5,)), keras.layers.Embedding(9, 4, name="states"),
+                                          keras.layers.Flatten(), keras.layers.Dense(2)]) for _ in range(2))
+    loss = MatchingLoss("patient", teacher_layer_name="states", student_layer_name="states")
+    distiller = keras.distillation.Distiller(teacher, student, loss, student_loss_weight=0.0)
+    distiller.compile("sgd", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x = np.random.default_rng(0).integers(0, 9, (6, 5))
+    first = [np.asarray(m.get_layer("states")(x))[:, 0] for m in (teacher, student)]
+    t, s = (states / np.linalg.norm(states, axis=1, keepdims=True) for states in first)
+    expected = ((t - s) ** 2).mean()
+    got = distiller.fit(x, np.arange(6) % 2, batch_size=6, verbose=0).history["total_loss"][0]
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
 def test_loss_is_kept_in_a_config():
     loss = MatchingLoss("at", teacher_layer_name="a", student_layer_name="b", p=3.0)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))

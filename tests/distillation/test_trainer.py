@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.distillation.small import X, Y, compiled, fit, linear, log_softmax, network, trainer_of, values
+from tests.distillation.small import X, Y, compiled, fit, linear, log_softmax, network, scalars, trainer_of, values
 from tf_l2t.data import array_batches
 from tf_l2t.distillation import (
     METHODS,
@@ -295,19 +295,21 @@ def test_phases_go_on_where_they_were_stopped(stop_at, tmp_path, monkeypatch):
                                                         for step in (2, 4)]
     for a, b in zip(whole.weights, resumed.weights, strict=True):
         np.testing.assert_array_equal(a, b)
+    for run, records in (("paraphraser", found[:2]), ("main", found[2:])):  # a look is an epoch, each phase has its own
+        curves = tmp_path / "run" / "tensorboard" / run
+        assert scalars(curves / "train")["epoch_loss"] == pytest.approx(
+            {look: record["loss"] for look, record in enumerate(records)}, rel=1e-5)
+        if run == "main":
+            assert scalars(curves / "validation")["epoch_accuracy"] == pytest.approx(
+                {look: record["val_accuracy"] for look, record in enumerate(records)}, rel=1e-5)
 
 
 def test_curves_are_in_tensorboard(tmp_path):
     trainer = compiled(trainer_of("prokt"))
     history = fit(trainer, epochs=2, callbacks=[keras.callbacks.TensorBoard(tmp_path)])
-    found = {}
-    for path in (tmp_path / "train").iterdir():
-        for event in tf.compat.v1.train.summary_iterator(str(path)):
-            for value in event.summary.value:
-                found.setdefault(value.tag, []).append(float(tf.make_ndarray(value.tensor)) if value.HasField(
-                    "tensor") and value.tensor.dtype == tf.float32.as_datatype_enum else None)
+    found = scalars(tmp_path / "train")
     for name in ("divergence", "teacher_accuracy", "teacher_loss", "loss"):
-        np.testing.assert_allclose(found[f"epoch_{name}"], history[name], rtol=1e-5)
+        np.testing.assert_allclose(list(found[f"epoch_{name}"].values()), history[name], rtol=1e-5)
 
 
 def test_coupled_sgd_is_pytorchs():

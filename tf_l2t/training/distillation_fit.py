@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tf_l2t.data import batch_dataset
 from tf_l2t.distillation import DistillationTrainer
@@ -31,8 +32,7 @@ class PhasePlan(NamedTuple):
 
 def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], batch_fn: Callable[..., Any], *,
                      seed: int, evaluate_every: int, dev: tuple[np.ndarray, np.ndarray],
-                     path: str | os.PathLike[str], anchors: int = 0, callbacks: Sequence[keras.callbacks.Callback] = (),
-                     verbose: int = 1) -> list[dict[str, Any]]:
+                     path: str | os.PathLike[str], anchors: int = 0, verbose: int = 1) -> list[dict[str, Any]]:
     """Fits all phases, looks at dev every so often, and keeps what a run needs to go on.
 
     Batches are a function of seed and step, and weights, optimizers and random states are kept: a run that was stopped
@@ -45,10 +45,10 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
       seed: of the batches.
       evaluate_every: steps between two looks.
       dev: (x, y), whose accuracy says which student is the best of the last phase.
-      path: a directory for checkpoints/PHASE/ (`Checkpoints`), history.json, best.keras, student.keras and anchors/. If
-        a run has left them there, this one goes on.
+      path: a directory for checkpoints/PHASE/ (`Checkpoints`), history.json, best.keras, student.keras, anchors/ and
+        tensorboard/, of several phases tensorboard/PHASE/: train/ and validation/ as Keras' callback has them, a look
+        is an epoch. If a run has left them there, this one goes on.
       anchors: how many students to keep on the way, the last one included, as anchors/1.keras and on.
-      callbacks: further ones; a look is their epoch.
       verbose: 1 for a line at every look.
 
     Returns:
@@ -67,7 +67,8 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
     for phase in phases:
         trainer.begin(phase.name)
         phase.compile()
-        history += _fit_phase(trainer, phase, batch_fn, seed, evaluate_every, dev, folder, history, list(callbacks),
+        history += _fit_phase(trainer, phase, batch_fn, seed, evaluate_every, dev, folder, history,
+                              folder / "tensorboard" / (phase.name if len(phases) > 1 else ""),
                               kept if phase is phases[-1] else None, verbose)
     trainer.student.save(folder / LAST)
     return history
@@ -75,15 +76,18 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
 
 def _fit_phase(trainer: DistillationTrainer, phase: PhasePlan, batch_fn: Callable[..., Any], seed: int,
                evaluate_every: int, dev: tuple[np.ndarray, np.ndarray], folder: pathlib.Path,
-               before: list[dict[str, Any]], callbacks: list[keras.callbacks.Callback], anchors: dict[int, int] | None,
-               verbose: int) -> list[dict[str, Any]]:
+               before: list[dict[str, Any]], log_dir: pathlib.Path, anchors: dict[int, int] | None, verbose: int
+               ) -> list[dict[str, Any]]:
     """Its records. The last phase has `anchors`, their numbers by steps, and the best student."""
+    curves = keras.callbacks.TensorBoard(str(log_dir))
+    validation = tf.summary.create_file_writer(str(log_dir / "validation"))
+
     def fit(first: int, stop: int) -> dict[str, Any]:
         look = first // evaluate_every
         started = time.perf_counter()
         fitted = trainer.fit(batch_dataset(batch_fn, seed, stop, first), initial_epoch=look, epochs=look + 1,
                              total_epochs=math.ceil(phase.num_steps / evaluate_every), verbose=0, shuffle=False,
-                             callbacks=callbacks)
+                             callbacks=[curves])
         seconds = time.perf_counter() - started
         return {"phase": phase.name, **{name: float(values[-1]) for name, values in fitted.history.items()},
                 "ms_per_step": round(1000 * seconds / (stop - first), 2)}
@@ -92,6 +96,10 @@ def _fit_phase(trainer: DistillationTrainer, phase: PhasePlan, batch_fn: Callabl
         if not trainer.phase.prepares:
             found = trainer.evaluate(*dev, batch_size=500, verbose=0, return_dict=True)
             record = record | {f"val_{name}": float(value) for name, value in found.items()}
+            with validation.as_default(step=(record["step"] - 1) // evaluate_every):
+                for name, value in found.items():
+                    tf.summary.scalar(f"epoch_{name}", value)
+            validation.flush()
         if anchors is not None:
             if record["val_accuracy"] > max((known["val_accuracy"] for known in earlier), default=-1.0):
                 trainer.student.save(folder / BEST)
