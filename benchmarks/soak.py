@@ -40,10 +40,12 @@ DIGITS = ("--config.data.name=mnist_5k", "--config.data.dev_size=40", "--config.
 
 
 class Job(NamedTuple):
-    """A training: its command, and how the files are called that it writes at its end."""
+    """A training: its command, how the files are called that it writes at its end, and a file without times among its
+    results, if it has one."""
 
     arguments: tuple[str, ...]
     ending: str
+    result: str = ""
 
 
 JOBS = {
@@ -67,6 +69,13 @@ JOBS = {
         "trainers.distill", "--config", "configs/distill_mnist.py", *DIGITS, "--config.method.name=prokt",
         "--config.student.name=resnet8", "--config.teacher.name=mlp", "--config.training.num_steps=12",
         "--config.training.evaluate_every=2"), "teacher.keras"),
+    "compare": Job((
+        "trainers.compare", "--config", "configs/demo.py", "--config.training.num_steps=40",
+        "--config.data.dev_size=60", "--config.data.test_size=200", "--config.teacher_training.steps=4",
+        "--config.teacher_training.validation_freq=2", "--config.compare.num_teachers=1", "--config.compare.seeds=2",
+        "--config.compare.rows=('cross_entropy','taught','train_tuned')", "--config.compare.learning_rates=(0.03,0.1)",
+        "--config.compare.selection_seeds=1", "--config.compare.num_folds=2", "--config.compare.tune_rates=(0.01,0.03)",
+        "--config.compare.tune_steps=20"), "dev*/rows/train_tuned.json", "results.json"),
 }
 
 
@@ -90,7 +99,7 @@ def run_through(arguments: list[str]) -> float:
 
 
 def disturb(arguments: list[str], workdir: pathlib.Path, expected: dict[str, Any], seconds: float, kills: int,
-            rng: random.Random, ending: str) -> Outcome:
+            rng: random.Random, ending: str, result: str = "") -> Outcome:
     """Runs a training, ends it up to `kills` times, and compares what it keeps with what is expected."""
     ended, damaged = dict.fromkeys(KINDS, 0), 0
     while True:
@@ -101,7 +110,7 @@ def disturb(arguments: list[str], workdir: pathlib.Path, expected: dict[str, Any
             assert process.stderr
             said = process.stderr.read().decode()
         if process.returncode == 0:
-            return Outcome(ended, damaged, states(workdir) == expected)
+            return Outcome(ended, damaged, kept(workdir, result) == expected)
         allowed = (os.EX_TEMPFAIL, -signal.SIGTERM) if kind == "SIGTERM" else (-signal.SIGKILL,)
         if process.returncode not in allowed:
             raise RuntimeError(f"{arguments} ended with {process.returncode}: {said}")
@@ -126,7 +135,7 @@ def _reached(process: subprocess.Popen[bytes], kind: str, workdir: pathlib.Path,
 
 def _unsealed(workdir: pathlib.Path) -> bool:
     with contextlib.suppress(OSError):  # a file may go while it is looked at
-        for file in (workdir / "checkpoints").rglob("state-*"):
+        for file in workdir.rglob("state-*"):
             seal = file.with_name(f"{file.name.split('.')[0]}.json")
             if file.is_file() and file != seal and not seal.exists():
                 return True
@@ -135,7 +144,7 @@ def _unsealed(workdir: pathlib.Path) -> bool:
 
 def damage(workdir: pathlib.Path, rng: random.Random) -> int:
     """Spoils one file of the newest state of the newest part of a training; how many it has spoiled."""
-    seals = sorted((workdir / "checkpoints").rglob("state-*.json"), key=lambda file: file.stat().st_mtime)
+    seals = sorted(workdir.rglob("state-*.json"), key=lambda file: file.stat().st_mtime)
     if not seals:
         return 0
     file = rng.choice(sorted(seals[-1].parent.glob(f"{seals[-1].stem}.*")))
@@ -151,12 +160,12 @@ def damage(workdir: pathlib.Path, rng: random.Random) -> int:
     return 1
 
 
-def states(workdir: pathlib.Path) -> dict[str, Any]:
-    """The bytes of every tensor of the last states, but for their records, which have times."""
+def kept(workdir: pathlib.Path, result: str = "") -> dict[str, Any]:
+    """The bytes of every tensor of the last states, but for their records, which have times; and those of `result`."""
     import tensorflow as tf
 
-    found: dict[str, Any] = {}
-    for folder in sorted({seal.parent for seal in (workdir / "checkpoints").rglob("state-*.json")}):
+    found: dict[str, Any] = {result: (workdir / result).read_bytes()} if result else {}
+    for folder in sorted({seal.parent for seal in workdir.rglob("state-*.json")}):
         last = max(int(seal.stem.removeprefix("state-")) for seal in folder.glob("state-*.json"))
         reader = tf.train.load_checkpoint(str(folder / f"state-{last}"))
         for name in reader.get_variable_to_shape_map():
@@ -192,12 +201,12 @@ def soak(name: str, kills: int, rng: random.Random, folder: pathlib.Path, extra:
     """The rows of one training, disturbed until it was ended `kills` times."""
     job = JOBS[name]
     seconds = run_through(command(job, folder / "whole", extra))
-    expected = states(folder / "whole")
+    expected = kept(folder / "whole", job.result)
     ended, damaged, through, lost = dict.fromkeys(KINDS, 0), 0, 0, 0
     while sum(ended.values()) < kills:
         shutil.rmtree(folder / "run", ignore_errors=True)
         outcome = disturb(command(job, folder / "run", extra), folder / "run", expected, seconds,
-                          kills - sum(ended.values()), rng, job.ending)
+                          kills - sum(ended.values()), rng, job.ending, job.result)
         ended = {kind: count + outcome.ended[kind] for kind, count in ended.items()}
         damaged, through, lost = damaged + outcome.damaged, through + 1, lost + (not outcome.same)
         print(f"{name}: {outcome}", flush=True)

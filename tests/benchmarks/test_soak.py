@@ -23,7 +23,7 @@ def test_a_training_that_goes_on_loses_nothing(counting, tmp_path):
     tried = {row["what"].removeprefix("counting: "): row["tried"] for row in rows}
     assert sum(tried[kind] for kind in soak.KINDS) == 4 and tried["trainings"] >= 1
     assert all(row["lost"] == 0 for row in rows)
-    assert soak.states(tmp_path / "whole")["checkpoints-20/variables/0/.ATTRIBUTES/VARIABLE_VALUE"] == \
+    assert soak.kept(tmp_path / "whole")["checkpoints-20/variables/0/.ATTRIBUTES/VARIABLE_VALUE"] == \
         (20).to_bytes(8, "little")
     table = reliability_table(rows)
     assert f"| counting: SIGTERM | {tried['SIGTERM']} | 0 |" in table
