@@ -2,7 +2,8 @@
 
 The same budget for every method, the published constants, and three seeds. The rate is 0.05 for all, but the MLP's,
 which is chosen on dev for every method: 0.05 is near what that network bears. prokt_0 and on are the λ of figure 3, and
-prokt_tuned the one of them that is best on dev.
+prokt_tuned the one of them that is best on dev; prokt_inference shows what becomes of a student with batch
+normalisation whose teacher speaks in inference mode.
 
     python -m trainers.compare --config configs/compare_distill_mnist.py \\
         --config.data.path=data/mnist.npz --workdir runs/distill_mnist
@@ -39,7 +40,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         ("mlp100", (("student.name", "mlp"), ("student.hidden", 100), ("compare.learning_rates", (0.05, 0.01)))))
     compare.methods = (
         *((name, (("method.name", name), *CHANGES.get(name, ()))) for name in METHODS),
-        *((f"prokt_{lam:g}", (("method.name", "prokt"), ("method.options", (("lam", lam),)))) for lam in LAMS))
+        *((f"prokt_{lam:g}", (("method.name", "prokt"), ("method.options", (("lam", lam),)))) for lam in LAMS),
+        ("prokt_inference", (("method.name", "prokt"), ("method.options", (("targets", "inference"),)))))
     lams = [name for name, _ in compare.methods if name.startswith("prokt_")]
     compare.skipped = (*(("mlp100", name) for name in (*OF_MAPS, *lams)),  # it has no maps; λ is of one student
                        *(("mobilenet_v2_0.25", name) for name in lams))

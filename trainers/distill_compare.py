@@ -308,8 +308,9 @@ def accuracy_by_lam(path: pathlib.Path, config: ml_collections.ConfigDict, cells
     for student in dict.fromkeys(cell.student for cell in cells):
         points = []
         for cell in cells:
-            if cell.student == student and cell.config.method.name == "prokt":
-                lam = dict(cell.config.method.options).get("lam", METHODS["prokt"].lam)
+            options = dict(cell.config.method.options)
+            if cell.student == student and cell.config.method.name == "prokt" and set(options) <= {"lam"}:
+                lam = options.get("lam", METHODS["prokt"].lam)
                 found = [read(folder / "results.json") for folder in cell.folders]
                 points.append((lam, *(100 * mean_std([f[name]["dev"] for f in found])[0]
                                       for name in ("last", "teacher"))))
