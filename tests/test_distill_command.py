@@ -297,6 +297,8 @@ def test_cells_of_the_papers_texts(cell):
         assert run.training.num_steps // epoch == (4 if name == "none" else 6)
     lams = {name: dict(run.method.options).get("lam", 0.3) for name, run in runs.items() if run.method.name == "prokt"}
     assert set(lams.values()) == {0.0, 0.1, 0.3, 0.4, 0.5, 0.7}
+    assert ("PF " in config.quoted) == (student == "bert6")
+    assert f"teacher {prokt_glue.TEACHERS[task]}, " in config.quoted
     (name, candidates), = config.compare.tuned
     assert name == "prokt_tuned" and set(candidates) == set(lams)
 

@@ -43,7 +43,7 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A file of configs/; --config.FIELD=VALUE overrides a field.")
 WORKDIR = flags.DEFINE_string("workdir", None, "A new directory for everything that the run writes.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan, with what is predicted of it, and stop.")
-TIMED_STEPS = flags.DEFINE_integer("timed_steps", 8, "Steps that a dry run times; 0 for none: memory alone.")
+TIMED_STEPS = flags.DEFINE_integer("timed_steps", 8, "Steps that a dry run times; 0, of a teacher, for memory alone.")
 VERBOSE = flags.DEFINE_integer("verbose", 1, "1 for a progress bar, or a line at every look; 0 for silence.")
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)

@@ -245,14 +245,14 @@ class Comparison:
 
     def _report_students(self, way: str) -> list[StudentRun]:
         """The reported students at the chosen rate; tuned rows start from those of the row that they tune."""
-        choice = self._choice(way)
-        found: list[StudentRun] = []
-        for index in range(self._count(way)):
+        choice, kept = self._choice(way), self._kept(way)
+
+        def trained(index: int, seed: int) -> StudentRun:
             self._teach_by(index)
-            for seed in self._report:
-                found.append(self._kept(way).run(len(found), functools.partial(
-                    lambda seed: self._whole(way, choice.variant)(seed, choice.learning_rate), seed)))
-        return found
+            return self._whole(way, choice.variant)(seed, choice.learning_rate)
+
+        students = [(index, seed) for index in range(self._count(way)) for seed in self._report]
+        return [kept.run(number, functools.partial(trained, *student)) for number, student in enumerate(students)]
 
     def _chosen_tune_rate(self, way: str, choice: Choice) -> float:
         """By cross-validation: students that have not been trained on the fold on which they are judged."""
