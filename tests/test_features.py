@@ -3,8 +3,9 @@ import pytest
 import tensorflow as tf
 
 from tests import tiny
-from tf_l2t.features import dev_sample, feature_names, running_accuracy, status_vector
+from tf_l2t.features import dev_sample, feature_names, status_vector
 from tf_l2t.hypergradient import rollout
+from tf_l2t.objectives import running_accuracy
 
 
 def test_the_papers_thirteen_numbers():

@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _MODULES = ("data", "export", "features", "hypergradient", "losses", "objectives", "plotting", "saved_models",
             "students", "teachers", "training", "translation")
 _NAMES = {"TaughtStudent": "tf_l2t.training", "TeacherTrainer": "tf_l2t.training",
+          "Teaching": "tf_l2t.training",
           "export_teacher": "tf_l2t.export", "load_teacher": "tf_l2t.export",
           "load_signatures": "tf_l2t.saved_models",
           "preflight": "tf_l2t.students"}

@@ -12,9 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_l2t.hypergradient import StatusFeatures, StudentState
-from tf_l2t.objectives import accuracy, class_precision
-
-TRAIN_ACCURACY_DECAY = 0.9
+from tf_l2t.objectives import accuracy, class_precision, running_accuracy
 
 
 def feature_names(num_classes: int) -> tuple[str, ...]:
@@ -31,11 +29,6 @@ def status_vector(step: tf.Tensor, num_steps: int, train_accuracy: tf.Tensor, la
     progress = tf.minimum(tf.cast(step, logits.dtype) / num_steps, 1)
     return tf.concat([tf.stack([progress, tf.cast(train_accuracy, logits.dtype), accuracy(labels, logits)]),
                       class_precision(labels, logits)], axis=0)
-
-
-def running_accuracy(previous: tf.Tensor, batch_accuracy: tf.Tensor) -> tf.Tensor:
-    """The exponential average of the mini-batches' accuracies, 0.9 old + 0.1 new, that starts at 0."""
-    return TRAIN_ACCURACY_DECAY * previous + (1 - TRAIN_ACCURACY_DECAY) * tf.cast(batch_accuracy, previous.dtype)
 
 
 def dev_sample(x: Any, y: Any, size: int | None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

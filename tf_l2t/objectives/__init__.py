@@ -6,10 +6,11 @@ from tf_l2t.objectives.classification import (
     class_precision,
     log_likelihood,
     relaxed_accuracy,
+    running_accuracy,
 )
 
 OBJECTIVES = {"relaxed_accuracy": relaxed_accuracy, "log_likelihood": log_likelihood,
               "calibrated_log_likelihood": calibrated_log_likelihood}
 
 __all__ = ["OBJECTIVES", "accuracy", "calibrated_log_likelihood", "class_precision", "log_likelihood",
-           "relaxed_accuracy"]
+           "relaxed_accuracy", "running_accuracy"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+TRAIN_ACCURACY_DECAY = 0.9
+
 
 def _target_log_prob(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     target = tf.one_hot(labels, tf.shape(logits)[-1], dtype=logits.dtype)
@@ -61,6 +63,11 @@ def accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """The fraction of examples whose largest logit is the label's. Not differentiable."""
     return tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, axis=-1, output_type=labels.dtype), labels),
                                   logits.dtype))
+
+
+def running_accuracy(previous: tf.Tensor, batch_accuracy: tf.Tensor) -> tf.Tensor:
+    """The exponential average of the mini-batches' accuracies, 0.9 old + 0.1 new, that starts at 0."""
+    return TRAIN_ACCURACY_DECAY * previous + (1 - TRAIN_ACCURACY_DECAY) * tf.cast(batch_accuracy, previous.dtype)
 
 
 def class_precision(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

@@ -12,7 +12,8 @@ from tf_l2t.training.optimizers import inner_optimizer
 from tf_l2t.training.problem import classification_problem
 from tf_l2t.training.taught_student import TaughtStudent
 from tf_l2t.training.teacher_trainer import TeacherTrainer
+from tf_l2t.training.teaching import Teaching
 
 __all__ = ["StudentDivergedError", "TaughtStudent", "TaughtStudentSummaries", "TeacherDivergedError",
-           "TeacherSummaries", "TeacherTrainer", "TerminatedError", "UnwritableError", "WorkerLostError",
+           "TeacherSummaries", "TeacherTrainer", "Teaching", "TerminatedError", "UnwritableError", "WorkerLostError",
            "classification_problem", "inner_optimizer"]

@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from tf_l2t.data import check_dev, check_pair
-from tf_l2t.features import dev_sample, running_accuracy, status_vector
+from tf_l2t.features import dev_sample, status_vector
 from tf_l2t.hypergradient.graphs import separate
 from tf_l2t.hypergradient.replicas import gradient_share
 from tf_l2t.losses.keras_loss import integer_labels
-from tf_l2t.objectives import accuracy
+from tf_l2t.objectives import accuracy, running_accuracy
 from tf_l2t.students import check_classifier
 from tf_l2t.teachers import Teacher
 

@@ -1,0 +1,200 @@
+"""A teacher's loss on a stock Keras model: as TaughtStudent teaches, and otherwise as any loss behaves."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_l2t
+from tests import tiny
+from tf_l2t.data import ArrayPair
+from tf_l2t.losses import FixedLoss, TaughtLoss
+from tf_l2t.students import FunctionalStudent
+from tf_l2t.teachers import StaticTeacher
+
+STEPS = 24
+
+
+def float32(pair: ArrayPair) -> ArrayPair:
+    return ArrayPair(pair.x.astype(np.float32), pair.y)
+
+
+TRAIN, DEV, OTHER = float32(tiny.arrays(24, 0)), float32(tiny.arrays(15, 1)), float32(tiny.arrays(12, 2))
+
+
+def sgd():
+    return keras.optimizers.SGD(0.05, momentum=0.9)
+
+
+def network(build=tiny.plain, dtype="float32"):
+    return FunctionalStudent(build, dtype).new_model(3)
+
+
+def teaching(teacher, **options):
+    return tf_l2t.Teaching(teacher, **({"dev_data": DEV, "num_steps": STEPS, "refresh_every": 4,
+                                        "dev_sample_size": 9} | options))
+
+
+@pytest.mark.parametrize("loss", ["stable", "mixture"])
+@pytest.mark.parametrize("build", [tiny.dense_batchnorm, tiny.dropout])
+def test_it_is_the_training_of_a_taught_student(loss, build):
+    """Φ, the running accuracy and all weights, through validations, which are no part of the status."""
+    teacher = tiny.teacher(loss)
+    taught = tf_l2t.TaughtStudent(network(build), teacher, DEV, STEPS, refresh_every=4, dev_sample_size=9)
+    taught.compile(sgd(), metrics=["accuracy"])
+    model = network(build)
+    model.compile(sgd(), loss=teacher.as_keras_loss(), metrics=["accuracy"])
+    options = {"batch_size": 6, "shuffle": False, "validation_data": OTHER, "verbose": 0}
+    theirs = taught.fit(*TRAIN, epochs=4, **options).history
+    ours = model.fit(*TRAIN, epochs=4, callbacks=[teaching(teacher)], **options).history
+    assert np.ptp(taught.coefficients) > 0 and not np.allclose(taught.coefficients, teacher.first)
+    np.testing.assert_allclose(model.loss.coefficients, taught.coefficients, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(model.loss.train_accuracy, taught.running_train_accuracy, rtol=1e-6)
+    for name in ("loss", "val_loss", "accuracy", "val_accuracy"):
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, err_msg=name)
+    for a, b in zip(model.weights, taught.student.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    before = float(model.loss.train_accuracy)
+    model.evaluate(*OTHER, verbose=0)
+    assert float(model.loss.train_accuracy) == before
+
+
+def cross_entropy_teacher():
+    """The form "mixture" at Φ = 0 is cross entropy."""
+    teacher = StaticTeacher(3, 6, loss="mixture")
+    for variable in teacher.theta:
+        variable.assign(tf.zeros_like(variable))
+    assert not teacher(tf.zeros(6)).numpy().any()
+    return teacher
+
+
+def fitted(taught, fit, compiled, build=tiny.plain, dtype="float32"):
+    """History and weights of a model with a taught loss that is cross entropy, or with Keras' own."""
+    keras.utils.set_random_seed(0)
+    model = network(build, dtype)
+    teacher = cross_entropy_teacher()
+    loss = teacher.as_keras_loss() if taught else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(**({"optimizer": sgd(), "loss": loss, "metrics": ["accuracy"]} | compiled))
+    history = model.fit(**{"verbose": 0, "epochs": 2, "shuffle": False, **fit, "callbacks": [
+        *fit.get("callbacks", list)(), *([teaching(teacher)] if taught else [])]}).history
+    return history, [np.asarray(w, np.float32) for w in model.weights]
+
+
+def among_two(y, logits):
+    return keras.metrics.sparse_top_k_categorical_accuracy(y, logits, 2)
+
+
+def no_callbacks():
+    return []
+
+
+ARRAYS = {"x": TRAIN.x, "y": TRAIN.y, "batch_size": 6, "callbacks": no_callbacks}
+WEIGHTS = np.linspace(0.0, 2.0, 24).astype("float32")
+
+
+@pytest.mark.parametrize(("fit", "compiled"), [
+    ({}, {}),
+    ({"class_weight": {0: 0.5, 1: 2.0, 2: 1.0}}, {}),
+    ({"sample_weight": WEIGHTS}, {"weighted_metrics": ["accuracy"]}),
+    ({"validation_split": 0.25}, {}),
+    ({"validation_data": (*OTHER, WEIGHTS[:12])}, {}),
+    ({"x": tf.data.Dataset.from_tensor_slices((TRAIN.x, TRAIN.y)).batch(6), "y": None, "batch_size": None}, {}),
+    ({"x": tf.data.Dataset.from_tensor_slices((TRAIN.x, TRAIN.y[:, None])).batch(6).repeat(), "y": None,
+      "batch_size": None, "steps_per_epoch": 5}, {}),
+    ({}, {"steps_per_execution": 2}),
+    ({}, {"jit_compile": True}),
+    ({}, {"run_eagerly": True}),
+    ({}, {"metrics": [among_two]}),
+    ({"epochs": 6, "validation_data": tuple(OTHER),
+      "callbacks": lambda: [keras.callbacks.EarlyStopping("val_loss", patience=0, min_delta=10.0)]}, {}),
+    ({"callbacks": lambda: [keras.callbacks.LearningRateScheduler(lambda epoch: 0.1 / (epoch + 1))]}, {}),
+], ids=["plain", "class_weight", "sample_weight", "validation_split", "validation weights", "tf.data", "repeated",
+        "steps_per_execution", "jit_compile", "run_eagerly", "metrics", "EarlyStopping", "LearningRateScheduler"])
+def test_it_behaves_as_the_stock_loss(fit, compiled):
+    (ours, weights), (theirs, expected) = (fitted(taught, ARRAYS | fit, compiled) for taught in (True, False))
+    assert ours.keys() == theirs.keys()
+    for name in theirs:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-7, err_msg=name)
+    for a, b in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_mixed_precision():
+    """Logits of 8 bits: as the stock loss, to their rounding."""
+    (ours, _), (theirs, _) = (fitted(taught, ARRAYS, {}, dtype="mixed_bfloat16") for taught in (True, False))
+    np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=2e-2)
+
+
+def test_a_saved_model_goes_on(tmp_path):
+    """Through ModelCheckpoint: Φ and the running accuracy are in the loss's config, t in the optimizer."""
+    teacher = tiny.teacher()
+
+    def fit(model, epochs, first=0, *callbacks):
+        model.fit(*TRAIN, batch_size=6, shuffle=False, verbose=0, initial_epoch=first, epochs=epochs,
+                  callbacks=[*callbacks, teaching(teacher)])
+
+    whole, half = network(), network()
+    for model in (whole, half):
+        model.compile(sgd(), loss=teacher.as_keras_loss())
+    fit(whole, 4)
+    fit(half, 2, 0, keras.callbacks.ModelCheckpoint(tmp_path / "model.keras"))
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again.loss.coefficients, half.loss.coefficients)
+    assert float(again.loss.train_accuracy) == float(half.loss.train_accuracy) > 0
+    fit(again, 4, 2)
+    np.testing.assert_allclose(again.loss.coefficients, whole.loss.coefficients, rtol=1e-5, atol=1e-7)
+    for a, b in zip(again.weights, whole.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_backup_and_restore(tmp_path):
+    """In one process the loss keeps its running accuracy, so that the run is the same."""
+    teacher = tiny.teacher()
+
+    def fit(model, epochs, *callbacks):
+        model.fit(*TRAIN, batch_size=6, shuffle=False, verbose=0, epochs=epochs,
+                  callbacks=[*callbacks, teaching(teacher)])
+
+    whole, stopped = network(), network()
+    for model in (whole, stopped):
+        model.compile(sgd(), loss=teacher.as_keras_loss())
+    fit(whole, 3)
+    backups = [keras.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False) for _ in range(2)]
+    fit(stopped, 2, backups[0])
+    fit(stopped, 3, backups[1])
+    for a, b in zip(stopped.weights, whole.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_loss_that_nothing_changes_is_warned_of():
+    model = network()
+    model.compile(sgd(), loss=tiny.teacher().as_keras_loss())
+    with pytest.warns(UserWarning, match=r"give `fit` the callback tf_l2t\.Teaching"):
+        model.fit(*TRAIN, verbose=0)
+
+
+def test_bad_input():
+    teacher = tiny.teacher()
+    with pytest.raises(ValueError, match="at least 1; received num_steps=0"):
+        teaching(teacher, num_steps=0)
+    with pytest.raises(ValueError, match="dev_data"):
+        teaching(teacher, dev_data=(DEV.x, DEV.y + 5))
+    with pytest.raises(ValueError, match=r"tf_l2t\.teachers\.Teacher"):
+        teaching("runs/teacher")
+
+    def begin(loss, callback, **compiled):
+        model = network()
+        model.compile(sgd(), loss=loss, **compiled)
+        model.fit(*TRAIN, verbose=0, callbacks=[callback])
+
+    for loss in ("sparse_categorical_crossentropy", FixedLoss("focal"), TaughtLoss("stable", np.eye(3))):
+        with pytest.raises(ValueError, match=r"as_keras_loss\(\)"):
+            begin(loss, teaching(teacher))
+    with pytest.raises(ValueError, match="of another teacher"):
+        begin(tiny.teacher("paper").as_keras_loss(), teaching(teacher))
+    with pytest.raises(ValueError, match="a multiple of the model's steps_per_execution; received 4, 3"):
+        begin(teacher.as_keras_loss(), teaching(teacher), steps_per_execution=3)
+    five = keras.Sequential([keras.Input(tiny.IMAGE), keras.layers.Flatten(), keras.layers.Dense(5)])
+    five.compile(sgd(), loss=teacher.as_keras_loss())
+    with pytest.raises(ValueError, match=r"logits \[batch, 3\] of dev_data's examples; received shape \(1, 5\)"):
+        five.fit(*TRAIN, verbose=0, callbacks=[teaching(teacher)])
