@@ -5,7 +5,9 @@ import pathlib
 import re
 
 import pytest
+import yaml
 
+import tf_l2t
 from benchmarks import distillation, first_call, fit, objectives, scaling, translation
 from benchmarks.tables import FIGURES
 from benchmarks.tables import KEY as ENGINE_KEY
@@ -38,6 +40,17 @@ def test_links_and_named_files_exist(document):
         assert (ROOT / config).exists(), config
     for module in re.findall(r"-m ((?:trainers|benchmarks)\.\w+)", text):
         assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
+
+
+def test_citation():
+    """The fields that its format asks for, and both papers."""
+    content = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(content) and content["version"] == tf_l2t.__version__
+    titles = [reference["title"] for reference in content["references"]]
+    assert titles == ["Learning to Teach with Dynamic Loss Functions",
+                      "Learning from Deep Model via Exploring Local Targets"]
+    for reference in content["references"]:
+        assert reference["authors"] and all("name" in a or "family-names" in a for a in reference["authors"])
 
 
 def check_error_row(row):

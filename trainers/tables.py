@@ -26,7 +26,7 @@ TABLES: dict[str, Any] = {
 
 
 def documents() -> list[pathlib.Path]:
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 if __name__ == "__main__":
