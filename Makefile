@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | soak. Each makes its own virtual environment; PYTHON names the interpreter to make it with.
+# make demo | test | lint | docs | bench | soak. Each makes its own virtual environment; PYTHON names the interpreter to make it with.
 PYTHON ?= $(shell for v in python3.11 python3.12 python3.13 python3; do $$v -c "" 2>/dev/null && command -v $$v && break; done)
 VENV := .venv
 BENCH_VENV := .venv-bench
@@ -7,13 +7,13 @@ BENCH ?=
 RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint bench soak clean
+.PHONY: demo test lint docs bench soak clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	@test -n "$(PYTHON)" || { echo "found no Python: install 3.11, 3.12 or 3.13, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("tf_l2t needs Python 3.11, 3.12 or 3.13; %s is %d.%d. Name another: make PYTHON=/path/to/python3.11" % (sys.executable, *v))'
 	"$(PYTHON)" -m venv "$(VENV)"
-	"$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[translation,text,test]'
+	"$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[translation,text,test,docs]'
 	@touch $@
 
 demo: $(VENV)/.installed
@@ -27,6 +27,11 @@ test: $(VENV)/.installed
 lint: $(VENV)/.installed
 	"$(VENV)/bin/python" -m ruff check .
 	"$(VENV)/bin/python" -m mypy tf_l2t trainers benchmarks
+	"$(VENV)/bin/python" -m mkdocs build --quiet --site-dir "$(VENV)/site"
+
+docs: $(VENV)/.installed
+	"$(VENV)/bin/python" -m mkdocs build --quiet
+	@echo "open site/index.html"
 
 # Figures of one Python only can be compared.
 $(BENCH_VENV)/.installed: setup.cfg pyproject.toml benchmarks/requirements.txt

@@ -1,5 +1,7 @@
 """Documents agree with the figures and files that they name."""
 
+import importlib
+import inspect
 import json
 import pathlib
 import re
@@ -40,6 +42,18 @@ def test_links_and_named_files_exist(document):
         assert (ROOT / config).exists(), config
     for module in re.findall(r"-m ((?:trainers|benchmarks)\.\w+)", text):
         assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
+
+
+@pytest.mark.parametrize("name", tf_l2t._MODULES)
+def test_public_names_are_documented(name):
+    """Each has a docstring, if it is no constant, and a page of the reference shows its module's."""
+    module = importlib.import_module(f"tf_l2t.{name}")
+    assert f"::: tf_l2t.{name}\n" in (ROOT / "docs" / "api" / f"{name}.md").read_text()
+    public = getattr(module, "__all__", None) or [
+        key for key, value in vars(module).items()
+        if not key.startswith("_") and getattr(value, "__module__", "") == module.__name__]
+    silent = [key for key in public if callable(getattr(module, key)) and not inspect.getdoc(getattr(module, key))]
+    assert module.__doc__ and public and not silent
 
 
 def test_citation():

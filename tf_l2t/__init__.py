@@ -12,8 +12,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_MODULES = ("data", "export", "features", "hypergradient", "losses", "objectives", "plotting", "saved_models",
-            "students", "teachers", "training", "translation")
+_MODULES = ("data", "distillation", "export", "features", "hypergradient", "losses", "objectives", "plotting",
+            "saved_models", "students", "teachers", "text", "training", "translation")
 _NAMES = {"TaughtStudent": "tf_l2t.training", "TeacherTrainer": "tf_l2t.training",
           "Teaching": "tf_l2t.training",
           "export_teacher": "tf_l2t.export", "load_teacher": "tf_l2t.export",
