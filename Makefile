@@ -27,10 +27,10 @@ test: $(VENV)/.installed
 lint: $(VENV)/.installed
 	"$(VENV)/bin/python" -m ruff check .
 	"$(VENV)/bin/python" -m mypy tf_l2t trainers benchmarks
-	"$(VENV)/bin/python" -m mkdocs build --quiet --site-dir "$(VENV)/site"
+	"$(VENV)/bin/python" -m mkdocs build --site-dir "$(VENV)/site"
 
 docs: $(VENV)/.installed
-	"$(VENV)/bin/python" -m mkdocs build --quiet
+	"$(VENV)/bin/python" -m mkdocs build
 	@echo "open site/index.html"
 
 # Figures of one Python only can be compared.
