@@ -1,6 +1,7 @@
 """Teachers through the file system: out, in another process, and damaged."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -58,6 +59,24 @@ def test_metadata(exported):
     assert metadata["versions"]["tensorflow"] == tf.__version__
     assert metadata["teacher"]["class"] == "AttentionTeacher"
     assert "saved_model.pb" in metadata["files"]
+
+
+def test_the_card(exported, tmp_path):
+    """Says what the metadata say; people may write in it, and what trainers note stands there too."""
+    teacher, path = exported
+    card = path / "teacher_card.md"
+    rows = dict(re.findall(r"^\| ([^|]+?) \| (.+) \|$", card.read_text(), flags=re.MULTILINE))
+    assert rows["class"] == "AttentionTeacher" and rows["classes"] == "3" and rows["horizon"] == "40 steps"
+    assert rows["features, in order"].split(", ") == json.loads((path / "tf_l2t.json").read_text())["features"]
+    assert rows["validated: accuracy"] == "0.9" and f"tensorflow {tf.__version__}" in rows["versions"]
+    assert "num_steps=40" in card.read_text() and "students" not in rows  # nobody has noted any
+    card.write_text(card.read_text() + "Trained for the spring term.")
+    tf_l2t.load_teacher(path)
+    noted = {"student": "mlp", "student_weights": 12_345, "train": 3500, "dev": 500, "seed": 4, "teacher_steps": 60}
+    teacher.note_training(noted)
+    again = tf_l2t.export_teacher(teacher, tmp_path / "again", num_steps=40) / "teacher_card.md"
+    rows = dict(re.findall(r"^\| ([^|]+?) \| (.+) \|$", again.read_text(), flags=re.MULTILINE))
+    assert (rows["students"], rows["their weights"], rows["dev examples"], rows["seed"]) == ("mlp", "12345", "500", "4")
 
 
 def test_a_restored_signature_is_differentiable(exported):

@@ -16,9 +16,10 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tf_l2t.features import feature_names
+from tf_l2t.teacher_card import teacher_card
 from tf_l2t.teachers import Teacher
 
-METADATA = "tf_l2t.json"
+METADATA, CARD = "tf_l2t.json", "teacher_card.md"
 FORMAT = 1
 _METADATA_TYPES: dict[str, Any] = {"teacher": dict, "files": dict, "training": dict, "num_classes": int,
                                    "num_steps": int | None}
@@ -60,7 +61,7 @@ def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int
 
     Beside it, `tf_l2t.json` holds the class and config, the features' names in order, the number of classes, T, the
     versions, values of the taught loss by which it is known again, a summary of the training, and the SHA-256 of every
-    file.
+    file; `teacher_card.md` says the same to people, and may be edited.
 
     Args:
       teacher: to export.
@@ -83,7 +84,7 @@ def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int
         raise ValueError(f"{str(path)!r} exists; export to a new directory. overwrite=True replaces an exported "
                          "teacher, and nothing else.")
     if replaced:
-        foreign = _files(path) - {METADATA, *_read_metadata(path)["files"]}
+        foreign = _files(path) - {METADATA, CARD, *_read_metadata(path)["files"]}
         if foreign:
             raise ValueError(f"{str(path)!r} exists and holds files that are no teacher's: {sorted(foreign)}; export "
                              "to a new directory.")
@@ -105,6 +106,7 @@ def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int
                                                               "loss": module.loss})
         metadata["files"] = {name: _sha256(staging / name) for name in sorted(_files(staging))}
         (staging / METADATA).write_text(json.dumps(metadata, indent=2) + "\n")
+        (staging / CARD).write_text(teacher_card(metadata), encoding="utf-8")
         staging.chmod(0o755)
         old = staging.with_name(f"{staging.name}-old")
         if replaced:

@@ -41,7 +41,8 @@ def test_a_teacher_learns_to_help_on_shifted_labels():
     assert np.mean(values["objective"][-4:]) > np.mean(values["objective"][:4]) + 0.1
     assert max(values["val_objective"]) > history.params["initial_val_objective"] + 0.1
     assert values["dropped"][-1] == 0
-    assert made.teacher.training["teacher_steps"] == 20 and made.teacher.training["num_steps"] == 25
+    noted = made.teacher.training
+    assert noted["teacher_steps"] == 20 and noted["num_steps"] == 25 and noted["student_weights"] > 0
     assert made.teacher.training["val_objective"] == max([*values["val_objective"],
                                                           history.params["initial_val_objective"]])
 

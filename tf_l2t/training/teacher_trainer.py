@@ -240,8 +240,12 @@ class TeacherTrainer:
             self.set_weights(validate.best_weights)
         calls.on_train_end()
         validated = {validate.judged_by: validate.best_value} if np.isfinite(validate.best_value) else {}
-        self.teacher.note_training({"num_steps": self.num_steps, "teacher_steps": len(history.epoch),
-                                    "dropped": progress.dropped, **validated})
+        model = self._task.student.model
+        self.teacher.note_training({
+            "num_steps": self.num_steps, "teacher_steps": len(history.epoch), "dropped": progress.dropped, **validated,
+            "student": model.name, "student_weights": model.count_params(), "batch_size": self._run["batch_size"],
+            "train": train.size, "dev": dev.size, "seed": self._seed // SEEDS_PER_TRAINING,
+            "objective": str(getattr(options.objective, "__name__", options.objective))})
         return history
 
     def _problem(self, train: Any, dev: Any) -> Problem:

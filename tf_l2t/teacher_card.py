@@ -1,0 +1,58 @@
+"""What an exported teacher says of itself, for people: `teacher_card.md` beside its `tf_l2t.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+# What `TeacherTrainer.fit` notes, and how a card calls it.
+_NOTED = {"student": "students", "student_weights": "their weights", "batch_size": "their batches",
+          "train": "train examples", "dev": "dev examples", "objective": "maximised on dev",
+          "teacher_steps": "teacher steps", "dropped": "of them without a gradient", "seed": "seed"}
+_STATUS_OF_CLASSES = 3  # numbers of a status before those of the classes
+
+
+def teacher_card(metadata: Mapping[str, Any]) -> str:
+    """The card, Markdown, of a teacher's `tf_l2t.json`.
+
+    It says what the teacher is, what it was trained on and for how long, how well its students did, what it may be used
+    for, and how. What is not known is left out.
+    """
+    training, classes = dict(metadata["training"]), metadata["num_classes"]
+    rows = [("class", metadata["teacher"]["class"]), ("form of the loss", metadata["loss"]), ("classes", classes),
+            ("features, in order", _features(metadata["features"])), ("horizon", f"{metadata['num_steps']} steps")]
+    rows += [(label, training[name]) for name, label in _NOTED.items() if name in training]
+    rows += [(f"validated: {name.removeprefix('val_')}", f"{value:.4g}") for name, value in training.items()
+             if name.startswith("val_") and isinstance(value, float)]
+    if "data" in training:
+        rows.append(("data", f"`{json.dumps(training['data'], ensure_ascii=False)}`"))
+    rows.append(("versions", ", ".join(f"{name} {version}" for name, version in metadata["versions"].items())))
+    table = "\n".join(["| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows)])
+    use = "" if isinstance(metadata["features"], int) else f"""
+    student = tf_l2t.TaughtStudent(model, teacher, dev_data=(x_dev, y_dev), num_steps={metadata["num_steps"]})"""
+    return f"""# A teacher of {classes} classes
+
+Sets the coefficients Φ of a student's loss at every step of the student's training, from the student's status.
+
+{table}
+
+## Use
+
+    import tf_l2t
+
+    teacher = tf_l2t.load_teacher("THIS DIRECTORY"){use}
+
+For new students of data like those it was trained on, in which class number c is the same class, from a start of their
+own. A run may be longer than the horizon: t/T is all that the teacher sees of it. Try the student's learning rates on
+dev anew. It says nothing about other classes, another order of the classes, another kind of noise, or students that are
+trained already; `load_teacher` refuses files that are damaged, and forms of the loss that are other functions by now.
+"""
+
+
+def _features(features: Any) -> str:
+    if isinstance(features, int):
+        return f"{features}"
+    shown = features if len(features) <= 2 * _STATUS_OF_CLASSES else [*features[:_STATUS_OF_CLASSES + 1], "…",
+                                                                      features[-1]]
+    return ", ".join(shown)
