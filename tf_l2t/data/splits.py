@@ -79,12 +79,14 @@ def check_pair(x: Any, y: Any, num_classes: int | None = None, what: str = "data
     limit = np.iinfo(np.int32).max if num_classes is None else num_classes
     if low < 0 or high >= limit:
         upper = "C - 1" if num_classes is None else str(num_classes - 1)
-        raise ValueError(f"{what}: labels must be in 0 … {upper}; received labels from {low} to {high}.")
+        base = " Labels that begin with 1: pass y - 1." if low == 1 and high == num_classes else ""
+        raise ValueError(f"{what}: labels must be in 0 … {upper}; received labels from {low} to {high}.{base}")
     if x.dtype.kind not in "iuf":
         raise ValueError(f"{what}: x must be real numbers; received dtype {x.dtype}.")
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         bad = int((~np.isfinite(x)).reshape(len(x), -1).any(axis=1).sum())
-        raise ValueError(f"{what}: x holds NaN or infinite values in {bad} of {len(x)} examples.")
+        raise ValueError(f"{what}: x holds NaN or infinite values in {bad} of {len(x)} examples; leave those out, or "
+                         "put numbers in their place.")
     return ArrayPair(x, y.astype(np.int32))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from tf_l2t.training.problem import classification_problem
 from tf_l2t.training.taught_student import check_fits
 
 Measure = Callable[[StudentState], float]
+FEW = 5  # dev examples a class, below which a warning says so
 
 
 class Task:
@@ -106,6 +108,10 @@ class ClassificationTask(Task):
         if any(want is not None and want != got for want, got in zip(expected, pair.x.shape[1:], strict=False)) \
                 or len(expected) != pair.x.ndim - 1:
             raise ValueError(f"{what}: the student takes examples of shape {expected}; received {pair.x.shape[1:]}.")
+        if dev and pair.size < FEW * self.student.num_classes:
+            warnings.warn(f"{what}: {pair.size} examples of {self.student.num_classes} classes are few: what they say "
+                          "of a coefficient is mostly noise. Some 50 a class are a good start; compile(penalty=...) "
+                          "holds back what few speak for.", stacklevel=4)
         return check_dev(pair, what) if dev else pair
 
     def check_objective(self, objective: Any) -> None:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tf_l2t.data import check_dev, check_pair
 from tf_l2t.features import dev_sample, status_vector
 from tf_l2t.losses import TaughtLoss
+from tf_l2t.students import check_classifier
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.taught_student import check_fits
 
@@ -94,6 +95,8 @@ class Teaching(keras.callbacks.Callback):
         if self._every % model.steps_per_execution:
             raise ValueError("refresh_every must be a multiple of the model's steps_per_execution; received "
                              f"{self._every}, {model.steps_per_execution}.")
+        if getattr(model, "output_shape", None) is not None:  # a subclassed model has none
+            check_classifier(model, "model")
         logits = model(self._x[:1], training=False)
         if tuple(getattr(logits, "shape", ())) != (1, self._teacher.num_classes):
             raise ValueError(f"the model must return logits [batch, {self._teacher.num_classes}] of dev_data's "
