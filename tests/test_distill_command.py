@@ -129,7 +129,7 @@ def test_a_table(tmp_path):
     assert not any(isinstance(o, DistillationTrainer) for o in gc.get_objects())  # the memory of a table stays flat
     tuned = recorded.pop()
     first = recorded.pop(0)
-    assert (first["student"], first["method"], first["teacher"], first["seeds"]) == ("mlp16", "none", "mlp16", 1)
+    assert (first["student"], first["method"], first["teacher"], first["seeds"]) == ("mlp16", "teacher", "mlp16", 1)
     alone = json.loads((tmp_path / "teacher" / "results.json").read_text())["last"]["test"]
     assert first["test_accuracy_mean"] == pytest.approx(100 * alone, abs=1e-4)
     assert [(row["method"], row["seeds"]) for row in recorded] == [
@@ -154,6 +154,23 @@ def test_a_table(tmp_path):
     assert made == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")}
 
 
+def test_what_is_chosen_by():
+    """The fewest that diverged, then dev; of rates and of methods alike."""
+    config = command.changed(distill_mnist.get_config(), (SMALL | TABLE).items())
+    rows = [{"student": "s", "method": "rco", "best_dev_accuracy_mean": 99.0, "diverged": 2},
+            {"student": "s", "method": "prokt", "best_dev_accuracy_mean": 90.0}]
+    assert [row["chosen"] for row in distill_compare.tuned_rows(config, rows)] == ["prokt"]
+
+
+def test_a_student_may_be_as_the_teacher(tmp_path):
+    """Self-distillation: the student's rows and the teacher's are told apart."""
+    recorded = []
+    compare(tmp_path, recorded, **{"compare.seeds": 1, "compare.tuned": (), "compare.students": (("mlp16", ()),),
+                                   "compare.methods": (("none", (("method.name", "none"),)),)})
+    assert [(row["student"], row["method"]) for row in recorded] == [("mlp16", "teacher"), ("mlp16", "none")]
+    assert "| none | " in distillation_table(recorded, "digits")
+
+
 def test_rates_are_chosen_on_dev(tmp_path):
     """Of every student and method for itself; the row says what the others gave, and the table which it is."""
     changes = {"compare.seeds": 1, "compare.methods": (("none", (("method.name", "none"),)),), "compare.tuned": (),
@@ -162,14 +179,15 @@ def test_rates_are_chosen_on_dev(tmp_path):
     recorded = []
     compare(tmp_path, recorded, **changes)
     small, one = recorded[1:]  # behind the teacher's
-    results = {rate: json.loads((tmp_path / "small" / "none" / f"{rate:g}" / "seed0" / "results.json").read_text())
+    results = {rate: json.loads((tmp_path / "small" / "none" / str(rate) / "seed0" / "results.json").read_text())
                for rate in (1e-6, 0.05)}
     best = max(results, key=lambda rate: results[rate]["best"]["dev"])
     assert small["learning_rate"] == best == 0.05  # at 1e-6 it learns nothing in forty steps
     assert small["test_accuracy_mean"] == pytest.approx(100 * results[best]["last"]["test"], abs=1e-4)
-    assert [other["learning_rate"] for other in small["by_rate"]] == [1e-6, 0.05]  # at the third it diverged
-    assert [other["test_accuracy_mean"] for other in small["by_rate"]] == pytest.approx(
+    assert [other["learning_rate"] for other in small["by_rate"]] == [1e-6, 0.05, 1e20]
+    assert [other["test_accuracy_mean"] for other in small["by_rate"][:2]] == pytest.approx(
         [100 * result["last"]["test"] for result in results.values()], abs=1e-4)
+    assert small["by_rate"][2] == {"learning_rate": 1e20, "seeds": 0, "diverged": 1}
     assert "by_rate" not in one and (tmp_path / "one" / "none" / "seed0" / "results.json").is_file()
     header, _, none, *_ = (tmp_path / "table.md").read_text().splitlines()
     assert header.split(" | ")[1:6] == ["small: last", "best on dev", "ms / step", "rate", "one: last"]
@@ -232,6 +250,9 @@ def test_rates_of_the_phase_before_do_not_fall():
     ({"training.evaluate_every": 0}, "evaluate_every must be at least 1"),
     ({"training.evaluate_every": 3}, "2 epochs are no multiple"),
     ({"compare.learning_rates": (0.1, 0.1)}, "each named once"),
+    ({"compare.students": (("a", (("compare.learning_rates", ("fast",)),)),)}, "a tuple of a number each"),
+    ({"compare.changes": (("none", ()), ("none", ()))}, "twice"),
+    ({"compare.methods": (("teacher", (("method.name", "none"),)),)}, "or calls one 'teacher'"),
     ({"compare.learning_rates": (0.0,)}, "must be positive"),
     ({"compare.changes": (("kd", ()),)}, r"changes names methods that are not compared: \['kd'\]"),
     ({"compare.changes": (("none", (("method.nme", "kd"),)),)}, "cannot be changed"),

@@ -141,7 +141,7 @@ def test_bad_arguments():
     model.compile("sgd")
     with pytest.raises(ValueError, match="One-hot"):
         model.fit(x.astype(np.float32), np.eye(3)[y], verbose=0)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="labels must be in 0"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="labels must be integers in 0"):
         model.fit(x.astype(np.float32), y + 1, verbose=0)
     with pytest.raises(ValueError, match="last layer"):
         LargeMarginStudent(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.ReLU()]))

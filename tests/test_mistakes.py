@@ -6,6 +6,7 @@ import re
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tf_l2t
 from tests import tiny
@@ -101,7 +102,8 @@ def test_mistakes_are_answered(name, tmp_path):
 
 
 def test_every_row_of_the_page_is_tried():
-    assert ROWS.keys() == MISTAKES.keys() | {"Few dev examples", "The teacher's loss without the callback"}
+    assert ROWS.keys() == MISTAKES.keys() | {
+        "Few dev examples", "The teacher's loss without the callback", "No classes, in a model of your own"}
 
 
 def test_few_dev_examples():
@@ -112,5 +114,13 @@ def test_few_dev_examples():
 def test_the_teachers_loss_without_the_callback():
     model = tiny.plain()
     model.compile("sgd", loss=tiny.teacher().as_keras_loss())
-    with pytest.warns(UserWarning, match=re.escape(ROWS["The teacher's loss without the callback"])):
+    said = re.escape(ROWS["The teacher's loss without the callback"])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=said):
         model.fit(X, Y, verbose=0)
+
+
+def test_labels_that_are_none_in_a_model_of_your_own():
+    model = tiny.plain()
+    model.compile("sgd", loss=FixedLoss("focal"))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=ROWS["No classes, in a model of your own"].split("…")[0]):
+        model.fit(X, Y + 0.5, verbose=0)

@@ -11,9 +11,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import tf_l2t
 from tf_l2t.data import ArrayPair, Splits
+from tf_l2t.training.results import RowResult
+from trainers.compare_report import Part, write_hparams
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMALL = ["--config.training.num_steps=12", "--config.data.dev_size=60", "--config.data.test_size=200",
@@ -65,6 +68,22 @@ def test_compare(teacher_run, tmp_path):
     rows = json.loads(measured.read_text())["rows"]
     assert [(row["loss"], row["dev_size"]) for row in rows] == [(r["row"], 60) for r in results]
     assert rows[0]["test_error_mean"] == pytest.approx(100 * (1 - np.mean(results[0]["test_accuracy"])), abs=1e-3)
+
+
+def test_the_table_is_tensorboards_of_hyperparameters(tmp_path):
+    """Read back: of every row what dev chose, and the mean test error."""
+    results = [RowResult("cross_entropy", "cross entropy", 0.1, {}, None, [0.9, 0.8], None, 0, []),
+               RowResult("train_tuned", "tuned", 0.03, {"q": 0.7}, 0.01, [0.95, 0.95], None, 0, [])]
+    write_hparams(tmp_path, Part(60, results, [], None, None, None, None))
+    for result, error in zip(results, (15.0, 5.0), strict=True):
+        (file,) = (tmp_path / "dev60" / result.row).iterdir()
+        values = {value.tag: value for event in tf.compat.v1.train.summary_iterator(str(file))
+                  for value in event.summary.value}
+        assert float(tf.make_ndarray(values["test_error"].tensor)) == pytest.approx(error, rel=1e-5)
+        content = values["_hparams_/session_start_info"].metadata.plugin_data.content
+        chosen = HParamsPluginData.FromString(content).session_start_info.hparams
+        assert chosen["row"].string_value == result.row and chosen["learning_rate"].number_value == result.learning_rate
+        assert ("tune_rate" in chosen) == (result.tune_rate is not None)
 
 
 def test_a_whole_table_is_run_resumed_and_reported(tmp_path):

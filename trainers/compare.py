@@ -5,8 +5,8 @@
         --config.compare.teacher=runs/teacher/teacher
 
 The same command goes on with a run that was stopped: teachers and rows that are there are not made again. Writes to the
-work directory manifest.json, report.html, table.md, results.json and figures/, and for every dev size teachers/ and
-rows/.
+work directory manifest.json, report.html, table.md, results.json, figures/ and tensorboard/ (the table as TensorBoard's
+of hyperparameters), and for every dev size teachers/ and rows/.
 """
 
 from __future__ import annotations

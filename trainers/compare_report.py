@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
 
 from tf_l2t import plotting
 from tf_l2t.data import Splits
@@ -38,7 +39,7 @@ class Part(NamedTuple):
 
 
 def write_reports(path: pathlib.Path, config: ml_collections.ConfigDict, parts: list[Part]) -> pathlib.Path:
-    """Writes report.html, table.md and figures/, and prints tables and verdicts; returns the path of the report."""
+    """Writes report.html, table.md, figures/, tensorboard/; prints tables and verdicts; returns the report's path."""
     sections, tables = [], []
     for part in parts:
         title = f"Dev set of {part.dev_size}"
@@ -47,6 +48,7 @@ def write_reports(path: pathlib.Path, config: ml_collections.ConfigDict, parts: 
             said.append(f"Quoted, not measured here: {config.quoted}.")
         tables.append(f"## {title}\n\n{table}\n\n" + "\n".join(f"- {sentence}" for sentence in said))
         print("", table, "", *said, sep="\n")
+        write_hparams(path / "tensorboard", part)
         sections.append(Section(title, table, said, draw(part, path / "figures" / f"dev{part.dev_size}")))
     (path / "table.md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")
     print("", "pictures:", *(f"  {picture}" for section in sections for picture in section.pictures.values()), sep="\n")
@@ -54,6 +56,17 @@ def write_reports(path: pathlib.Path, config: ml_collections.ConfigDict, parts: 
                        ensure_ascii=False)
     return write_html(path / "report.html", f"Comparison: {config.compare.setting or config.student.name}", sections,
                       about)
+
+
+def write_hparams(folder: pathlib.Path, part: Part) -> None:
+    """TensorBoard's table of hyperparameters: a row of the part is a run, with what dev chose and its test error, %."""
+    for result in part.results:
+        tuned = {} if result.tune_rate is None else {"tune_rate": result.tune_rate}
+        with tf.summary.create_file_writer(str(folder / f"dev{part.dev_size}" / result.row)).as_default(step=0):
+            hparams.hparams({"row": result.row, "dev_size": part.dev_size, "learning_rate": result.learning_rate,
+                             **tuned, **{name: str(value) for name, value in result.variant.items()}},
+                            trial_id=f"dev{part.dev_size}/{result.row}")
+            tf.summary.scalar("test_error", mean_std(result.errors)[0])
 
 
 def draw(part: Part, folder: pathlib.Path) -> dict[str, pathlib.Path]:

@@ -17,14 +17,14 @@ from tf_l2t.report import Section, write_html
 from tf_l2t.training import StudentDivergedError
 from tf_l2t.training.results import mean_std
 from tf_l2t.training.workdir import resume_workdir, write_json
-from trainers import command, distill
-from trainers.distill_table import distillation_table
+from trainers import command, distill, fields
+from trainers.distill_table import TEACHER, distillation_table
 from trainers.distillation import describe_data, describe_run, labels_of, network, phase_steps, teacher_config
 
 ANCHORS = 4  # of the teacher, for RCO
 
 
-OF_RATE = ("learning_rate", "best_dev_accuracy_mean", "test_accuracy_mean", "test_accuracy_std", "seeds")
+OF_RATE = ("learning_rate", "best_dev_accuracy_mean", "test_accuracy_mean", "test_accuracy_std", "seeds", "diverged")
 
 Planned = tuple[str, str, ml_collections.ConfigDict]  # student, method, config with one of its rates
 
@@ -65,7 +65,7 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
         teacher = pathlib.Path(given) if given else path / "teacher"
         if not given:
             run(of_teacher, teacher, verbose)
-            record([row_of(config, Cell(compare.teacher, "none", of_teacher, teacher, [teacher], []))])
+            record([row_of(config, Cell(compare.teacher, TEACHER, of_teacher, teacher, [teacher], []))])
         found = groups_of(path, cells)
         for number in range(compare.seeds):
             for group in found:
@@ -101,30 +101,32 @@ def cells_of(config: ml_collections.ConfigDict) -> list[Planned]:
     """(student, method, config) of all cells, once for each rate, checked.
 
     Raises:
-      ValueError: for a name or a rate that is there twice, or a cell whose networks do not fit its method.
+      ValueError: for a name or a rate that is there twice, fields of a wrong kind, or a cell whose networks do not fit
+        its method.
     """
-    compare, found = config.compare, []
+    compare, cells = config.compare, []
     changes = dict(compare.changes)
-    for names in ([name for name, _ in compare.students], [name for name, _ in compare.methods]):
-        if len(set(names)) < len(names):
-            raise ValueError(f"config.compare names a student or a method twice: {names}.")
+    for names in ([name for name, _ in found] for found in (compare.students, compare.methods, compare.changes)):
+        if len(set(names)) < len(names) or TEACHER in names:
+            raise ValueError(f"config.compare names a student or a method twice, or calls one {TEACHER!r}: {names}.")
     for student, of_student in compare.students:
         for name, of_method in compare.methods:
             if (student, name) in compare.skipped:
                 continue
             cell = command.changed(config, [*of_student, *of_method, *changes.get(name, ())])
-            rates = cell.compare.learning_rates or (cell.training.learning_rate,)
-            if len(set(rates)) < len(rates) or min(rates) <= 0:
+            fields.check(cell)
+            rates = cell.compare.learning_rates
+            if rates and (len(set(rates)) < len(rates) or min(rates) <= 0):
                 raise ValueError(f"config.compare.learning_rates must be positive, each named once; received {rates}.")
-            found += [(student, name, command.changed(cell, [("training.learning_rate", float(rate))]))
-                      for rate in rates]
-    check_cells(config, [of_cell for _, _, of_cell in found])
+            cells += [(student, name, command.changed(cell, [("training.learning_rate", float(rate))]))
+                      for rate in rates or (cell.training.learning_rate,)]
+    check_cells(config, [of_cell for _, _, of_cell in cells])
     tuned = {name for _, methods in compare.tuned for name in methods}
     for field, names in (("tuned", tuned), ("changes", {*changes})):
         unknown = names - {name for name, _ in compare.methods}
         if unknown:
             raise ValueError(f"config.compare.{field} names methods that are not compared: {sorted(unknown)}.")
-    return found
+    return cells
 
 
 def check_cells(config: ml_collections.ConfigDict, cells: Sequence[ml_collections.ConfigDict]) -> None:
@@ -174,7 +176,7 @@ def groups_of(path: pathlib.Path, cells: Sequence[Planned]) -> list[list[Cell]]:
     for student, name, config in cells:
         place = path / student / name
         if len(config.compare.learning_rates) > 1:
-            place /= f"{config.training.learning_rate:g}"
+            place /= str(config.training.learning_rate)
         groups.setdefault((student, name), []).append(Cell(student, name, config, place, [], []))
     return list(groups.values())
 
@@ -201,8 +203,9 @@ def dry_run(config: ml_collections.ConfigDict, timed_steps: int) -> None:
     """
     given, config, of_teacher, cells = planned(config)
     hours = 0.0 if given else predicted("the teacher", of_teacher, timed_steps)
-    hours += config.compare.seeds * sum(predicted(f"{student} by {name}", cell, timed_steps)
-                                        for student, name, cell in cells)
+    for group in groups_of(pathlib.Path(), cells):  # of several rates one is timed
+        hours += config.compare.seeds * len(group) * predicted(f"{group[0].student} by {group[0].method}",
+                                                               group[0].config, timed_steps)
     print(f"predicted, with {config.compare.seeds} seeds: {hours:.1f} hours on this machine")
 
 
@@ -258,21 +261,28 @@ def chosen(config: ml_collections.ConfigDict, group: Sequence[Cell]) -> tuple[Ce
     those of which the fewest students diverged, and its row; `by_rate` says what every rate gave, where there are
     several."""
     rows = [(cell, row_of(config, cell)) for cell in group if cell.folders]
-    best, row = max(rows, key=lambda found: (-len(found[0].diverged), found[1]["best_dev_accuracy_mean"]))
+    best, row = max(rows, key=lambda found: merit(found[1]))
     if len(group) > 1:
-        row = {**row, "by_rate": [{name: other[name] for name in OF_RATE} for _, other in rows]}
+        lost = [{"learning_rate": cell.config.training.learning_rate, "seeds": 0, "diverged": len(cell.diverged)}
+                for cell in group if not cell.folders]
+        row = {**row, "by_rate": [{name: other[name] for name in OF_RATE if name in other} for _, other in rows] + lost}
     return best, row
 
 
+def merit(row: dict[str, Any]) -> tuple[float, float]:
+    """What is chosen by: the fewest students that diverged, then dev."""
+    return -row.get("diverged", 0), row["best_dev_accuracy_mean"]
+
+
 def tuned_rows(config: ml_collections.ConfigDict, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For every student and entry of config.compare.tuned, the row of the method whose best weights have the highest
-    mean dev accuracy, under the entry's name; `chosen` says which it is."""
+    """For every student and entry of config.compare.tuned, the row of the method that is best by `merit`, under the
+    entry's name; `chosen` says which it is."""
     found = []
     for name, methods in config.compare.tuned:
         for student in dict.fromkeys(row["student"] for row in rows):
             candidates = [row for row in rows if row["student"] == student and row["method"] in methods]
             if len(candidates) > 1:
-                best = max(candidates, key=lambda row: row["best_dev_accuracy_mean"])
+                best = max(candidates, key=merit)
                 found.append({**best, "method": name, "chosen": best["method"]})
     return found
 

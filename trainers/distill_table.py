@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 KEY = ("task", "teacher", "student", "method")
+TEACHER = "teacher"  # in the place of a method: the row of the teacher, trained by itself
 
 
 def distillation_table(rows: list[dict[str, Any]], task: str) -> str:
@@ -13,8 +14,8 @@ def distillation_table(rows: list[dict[str, Any]], task: str) -> str:
     figures of further tests, after the last step, where a task has them, and last the learning rate, where a student's
     are chosen on dev. The teacher's, trained by itself, stand below."""
     rows = [row for row in rows if row["task"] == task]
-    teachers = [row for row in rows if row["student"] == row["teacher"]]
-    rows = [row for row in rows if row not in teachers]
+    teachers = [row for row in rows if row["method"] == TEACHER]
+    rows = [row for row in rows if row["method"] != TEACHER]
     if not rows:
         return "No figures yet."
     students = list(dict.fromkeys(row["student"] for row in rows))

@@ -97,7 +97,8 @@ def fitting(config: ml_collections.ConfigDict, plan: TeacherPlan
 def fit_stages(config: ml_collections.ConfigDict, plan: TeacherPlan, path: pathlib.Path | None) -> None:
     """Trains through the curriculum; `path` is the run's directory, None in a process that writes nothing."""
     for number, (trainer, steps) in enumerate(plan.stages):
-        summaries = [TeacherSummaries(path / "tensorboard")] if path and number == len(plan.stages) - 1 else []
+        last = number == len(plan.stages) - 1
+        summaries = [TeacherSummaries(path / "tensorboard", config=command.plain(config))] if path and last else []
         trainer.fit(plan.train, plan.dev, steps, callbacks=summaries, verbose=command.VERBOSE.value,
                     checkpoint_dir=path / "checkpoints" / str(number) if path else "", **frequency(config))
 

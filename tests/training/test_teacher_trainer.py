@@ -348,7 +348,7 @@ def test_stock_callbacks_and_event_files(tmp_path):
         keras.callbacks.TensorBoard(tmp_path / "stock"), keras.callbacks.CSVLogger(tmp_path / "log.csv"),
         keras.callbacks.EarlyStopping("objective", mode="max", patience=99),
         keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"), monitor="objective", mode="max"),
-        TeacherSummaries(tmp_path / "ours", images_every=3)])
+        TeacherSummaries(tmp_path / "ours", images_every=3, config={"rate": 0.5})])
     assert history.epoch == [0, 1, 2, 3]
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 5
     assert tf_l2t.load_teacher(tmp_path / "best.keras").num_classes == 3
@@ -361,6 +361,7 @@ def test_stock_callbacks_and_event_files(tmp_path):
         written = [float(tags[f"teacher/{name}"][step]) for step in range(4)]
         np.testing.assert_allclose(written, history.history[name], rtol=1e-6)
     assert sorted(tags["teacher/val_objective"]) == [1, 3]
+    assert '    "rate": 0.5' in tags["config"][0].item().decode()
     for moment in ("start", "middle", "end"):
         assert sorted(tags[f"coefficients/{moment}"]) == [0, 3]
         assert tf.io.decode_png(tags[f"coefficients/{moment}"][0][2]).shape[-1] == 3

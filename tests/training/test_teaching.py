@@ -35,28 +35,64 @@ def teaching(teacher, **options):
                                         "dev_sample_size": 9} | options))
 
 
-@pytest.mark.parametrize("loss", ["stable", "mixture"])
-@pytest.mark.parametrize("build", [tiny.dense_batchnorm, tiny.dropout])
-def test_it_is_the_training_of_a_taught_student(loss, build):
-    """Φ, the running accuracy and all weights, through validations, which are no part of the status."""
+class Evaluates(keras.callbacks.Callback):
+    """As users' own callbacks do: an evaluation in the middle of a fit."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.evaluate(*OTHER, verbose=0)
+
+
+@pytest.mark.parametrize(("loss", "build", "compiled"), [
+    ("stable", tiny.dense_batchnorm, {}), ("mixture", tiny.dropout, {}), ("mixture", tiny.plain, {"jit_compile": True}),
+    ("stable", tiny.plain, {"steps_per_execution": 2}), ("stable", tiny.plain, {"run_eagerly": True})])
+def test_it_is_the_training_of_a_taught_student(loss, build, compiled):
+    """Φ, the running accuracy and all weights, through evaluations, which are no part of the status; five steps an
+    epoch, Φ for four of them."""
     teacher = tiny.teacher(loss)
     taught = tf_l2t.TaughtStudent(network(build), teacher, DEV, STEPS, refresh_every=4, dev_sample_size=9)
     taught.compile(sgd(), metrics=["accuracy"])
     model = network(build)
-    model.compile(sgd(), loss=teacher.as_keras_loss(), metrics=["accuracy"])
-    options = {"batch_size": 6, "shuffle": False, "validation_data": OTHER, "verbose": 0}
+    model.compile(sgd(), loss=teacher.as_keras_loss(), metrics=["accuracy"], **compiled)
+    options = {"batch_size": 5, "shuffle": False, "validation_data": OTHER, "verbose": 0}
+    if "steps_per_execution" in compiled:  # both then measure before the same steps
+        options["batch_size"] = 6
     theirs = taught.fit(*TRAIN, epochs=4, **options).history
-    ours = model.fit(*TRAIN, epochs=4, callbacks=[teaching(teacher)], **options).history
+    ours = model.fit(*TRAIN, epochs=4, callbacks=[teaching(teacher), *([Evaluates()] if not compiled else [])],
+                     **options).history
     assert np.ptp(taught.coefficients) > 0 and not np.allclose(taught.coefficients, teacher.first)
     np.testing.assert_allclose(model.loss.coefficients, taught.coefficients, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(model.loss.train_accuracy, taught.running_train_accuracy, rtol=1e-6)
-    for name in ("loss", "val_loss", "accuracy", "val_accuracy"):
-        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, err_msg=name)
+    for name in ("loss", "accuracy"):
+        np.testing.assert_allclose(ours[f"val_{name}"], theirs[f"val_{name}"], rtol=1e-5, err_msg=name)
+        if compiled:  # an evaluation begins the metrics anew
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, err_msg=name)
     for a, b in zip(model.weights, taught.student.weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-    before = float(model.loss.train_accuracy)
-    model.evaluate(*OTHER, verbose=0)
-    assert float(model.loss.train_accuracy) == before
+
+
+def test_with_several_steps_an_execution_no_interval_is_left_out():
+    """25 steps an epoch, 20 an execution, Φ for 20: it is set before the executions that begin in another interval."""
+    teacher, model = tiny.teacher(), network()
+    model.compile(sgd(), loss=teacher.as_keras_loss(), steps_per_execution=20)
+    callback, seen = teaching(teacher, refresh_every=20), []
+    change = model.loss.change
+    model.loss.change = lambda coefficients, interval: (seen.append(interval), change(coefficients, interval))
+    x, y = np.repeat(TRAIN.x, 5, 0)[:100], np.repeat(TRAIN.y, 5)[:100]
+    model.fit(x, y, batch_size=4, epochs=5, verbose=0, callbacks=[callback])
+    assert seen == [0, 1, 2, 3, 4, 5, 6]  # before the steps 0, 20, 45 (of 40 … 59), 70, 95, 100, 120
+    assert model.loss.interval == 6
+
+
+def test_one_loss_for_one_model_after_another():
+    """As in cross-validation: nothing of the first model's training is left for the second."""
+    teacher = tiny.teacher()
+    loss, histories = teacher.as_keras_loss(), []
+    for _ in range(2):
+        model = network()
+        model.compile(sgd(), loss=loss)
+        histories.append(model.fit(*TRAIN, batch_size=6, epochs=2, shuffle=False, verbose=0,
+                                   callbacks=[teaching(teacher)]).history["loss"])
+    assert histories[0] == histories[1]
 
 
 def cross_entropy_teacher():
@@ -130,7 +166,7 @@ def test_a_saved_model_goes_on(tmp_path):
     teacher = tiny.teacher()
 
     def fit(model, epochs, first=0, *callbacks):
-        model.fit(*TRAIN, batch_size=6, shuffle=False, verbose=0, initial_epoch=first, epochs=epochs,
+        model.fit(*TRAIN, batch_size=5, shuffle=False, verbose=0, initial_epoch=first, epochs=epochs,
                   callbacks=[*callbacks, teaching(teacher)])
 
     whole, half = network(), network()
@@ -166,10 +202,15 @@ def test_backup_and_restore(tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_a_loss_that_nothing_changes_is_warned_of():
-    model = network()
-    model.compile(sgd(), loss=tiny.teacher().as_keras_loss())
-    with pytest.warns(UserWarning, match=r"give `fit` the callback tf_l2t\.Teaching"):
+@pytest.mark.parametrize("before", [False, True])
+def test_a_model_is_not_trained_by_a_loss_that_nothing_changes(before):
+    """Nor after a fit with the callback; evaluations need none."""
+    teacher, model = tiny.teacher(), network()
+    model.compile(sgd(), loss=teacher.as_keras_loss())
+    if before:
+        model.fit(*TRAIN, verbose=0, callbacks=[teaching(teacher)])
+    assert np.isfinite(model.evaluate(*OTHER, verbose=0))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"give fit the callback tf_l2t\.Teaching"):
         model.fit(*TRAIN, verbose=0)
 
 
@@ -192,8 +233,9 @@ def test_bad_input():
             begin(loss, teaching(teacher))
     with pytest.raises(ValueError, match="of another teacher"):
         begin(tiny.teacher("paper").as_keras_loss(), teaching(teacher))
-    with pytest.raises(ValueError, match="a multiple of the model's steps_per_execution; received 4, 3"):
-        begin(teacher.as_keras_loss(), teaching(teacher), steps_per_execution=3)
+    counted = tf_l2t.teachers.AttentionTeacher(**{**tiny.teacher("soft").get_config(), "class_counts": [90, 9, 1]})
+    with pytest.raises(ValueError, match=r"another teacher: .*\(90.*, 9.*, 1.*\)"):
+        begin(counted.as_keras_loss(), teaching(tiny.teacher("soft")))
     five = keras.Sequential([keras.Input(tiny.IMAGE), keras.layers.Flatten(), keras.layers.Dense(5)])
     five.compile(sgd(), loss=teacher.as_keras_loss())
     with pytest.raises(ValueError, match=r"logits \[batch, 3\] of dev_data's examples; received shape \(1, 5\)"):

@@ -153,8 +153,6 @@ def method(name: str, **options: Any) -> Method:
     last = found.last
     fields: dict[str, Any] = {key: options.pop(key) for key in FIELDS if key in options}
     targets = {"targets": options.pop("targets")} if "targets" in options else {}
-    if not {*targets.values()} <= {None, *TARGETS}:
-        raise ValueError(f"targets must be one of {TARGETS}, or None; received {targets['targets']!r}.")
     for key, value in fields.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0):
             raise ValueError(f"{key} must be a number of at least 0; received {value!r}.")
@@ -171,7 +169,9 @@ def method(name: str, **options: Any) -> Method:
         raise ValueError(f"the last phase of {name!r} has a loss of 0: ce, kd or weight must be above 0.")
     if found.teacher == "none" and last.kd:
         raise ValueError(f"the method {name!r} has no teacher, so that kd must be 0; received {last.kd!r}.")
-    return found._replace(phases=phases, **fields, options=options)
+    made = found._replace(phases=phases, **fields, options=options)
+    check_method(made)
+    return made
 
 
 def _check_fitting(found: Method, fields: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -192,10 +192,12 @@ def _check_fitting(found: Method, fields: Mapping[str, Any], options: Mapping[st
 
 
 def check_method(found: Method) -> None:
-    """Raises ValueError for a method of one's own that names what there is not."""
+    """Raises ValueError for a method that names what there is not."""
     if found.teacher not in TEACHERS or not found.phases:
         raise ValueError(f"a method needs a teacher, one of {sorted(TEACHERS)}, and phases; received {found}.")
     unknown = [term for phase in found.phases for term, _ in phase.terms
                if not isinstance(term, keras.distillation.DistillationLoss) and term not in TERMS]
     if unknown:
         raise ValueError(f"the terms of a student's loss are {sorted(TERMS)}; received {unknown}.")
+    if found.targets not in (None, *TARGETS):
+        raise ValueError(f"targets must be one of {TARGETS}, or None; received {found.targets!r}.")

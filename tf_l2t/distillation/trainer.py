@@ -201,11 +201,12 @@ class DistillationTrainer(keras.Model):
             return self._prepare(self._targets(x), labels)
         with tf.GradientTape() as tape:
             outputs = self._student_outputs(x, training=True)
+            penalties = [*self.student.losses]  # a further call would put its own in their place
             with tape.stop_recording():
                 if self.teaches:
                     self._teach(x, labels, self._student_out_of_turn(x, outputs["logits"]))
                 targets = self._targets(x)
-            loss = self._student_loss(labels, targets, outputs, Examples(index, labels))
+            loss = _total([*self._student_losses(labels, targets, outputs, Examples(index, labels)), *penalties])
         self._apply(self.optimizer, tape, loss, self.trained_variables)
         seen = {"loss": loss}
         if targets:
@@ -232,23 +233,23 @@ class DistillationTrainer(keras.Model):
         """The teacher's tapped outputs, by name; none without a teacher."""
         if self._teacher_outputs is None:
             return {}
-        state = [(v, tf.identity(v.value)) for v in self.teacher.non_trainable_variables] if self.teaches else []
-        found = self._teacher_outputs(x, training=self.teaches and self._trains_out_of_turn(self.teacher))
+        training = self.teaches and self._trains_out_of_turn(self.teacher)
+        state = [(v, tf.identity(v.value)) for v in self.teacher.non_trainable_variables] if training else []
+        found = self._teacher_outputs(x, training=training)
         for variable, value in state:
             variable.assign(value)
         return {name: tf.stop_gradient(value) for name, value in found.items()}
 
     def _student_out_of_turn(self, x: Any, logits: tf.Tensor) -> tf.Tensor:
         """What a teacher that is trained along is drawn to: `logits`, the student's in its turn, or those that it has
-        in inference mode, where that makes a difference."""
-        if self._trains_out_of_turn(self.student) or not self.student.non_trainable_variables:
-            return logits
-        return self.student(x, training=False)
+        in inference mode."""
+        return logits if self._trains_out_of_turn(self.student) else self.student(x, training=False)
 
     def _trains_out_of_turn(self, network: keras.Model) -> bool:
         if self.method.targets is not None:
             return self.method.targets == "training"
-        return any(isinstance(layer, keras.layers.BatchNormalization) for layer in network._flatten_layers())
+        return any(isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+                   for layer in network._flatten_layers())
 
     def test_step(self, data: Any) -> dict[str, Any]:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -262,8 +263,8 @@ class DistillationTrainer(keras.Model):
         for name, value in values.items():
             self._means[name].update_state(value, sample_weight=tf.cast(tf.shape(labels)[0], value.dtype))
 
-    def _student_loss(self, labels: tf.Tensor, teacher: dict[str, tf.Tensor], student: dict[str, tf.Tensor],
-                      examples: Examples) -> tf.Tensor:
+    def _student_losses(self, labels: tf.Tensor, teacher: dict[str, tf.Tensor], student: dict[str, tf.Tensor],
+                      examples: Examples) -> list[tf.Tensor]:
         parts = []
         if self.phase.ce:
             parts.append(self.phase.ce * cross_entropy(labels, student["logits"]))
@@ -272,7 +273,7 @@ class DistillationTrainer(keras.Model):
                                                           self.method.temperature))
         for name, weight in self.phase.terms:
             parts.append(weight * self._terms[name].loss(teacher, student, examples, training=True))
-        return _total([*parts, *self.student.losses])
+        return parts
 
     def _teach(self, x: Any, labels: tf.Tensor, student: tf.Tensor) -> None:
         """A step of the teacher towards the labels and the student's logits."""

@@ -8,7 +8,7 @@ from tf_l2t.losses.fixed import (
     smooth_zero_one,
     symmetric_cross_entropy,
 )
-from tf_l2t.losses.keras_loss import FixedLoss, TaughtLoss
+from tf_l2t.losses.keras_loss import FixedLoss, TaughtLoss, TeacherLoss
 from tf_l2t.losses.known import (
     class_balanced,
     estimated_noise,
@@ -30,8 +30,8 @@ from tf_l2t.losses.taught import (
 )
 
 __all__ = [
-    "FIXED_LOSSES", "TAUGHT_FORMS", "FixedLoss", "LargeMarginStudent", "TaughtForm", "TaughtLoss", "annealed",
-    "checked_counts", "class_balanced",
+    "FIXED_LOSSES", "TAUGHT_FORMS", "FixedLoss", "LargeMarginStudent", "TaughtForm", "TaughtLoss", "TeacherLoss",
+    "annealed", "checked_counts", "class_balanced",
     "cross_entropy", "estimated_noise", "fixed_loss", "focal", "forward_correction", "generalised_cross_entropy",
     "gold_correction", "label_smoothing", "large_margin_logits", "logit_adjustment", "mixture_loss", "paper_loss",
     "smooth_zero_one", "soft_loss", "stable_loss", "symmetric_cross_entropy", "taught_form",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import keras
@@ -12,6 +11,8 @@ import tensorflow as tf
 from tf_l2t.losses.registry import LABEL_SETS, fixed_loss
 from tf_l2t.losses.taught import checked_counts, taught_form
 from tf_l2t.objectives import accuracy, running_accuracy
+
+NO_TEACHING = "nothing sets the coefficients of this loss: give fit the callback tf_l2t.Teaching"
 
 
 def integer_labels(y: tf.Tensor, upper: Any) -> tf.Tensor:
@@ -30,10 +31,12 @@ def integer_labels(y: tf.Tensor, upper: Any) -> tf.Tensor:
     if y.shape.rank not in (1, None) and y.shape[1:].num_elements() != 1:
         raise ValueError(f"labels must be integers [batch]; received shape {tuple(y.shape)}. One-hot labels: pass "
                          "np.argmax(y, axis=-1).")
-    labels = tf.cast(tf.reshape(y, [-1]), tf.int32)
+    given = tf.reshape(y, [-1])
+    labels = tf.cast(given, tf.int32)
     # The op itself: tf.debugging.Assert puts it under a tf.cond, which costs every step more than the check.
-    check = tf.raw_ops.Assert(condition=tf.reduce_all((labels >= 0) & (labels < upper)),
-                              data=["labels must be in 0 …", upper - 1, "; received", labels])
+    right = (labels >= 0) & (labels < upper) & (tf.cast(labels, given.dtype) == given)
+    check = tf.raw_ops.Assert(condition=tf.reduce_all(right),
+                              data=["labels must be integers in 0 …", upper - 1, "; received", given])
     with tf.control_dependencies([check] if check is not None else []):
         return tf.identity(labels)
 
@@ -74,22 +77,14 @@ class FixedLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(package="tf_l2t")
 class TaughtLoss(keras.losses.Loss):
-    """A taught loss for `compile`: at one Φ, or at one that a teacher changes along the way.
+    """A taught loss at one Φ, for `compile`; `TeacherLoss` and `TaughtStudent` are for a Φ that a teacher changes.
 
         model.compile("adam", loss=tf_l2t.losses.TaughtLoss("mixture", student.coefficients))
-
-        model.compile("adam", loss=teacher.as_keras_loss(), metrics=["accuracy"])
-        model.fit(x, y, callbacks=[tf_l2t.Teaching(teacher, dev_data=(x_dev, y_dev), num_steps=1100)])
-
-    The model returns logits [batch, classes]; labels are integers, [batch] or [batch, 1]. A saved model keeps Φ as it
-    is then.
 
     Args:
       form: a name in `TAUGHT_FORMS`.
       coefficients: Φ, [C, C] or its diagonal [C].
       class_counts: of the teacher that they are from, if it has some (`tf_l2t.teachers.Teacher`).
-      changes: whether Φ is to be changed, by `tf_l2t.Teaching`; it warns where nothing does.
-      train_accuracy: of a Φ that changes, the running accuracy on train batches, which is a part of the status.
       reduction: of Keras; "sum_over_batch_size" is the mean over examples.
 
     Raises:
@@ -98,62 +93,88 @@ class TaughtLoss(keras.losses.Loss):
       tf.errors.InvalidArgumentError: when called, for labels out of range.
     """
 
-    def __init__(self, form: str, coefficients: Any, class_counts: Any = None, changes: bool = False,
-                 train_accuracy: float = 0.0, reduction: str = "sum_over_batch_size", name: str | None = None,
-                 dtype: Any = None):
+    def __init__(self, form: str, coefficients: Any, class_counts: Any = None, reduction: str = "sum_over_batch_size",
+                 name: str | None = None, dtype: Any = None):
         super().__init__(name=name or f"taught_{form}", reduction=reduction, dtype=dtype)
         self._form = taught_form(form)
-        coefficients = np.asarray(coefficients, np.float64)
-        if coefficients.ndim not in (1, 2) or len({*coefficients.shape}) != 1 or not np.isfinite(coefficients).all():
+        self._coefficients: Any = np.asarray(coefficients, np.float64)
+        if self._coefficients.ndim not in (1, 2) or len({*self._coefficients.shape}) != 1 \
+                or not np.isfinite(self._coefficients).all():
             raise ValueError("coefficients must be finite numbers, [classes, classes] or [classes]; received shape "
-                             f"{coefficients.shape}.")
-        self._counts = checked_counts(class_counts, len(coefficients))
-        self._changes = changes
-        self._classes = len(coefficients)
-        self._coefficients: Any = tf.Variable(coefficients, False, dtype=tf.float32) if changes else coefficients
-        self._train_accuracy: Any = tf.Variable(train_accuracy, False, dtype=tf.float32) if changes else None
-        self._watches: Any = tf.Variable(False, False) if changes else None
-        self._taught = False
+                             f"{self._coefficients.shape}.")
+        self._counts = checked_counts(class_counts, len(self._coefficients))
 
     @property
-    def form(self) -> str:
-        return self._form.name
-
-    @property
-    def changes(self) -> bool:
-        """Whether Φ is to be changed along the way."""
-        return self._changes
+    def kind(self) -> tuple[Any, ...]:
+        """What loss it is, Φ apart: the form, the shape of Φ, and the class counts."""
+        return self._form.name, tuple(self._coefficients.shape), self._counts
 
     @property
     def coefficients(self) -> np.ndarray:
-        """Φ as it is now."""
+        """Φ."""
         return np.array(self._coefficients)
 
-    @property
-    def train_accuracy(self) -> tf.Tensor:
-        """The running accuracy on train batches, of a Φ that changes."""
-        return tf.convert_to_tensor(self._train_accuracy)
-
-    def watch(self, training: bool) -> None:
-        """Whether the batches that come are of train."""
-        self._taught = True
-        self._watches.assign(training)
-
-    def change(self, coefficients: tf.Tensor) -> None:
-        """Sets a Φ that changes."""
-        self._coefficients.assign(tf.cast(coefficients, tf.float32))
-
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        labels = integer_labels(y_true, self._classes)
-        if self._changes:
-            if not self._taught:
-                warnings.warn("nothing changes the coefficients of this loss: give `fit` the callback tf_l2t.Teaching.",
-                              stacklevel=2)
-            new = running_accuracy(self._train_accuracy, accuracy(labels, y_pred))
-            self._train_accuracy.assign(tf.where(self._watches, new, self._train_accuracy))
-        return self._form.losses(labels, y_pred, tf.cast(self._coefficients, y_pred.dtype), self._counts)
+        return self._losses(integer_labels(y_true, self._coefficients.shape[0]), y_pred)
+
+    def _losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        return self._form.losses(labels, logits, tf.cast(self._coefficients, logits.dtype), self._counts)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "form": self._form.name, "coefficients": self.coefficients.tolist(),
-                "class_counts": None if self._counts is None else list(self._counts), "changes": self._changes,
-                "train_accuracy": float(self._train_accuracy.numpy()) if self._changes else 0.0}
+                "class_counts": None if self._counts is None else list(self._counts)}
+
+
+@keras.saving.register_keras_serializable(package="tf_l2t")
+class TeacherLoss(TaughtLoss):
+    """A taught loss whose Φ the callback `tf_l2t.Teaching` changes; `teacher.as_keras_loss()` makes it.
+
+        model.compile("adam", loss=teacher.as_keras_loss(), metrics=["accuracy"])
+        model.fit(x, y, callbacks=[tf_l2t.Teaching(teacher, dev_data=(x_dev, y_dev), num_steps=1100)])
+
+    A saved model keeps all of it in its config.
+
+    Args:
+      form, coefficients, class_counts, reduction: as for `TaughtLoss`; Φ to begin with.
+      train_accuracy: the running accuracy on train batches, a part of the status.
+      interval: number of the steps' interval, of `Teaching`'s k, at whose beginning Φ was set; −1 for none.
+
+    Raises:
+      ValueError: as `TaughtLoss`.
+      tf.errors.InvalidArgumentError: as `TaughtLoss`; and when it trains a model without the callback.
+    """
+
+    def __init__(self, form: str, coefficients: Any, class_counts: Any = None, reduction: str = "sum_over_batch_size",
+                 name: str | None = None, dtype: Any = None, train_accuracy: float = 0.0, interval: int = -1):
+        super().__init__(form, coefficients, class_counts, reduction, name, dtype)
+        self._coefficients = tf.Variable(self._coefficients, False, dtype=tf.float32)
+        self.train_accuracy = tf.Variable(train_accuracy, False, dtype=tf.float32)
+        self.taught = tf.Variable(False, False)  # whether the callback is there
+        self.interval = interval
+
+    def change(self, coefficients: tf.Tensor, interval: int) -> None:
+        """Sets Φ."""
+        self._coefficients.assign(coefficients)
+        self.interval = interval
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        labels = integer_labels(y_true, self._coefficients.shape[0])
+
+        @tf.custom_gradient
+        def noticed(logits: tf.Tensor) -> Any:
+            """The logits. What belongs to training alone is done where their gradient is asked for: an evaluation has
+            none, whoever begins it."""
+            def gradient(upstream: tf.Tensor) -> tf.Tensor:
+                check = tf.raw_ops.Assert(condition=self.taught, data=[NO_TEACHING])
+                new = running_accuracy(self.train_accuracy, accuracy(labels, logits))
+                self.train_accuracy.assign(new)  # a state's change: graphs do it whatever is asked of them
+                with tf.control_dependencies([check] if check is not None else []):
+                    return tf.identity(upstream)
+
+            return tf.identity(logits), gradient
+
+        return self._losses(labels, noticed(y_pred))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "train_accuracy": float(self.train_accuracy.numpy()),
+                "interval": self.interval}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_l2t.losses import TaughtForm, TaughtLoss, checked_counts, taught_form
+from tf_l2t.losses import TaughtForm, TeacherLoss, checked_counts, taught_form
 
 DIAGONAL_PENALTY = 25.0
 
@@ -96,10 +96,10 @@ class Teacher(tf.Module):
         """The loss l_Φ of every example, [batch], from integer labels [batch], logits [batch, C] and Φ."""
         return self._form.losses(labels, logits, coefficients, self._counts)
 
-    def as_keras_loss(self, reduction: str = "sum_over_batch_size") -> TaughtLoss:
-        """This teacher's loss for `compile` of any Keras classifier, at the Φ with which teachers start; with the
-        callback `tf_l2t.Teaching` of the same teacher in `fit`, at Φ_t along the way."""
-        return TaughtLoss(self.loss, self.first.numpy(), self._counts, changes=True, reduction=reduction)
+    def as_keras_loss(self, reduction: str = "sum_over_batch_size") -> TeacherLoss:
+        """This teacher's loss for `compile` of any Keras classifier, to be trained with the callback `tf_l2t.Teaching`
+        of the same teacher."""
+        return TeacherLoss(self.loss, self.first.numpy(), self._counts, reduction)
 
     @property
     def first(self) -> tf.Tensor:

@@ -146,12 +146,14 @@ def _set_activation(backbone: Any, name: str) -> None:
 
 def _wordpieces(folder: pathlib.Path, size: int) -> WordPieces:
     kept: dict[str, Any] = {}
-    for file, places in (("tokenizer_config.json", {"lowercase": "do_lower_case", "strip_accents": "strip_accents"}),
-                         ("tokenizer.json", {"lowercase": "lowercase", "strip_accents": "strip_accents"})):
-        found: Any = json.loads((folder / file).read_text(encoding="utf-8")) if (folder / file).is_file() else {}
-        if file == "tokenizer.json":
-            found = found.get("config", {})  # of a Keras preset; Hugging Face's file of this name has none
-        kept |= {name: bool(found[place]) for name, place in places.items() if found.get(place) is not None}
+    for file, inner, lowercase in (("tokenizer_config.json", "", "do_lower_case"),
+                                   ("tokenizer.json", "config", "lowercase")):  # Hugging Face's, and a preset's
+        found: Any = json.loads((folder / file).read_text(encoding="utf-8")) if (folder / file).is_file() else None
+        if inner:
+            found = found.get(inner) if isinstance(found, dict) else None
+        for name, place in (("lowercase", lowercase), ("strip_accents", "strip_accents")):
+            if isinstance(found, dict) and found.get(place) is not None:
+                kept[name] = bool(found[place])
     preset = folder / "assets" / "tokenizer" / "vocabulary.txt"
     pieces = WordPieces.read(preset if preset.is_file() else folder / VOCABULARY, **kept)
     if pieces.size != size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -59,11 +60,20 @@ class TeacherSummaries(_Summaries):
     Args:
       log_dir: for the event file.
       images_every: teacher steps between two sets of images.
+      config: JSON values that are shown as the text `config`; None for none.
     """
 
-    def __init__(self, log_dir: str | pathlib.Path, images_every: int = 10):
+    def __init__(self, log_dir: str | pathlib.Path, images_every: int = 10, config: Any = None):
         super().__init__(log_dir)
         self._images_every = images_every
+        self._config = config
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        super().on_train_begin(logs)
+        if self._config is not None:
+            lines = json.dumps(self._config, indent=2, ensure_ascii=False).splitlines()
+            with self._writer.as_default(step=0):
+                tf.summary.text("config", "\n".join(f"    {line}" for line in lines))  # as Markdown, a block of code
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         with self._writer.as_default(step=epoch):

@@ -70,7 +70,8 @@ class Comparison:
     Raises:
       ValueError: if a grid is empty, a number is out of range, teachers differ, or a teacher was trained on another
         split of the same data, so that its dev examples may be among these test examples. `run` raises it for a
-        `states_dir` with students of another comparison.
+        `states_dir` of another comparison, as far as data, layers, first weights, teachers and numbers tell.
+      TerminatedError, UnwritableError: from `run`, with a `states_dir`: after SIGTERM, or where nothing can be written.
     """
 
     def __init__(self, splits: Splits, student: FunctionalStudent, teachers: Sequence[Teacher] = (), *, num_steps: int,
@@ -121,6 +122,7 @@ class Comparison:
         self._reported: Callable[[str], list[StudentRun]] = functools.cache(self._report_students)
         self._noisy_student: Callable[[], Weights] = functools.cache(self._train_noisy_student)
         self._kept: Callable[[str], KeptStudents] = functools.cache(self._keep)
+        self._held: Callable[[], list[tf.Variable]] = functools.cache(self._make_held)
         self._identity: Callable[[], dict[str, Any]] = functools.cache(self._identify)
 
     def check_rows(self, rows: Sequence[str], teachers: bool | None = None) -> None:
@@ -155,11 +157,12 @@ class Comparison:
         choice = self._choice(row.way)
         runs = self._reported(row.way)
         tune_rate, best, curve = None, None, []
-        final = [(self._test_accuracy(run.last), _finite(run.last)) for run in runs]
         if row.tuned:
             tune_rate = self._chosen_tune_rate(row.way, choice)
             final = self._tuned(row.way, tune_rate, runs)
-        elif not row.sees_dev:
+        else:
+            final = [(self._test_accuracy(run.last), _finite(run.last)) for run in runs]
+        if not row.sees_dev:
             best = [self._test_accuracy(run.best) for run in runs]
             curve = [(points[0][0], float(np.mean([value for _, value in points])))
                      for points in zip(*(run.curve for run in runs), strict=True)]
@@ -197,15 +200,23 @@ class Comparison:
 
     def _keep(self, way: str) -> KeptStudents:
         if self._states_dir is None:
-            return KeptStudents(None, self._student, {}, 0)
-        return KeptStudents(pathlib.Path(self._states_dir) / way, self._student, self._identity() | {"way": way},
+            return KeptStudents(None, (), 0, {}, 0)
+        return KeptStudents(pathlib.Path(self._states_dir) / way, self._held(),
+                            len(self._student.model.trainable_variables), self._identity() | {"way": way},
                             self._count(way) * len(self._report))
+
+    def _make_held(self) -> list[tf.Variable]:
+        model = self._student.model
+        return [tf.Variable(tf.zeros(weight.shape, weight.dtype), trainable=False)
+                for weight in 2 * [*model.trainable_variables, *model.non_trainable_variables]]
 
     def _identify(self) -> dict[str, Any]:
         """What makes this comparison this one, as JSON values, as far as they tell: not what a function computes."""
         options = {name: value for name, value in self._options.items() if name != "augment"}
+        layers = [[type(layer).__name__, getattr(getattr(layer, "activation", None), "__name__", "")]
+                  for layer in self._student.model._flatten_layers(include_self=False)]
         return {"data": fingerprint(self._splits), "students": options | {
-                    "first": arrays_digest(tf.nest.flatten(self._student.init(REPORT_SEED)))},
+                    "layers": layers, "first": arrays_digest(tf.nest.flatten(self._student.init(REPORT_SEED)))},
                 "teachers": [self._teacher.spec() if self._teacher else {}, arrays_digest(
                     [value for theta in self._thetas for value in theta])],
                 "grid": [self._rates, self._tune_rates, self._tune_steps, len(self._report), len(self._selection),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tf_l2t.students import FunctionalStudent
 from tf_l2t.training.checkpoints import Checkpoints
 from tf_l2t.training.student_runs import StudentRun, Weights
 from tf_l2t.training.termination import deferred_termination
@@ -19,11 +18,13 @@ class KeptStudents:
     """What the students of one way of training came to.
 
     Of those that choose something a value is kept, of those that are reported the weights. SIGTERM waits for the end of
-    a student.
+    a student. Without a folder nothing is kept, and nothing waits.
 
     Args:
-      folder: of `Checkpoints`, one for the values and one for the weights; None to keep them in memory alone.
-      student: the architecture.
+      folder: of `Checkpoints`, one for the values and one for the weights; None for none.
+      weights: variables of the shapes of a student's weights, the trainable ones first, twice: those at the end, and
+        the best. Students of several ways may share them.
+      trainable: how many of the weights are.
       identity: as for `Checkpoints`.
       count: how many students are reported.
 
@@ -32,19 +33,15 @@ class KeptStudents:
       UnwritableError: if the folder cannot be made.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None, student: FunctionalStudent, identity: dict[str, Any],
-                 count: int):
+    def __init__(self, folder: str | os.PathLike[str] | None, weights: Sequence[tf.Variable], trainable: int,
+                 identity: dict[str, Any], count: int):
+        self._held, self._trainable = list(weights), trainable
         self._values: dict[str, Any] = {}
-        self._runs: dict[int, StudentRun] = {}
         self._value_states = self._run_states = None
-        if folder is None:
-            return
-        weights = [*student.model.trainable_variables, *student.model.non_trainable_variables]
-        self._own = len(student.model.trainable_variables)
-        self._held = [tf.Variable(tf.zeros(weight.shape, weight.dtype), trainable=False) for weight in 2 * weights]
-        self._value_states = Checkpoints(pathlib.Path(folder) / "values", (), identity)
-        self._run_states = Checkpoints(pathlib.Path(folder) / "reported", self._held, identity, keep=max(2, count))
-        self._values = (self._value_states.restore() or {"values": {}})["values"]
+        if folder is not None:
+            self._value_states = Checkpoints(pathlib.Path(folder) / "values", (), identity)
+            self._run_states = Checkpoints(pathlib.Path(folder) / "reported", self._held, identity, keep=max(2, count))
+            self._values = (self._value_states.restore() or {"values": {}})["values"]
 
     def value(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` gives, a JSON value; it is called if the name's is not there.
@@ -53,40 +50,31 @@ class KeptStudents:
           TerminatedError: after SIGTERM, when the value is kept.
           UnwritableError: if it cannot be; those before it are.
         """
+        if self._value_states is None:
+            return make()
         if name not in self._values:
             with deferred_termination() as end_if_told:
                 self._values[name] = make()
-                if self._value_states is not None:
-                    self._value_states.save(len(self._values), {"values": self._values})
+                self._value_states.save(len(self._values), {"values": self._values})
                 end_if_told()
         return self._values[name]
 
     def run(self, number: int, make: Callable[[], StudentRun]) -> StudentRun:
         """The run of a reported student, 0 and on, which `make` gives; errors as of `value`."""
-        if number not in self._runs:
-            kept = self._restored(number)
-            if kept is None:
-                with deferred_termination() as end_if_told:
-                    kept = make()
-                    self._save(number, kept)
-                    end_if_told()
-            self._runs[number] = kept
-        return self._runs[number]
-
-    def _restored(self, number: int) -> StudentRun | None:
-        record = None if self._run_states is None else self._run_states.restore(number)
-        if record is None:
-            return None
-        values = [tf.convert_to_tensor(variable) for variable in self._held]
-        last, best = (Weights(tuple(part[:self._own]), tuple(part[self._own:]))
-                      for part in (values[:len(values) // 2], values[len(values) // 2:]))
-        return StudentRun(last, best, record["dev_accuracy"], record["best_dev_accuracy"],
-                          tuple((step, value) for step, value in record["curve"]))
-
-    def _save(self, number: int, run: StudentRun) -> None:
         if self._run_states is None:
-            return
-        for variable, value in zip(self._held, tf.nest.flatten([run.last, run.best]), strict=True):
-            variable.assign(value)
-        self._run_states.save(number, {"dev_accuracy": run.dev_accuracy, "best_dev_accuracy": run.best_dev_accuracy,
-                                       "curve": run.curve})
+            return make()
+        record = self._run_states.restore(number)
+        if record is not None:
+            values = [tf.convert_to_tensor(variable) for variable in self._held]
+            last, best = (Weights(tuple(part[:self._trainable]), tuple(part[self._trainable:]))
+                          for part in (values[:len(values) // 2], values[len(values) // 2:]))
+            return StudentRun(last, best, record["dev_accuracy"], record["best_dev_accuracy"],
+                              tuple((step, value) for step, value in record["curve"]))
+        with deferred_termination() as end_if_told:
+            run = make()
+            for variable, value in zip(self._held, tf.nest.flatten([run.last, run.best]), strict=True):
+                variable.assign(value)
+            self._run_states.save(number, {"dev_accuracy": run.dev_accuracy, "curve": run.curve,
+                                           "best_dev_accuracy": run.best_dev_accuracy})
+            end_if_told()
+        return run
