@@ -72,6 +72,8 @@ def test_the_card(exported, tmp_path):
     assert "num_steps=40" in card.read_text() and "students" not in rows  # nobody has noted any
     card.write_text(card.read_text() + "Trained for the spring term.")
     tf_l2t.load_teacher(path)
+    unknown = tf_l2t.export_teacher(tiny.teacher(), tmp_path / "unknown") / "teacher_card.md"
+    assert "None" not in unknown.read_text() and "num_steps=...)" in unknown.read_text()
     noted = {"student": "mlp", "student_weights": 12_345, "train": 3500, "dev": 500, "seed": 4, "teacher_steps": 60}
     teacher.note_training(noted)
     again = tf_l2t.export_teacher(teacher, tmp_path / "again", num_steps=40) / "teacher_card.md"

@@ -60,8 +60,8 @@ def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int
               -> loss float32 [batch]
 
     Beside it, `tf_l2t.json` holds the class and config, the features' names in order, the number of classes, T, the
-    versions, values of the taught loss by which it is known again, a summary of the training, and the SHA-256 of every
-    file; `teacher_card.md` says the same to people, and may be edited.
+    versions, values of the taught loss by which it is known again, a summary of the training, and the SHA-256 of the
+    SavedModel's files; `teacher_card.md` says the same to people. It may be edited; `overwrite` writes it anew.
 
     Args:
       teacher: to export.

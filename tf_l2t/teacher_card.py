@@ -21,7 +21,9 @@ def teacher_card(metadata: Mapping[str, Any]) -> str:
     """
     training, classes = dict(metadata["training"]), metadata["num_classes"]
     rows = [("class", metadata["teacher"]["class"]), ("form of the loss", metadata["loss"]), ("classes", classes),
-            ("features, in order", _features(metadata["features"])), ("horizon", f"{metadata['num_steps']} steps")]
+            ("features, in order", _features(metadata["features"]))]
+    steps = metadata["num_steps"]
+    rows += [] if steps is None else [("horizon", f"{steps} steps")]
     rows += [(label, training[name]) for name, label in _NOTED.items() if name in training]
     rows += [(f"validated: {name.removeprefix('val_')}", f"{value:.4g}") for name, value in training.items()
              if name.startswith("val_") and isinstance(value, float)]
@@ -30,7 +32,7 @@ def teacher_card(metadata: Mapping[str, Any]) -> str:
     rows.append(("versions", ", ".join(f"{name} {version}" for name, version in metadata["versions"].items())))
     table = "\n".join(["| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows)])
     use = "" if isinstance(metadata["features"], int) else f"""
-    student = tf_l2t.TaughtStudent(model, teacher, dev_data=(x_dev, y_dev), num_steps={metadata["num_steps"]})"""
+    student = tf_l2t.TaughtStudent(model, teacher, dev_data=(x_dev, y_dev), num_steps={steps or "..."})"""
     return f"""# A teacher of {classes} classes
 
 Sets the coefficients Φ of a student's loss at every step of the student's training, from the student's status.

@@ -118,6 +118,24 @@ def test_networks_without_batch_normalisation_say_in_inference_mode_what_to_lear
     assert np.isclose(fit(trainer)["loss"][0], learned, rtol=1e-4) == (targets != "training")
 
 
+def test_penalties_of_activities_are_the_students_in_its_turn():
+    """0.05 Σ z² / batch of the student's logits z, with its gradient: the second time that the student is asked, for
+    what the teacher is drawn to, is no part of it. Three steps against NumPy."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input(X.shape[1:])
+    head = keras.layers.Dense(3, activity_regularizer=keras.regularizers.L2(0.05), name="logits")
+    student, teacher = keras.Model(inputs, head(keras.layers.Flatten()(inputs)), name="student"), linear("teacher", 2)
+    trainer = compiled(DistillationTrainer(student, teacher, method("prokt", lam=0.3)), 0.1)
+    rows = np.concatenate([X.reshape(12, -1).astype("float64"), np.ones((12, 1))], axis=1)
+    t, s = (np.zeros((rows.shape[1], 3)) for _ in range(2))
+    for _ in range(3):
+        q, p = (np.exp(log_softmax(rows @ w)) for w in (s, t))
+        t -= 0.1 * rows.T @ (p - 0.7 * np.eye(3)[Y] - 0.3 * q) / 12
+        s -= 0.1 * rows.T @ (q - np.exp(log_softmax(rows @ t)) + 2 * 0.05 * rows @ s) / 12
+    fit(trainer, epochs=3)
+    np.testing.assert_allclose(np.concatenate([values(student)[0], values(student)[1][None]]), s, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize("form", ["proximal", "constrained"])
 def test_the_teachers_losses_in_numpy(form):
     """Values and gradients: (1 − λ)(p − y) + λ (p − q), or (p − y) + β (p − q), over the batch; none to the student."""

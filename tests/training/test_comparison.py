@@ -1,3 +1,6 @@
+import os
+import signal
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,7 +12,7 @@ from tf_l2t.hypergradient import initial_state, rollout, sgd
 from tf_l2t.losses import cross_entropy
 from tf_l2t.objectives import accuracy
 from tf_l2t.students import FunctionalStudent
-from tf_l2t.training import classification_problem
+from tf_l2t.training import TerminatedError, classification_problem
 from tf_l2t.training.comparison import REPORT_SEED, Comparison
 from tf_l2t.training.results import RowResult, markdown_table, mean_std, verdicts
 from tf_l2t.training.rows import ROWS, WAYS
@@ -196,20 +199,32 @@ def test_a_comparison_goes_on_with_the_next_student(tmp_path, monkeypatch):
         expected = compare(*teachers).run(rows)
     assert len(whole) == (2 + 2 + 1 + 2 + 2) + (4 + 2 + 2 + 2 + 2) + (2 + 4)
     for number in (5, 12, 21):
-        done = []
-        while True:
-            with monkeypatch.context() as patch:
-                trained = stop_after(patch, number - sum(map(len, done)) if not done else None)
-                try:
-                    results = compare(*teachers, states_dir=tmp_path / f"at{number}").run(rows)
-                except Stopped:
-                    done.append(trained)
-                    continue
-                finally:
-                    tf.keras.backend.clear_session()
-            break
-        assert results == expected
-        assert len(done) == 1 and len(done[0]) == number and len(trained) - (len(whole) - number) in (0, 1)
+        folder = tmp_path / f"at{number}"
+        with monkeypatch.context() as patch:
+            done = stop_after(patch, number)
+            with pytest.raises(Stopped):
+                compare(*teachers, states_dir=folder).run(rows)
+        with monkeypatch.context() as patch:
+            left = stop_after(patch, None)
+            assert compare(*teachers, states_dir=folder).run(rows) == expected
+        assert len(done) == number and len(left) - (len(whole) - number) in (0, 1)
+
+
+def test_told_to_end_a_student_is_kept_first(tmp_path, monkeypatch):
+    """SIGTERM in the middle of one: it is kept, and the next process begins with the one after it."""
+    original = StudentRuns.__call__
+
+    def told(self, *arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(StudentRuns, "__call__", told)
+    with pytest.raises(TerminatedError, match="everything so far is kept"):
+        compare(states_dir=tmp_path).run(["cross_entropy"])
+    monkeypatch.undo()
+    left = stop_after(monkeypatch, None)
+    compare(states_dir=tmp_path).run(["cross_entropy"])
+    assert len(left) == 2 + 2 - 1
 
 
 def test_kept_students_that_are_damaged_are_trained_again(tmp_path, monkeypatch):

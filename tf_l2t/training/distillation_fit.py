@@ -32,7 +32,8 @@ class PhasePlan(NamedTuple):
 
 def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], batch_fn: Callable[..., Any], *,
                      seed: int, evaluate_every: int, dev: tuple[np.ndarray, np.ndarray],
-                     path: str | os.PathLike[str], anchors: int = 0, verbose: int = 1) -> list[dict[str, Any]]:
+                     path: str | os.PathLike[str], anchors: int = 0, callbacks: Sequence[keras.callbacks.Callback] = (),
+                     verbose: int = 1) -> list[dict[str, Any]]:
     """Fits all phases, looks at dev every so often, and keeps what a run needs to go on.
 
     Batches are a function of seed and step, and weights, optimizers and random states are kept: a run that was stopped
@@ -49,6 +50,7 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
         tensorboard/, of several phases tensorboard/PHASE/: train/ and validation/ as Keras' callback has them, a look
         is an epoch. If a run has left them there, this one goes on.
       anchors: how many students to keep on the way, the last one included, as anchors/1.keras and on.
+      callbacks: further ones; a look is their epoch.
       verbose: 1 for a line at every look.
 
     Returns:
@@ -68,7 +70,7 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
         trainer.begin(phase.name)
         phase.compile()
         history += _fit_phase(trainer, phase, batch_fn, seed, evaluate_every, dev, folder, history,
-                              folder / "tensorboard" / (phase.name if len(phases) > 1 else ""),
+                              folder / "tensorboard" / (phase.name if len(phases) > 1 else ""), callbacks,
                               kept if phase is phases[-1] else None, verbose)
     trainer.student.save(folder / LAST)
     return history
@@ -76,18 +78,19 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
 
 def _fit_phase(trainer: DistillationTrainer, phase: PhasePlan, batch_fn: Callable[..., Any], seed: int,
                evaluate_every: int, dev: tuple[np.ndarray, np.ndarray], folder: pathlib.Path,
-               before: list[dict[str, Any]], log_dir: pathlib.Path, anchors: dict[int, int] | None, verbose: int
-               ) -> list[dict[str, Any]]:
+               before: list[dict[str, Any]], log_dir: pathlib.Path, callbacks: Sequence[keras.callbacks.Callback],
+               anchors: dict[int, int] | None, verbose: int) -> list[dict[str, Any]]:
     """Its records. The last phase has `anchors`, their numbers by steps, and the best student."""
     curves = keras.callbacks.TensorBoard(str(log_dir))
-    validation = tf.summary.create_file_writer(str(log_dir / "validation"))
+    validation = tf.summary.create_noop_writer() if trainer.phase.prepares else \
+        tf.summary.create_file_writer(str(log_dir / "validation"))
 
     def fit(first: int, stop: int) -> dict[str, Any]:
         look = first // evaluate_every
         started = time.perf_counter()
         fitted = trainer.fit(batch_dataset(batch_fn, seed, stop, first), initial_epoch=look, epochs=look + 1,
                              total_epochs=math.ceil(phase.num_steps / evaluate_every), verbose=0, shuffle=False,
-                             callbacks=[curves])
+                             callbacks=[*callbacks, curves])
         seconds = time.perf_counter() - started
         return {"phase": phase.name, **{name: float(values[-1]) for name, values in fitted.history.items()},
                 "ms_per_step": round(1000 * seconds / (stop - first), 2)}

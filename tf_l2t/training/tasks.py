@@ -108,7 +108,7 @@ class ClassificationTask(Task):
         if any(want is not None and want != got for want, got in zip(expected, pair.x.shape[1:], strict=False)) \
                 or len(expected) != pair.x.ndim - 1:
             raise ValueError(f"{what}: the student takes examples of shape {expected}; received {pair.x.shape[1:]}.")
-        if dev and pair.size < FEW * self.student.num_classes:
+        if what == "dev" and pair.size < FEW * self.student.num_classes:
             warnings.warn(f"{what}: {pair.size} examples of {self.student.num_classes} classes are few: what they say "
                           "of a coefficient is mostly noise. Some 50 a class are a good start; compile(penalty=...) "
                           "holds back what few speak for.", stacklevel=4)
