@@ -25,6 +25,7 @@ OF_MAPS = ("fitnet", "at", "sp", "vid", "ab", "ft", "nst")
 CHANGES = {"ft": (("training.first_learning_rate", 0.01),),  # RepDistiller's for small ResNets
            "ab": (("training.num_steps", 819),)}  # and 117 before, in which its student learns too
 LAMS = (0.0, 0.1, 0.6, 0.9)
+MLP_RATES = (0.1, 0.05, 0.02, 0.01)
 LONGER = ("none", "kd", "rco", "prokt", "prokt_0")
 
 
@@ -37,7 +38,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     compare.students = (
         ("resnet8", ()),
         ("mobilenet_v2_0.25", (("student.name", "mobilenet_v2"), ("student.options", (("width", 0.25),)))),
-        ("mlp100", (("student.name", "mlp"), ("student.hidden", 100), ("compare.learning_rates", (0.05, 0.01)))))
+        ("mlp100", (("student.name", "mlp"), ("student.hidden", 100), ("compare.learning_rates", MLP_RATES))))
     compare.methods = (
         *((name, (("method.name", name), *CHANGES.get(name, ()))) for name in METHODS),
         *((f"prokt_{lam:g}", (("method.name", "prokt"), ("method.options", (("lam", lam),)))) for lam in LAMS),
