@@ -180,5 +180,5 @@ def test_labels_out_of_range_are_refused(loss, sets):
     logits = tf.constant(LOGITS, tf.float32)
     assert np.isfinite(loss(np.r_[LABELS[:-1], 4 * sets - 1], logits))
     for wrong in (-1, 4 * sets):
-        with pytest.raises(tf.errors.InvalidArgumentError, match=rf"must be in 0 .*{4 * sets - 1}.*received"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=rf"must be integers in 0 .*{4 * sets - 1}.*received"):
             loss(np.r_[LABELS[:-1], wrong], logits)
