@@ -199,7 +199,7 @@ def test_a_student_that_diverges_is_left_out_and_counted(tmp_path):
     one = {"compare.methods": (("none", (("method.name", "none"),)), ("hot", hot)), "compare.tuned": ()}
     recorded = []
     compare(tmp_path / "one", recorded, **one)
-    assert {row["method"] for row in recorded} == {"none"}
+    assert {row["method"] for row in recorded} == {"teacher", "none"}
     assert "Diverged with every seed: small by hot." in (tmp_path / "one" / "report.html").read_text()
     assert "| hot |" not in (tmp_path / "one" / "table.md").read_text()
     rows = [{**recorded[-1], "seeds": 1, "diverged": 2}]

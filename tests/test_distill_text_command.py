@@ -68,14 +68,14 @@ def test_a_table(folder, tmp_path):
         ("training.evaluate_every", 1)])
     distill_compare.prepare_comparison(config, str(tmp_path), 0, recorded.extend)()
     assert [(row["student"], row["method"]) for row in recorded] == [
-        ("bilstm", "rco_kl"), ("bert1", "tinybert_prokt")]
+        ("bert2", "teacher"), ("bilstm", "rco_kl"), ("bert1", "tinybert_prokt")]
     teacher = json.loads((tmp_path / "teacher" / "manifest.json").read_text())["config"]
     assert teacher["student"]["name"] == "bert" and teacher["training"]["learning_rate"] == 1e-4
     table = (tmp_path / "table.md").read_text()
     assert "| tinybert_prokt | – | – | – | – |" in table
     assert "bilstm: last | test_f1 | best on dev | ms / step |" in table
     f1 = json.loads((tmp_path / "bilstm" / "rco_kl" / "seed0" / "results.json").read_text())["last"]["test_f1"]
-    assert recorded[0]["further"] == {"test_f1": {"mean": pytest.approx(100 * f1, abs=1e-4), "std": 0.0}}
+    assert recorded[1]["further"] == {"test_f1": {"mean": pytest.approx(100 * f1, abs=1e-4), "std": 0.0}}
     assert f" | {100 * f1:.2f} | " in table  # of one seed no spread is known
 
 

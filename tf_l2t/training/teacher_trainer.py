@@ -241,9 +241,10 @@ class TeacherTrainer:
         calls.on_train_end()
         validated = {validate.judged_by: validate.best_value} if np.isfinite(validate.best_value) else {}
         model = self._task.student.model
+        given = {} if model.name.startswith(("functional", "sequential")) else {"student": model.name}  # Keras counts
         self.teacher.note_training({
             "num_steps": self.num_steps, "teacher_steps": len(history.epoch), "dropped": progress.dropped, **validated,
-            "student": model.name, "student_weights": model.count_params(), "batch_size": self._run["batch_size"],
+            **given, "student_weights": model.count_params(), "batch_size": self._run["batch_size"],
             "train": train.size, "dev": dev.size, "seed": self._seed // SEEDS_PER_TRAINING,
             "objective": str(getattr(options.objective, "__name__", options.objective))})
         return history
