@@ -2,6 +2,8 @@
 
 import ml_collections
 
+DIGIT_PAIRS = ((4, 9), (3, 5), (0, 1), (6, 7))  # two that look alike, two that noise of "shift" mixes up
+
 
 def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
@@ -71,6 +73,7 @@ def get_config() -> ml_collections.ConfigDict:
     outer.truncate = 0  # sweep back through so many last steps only; 0 for all
     outer.validation_freq = 5
     outer.validation_rollouts = 2
+    outer.profile = ()  # first and last teacher step, from 0, to be profiled for TensorBoard
 
     config.compare = compare = ml_collections.ConfigDict()
     compare.teacher = ""  # an exported teacher, for the taught rows; "" to train num_teachers
@@ -85,7 +88,7 @@ def get_config() -> ml_collections.ConfigDict:
     compare.selection_seeds = 2
     compare.num_folds = 5
     compare.evaluate_every = 50
-    compare.pairs = ((4, 9), (3, 5), (0, 1), (6, 7))  # classes, names or numbers, whose coefficients the report draws
+    compare.pairs = ()  # classes, names or numbers, whose coefficients reports and TensorBoard draw: ((0, 1),)
     compare.epochs = ()  # of a student's run at which it draws them, such as (20, 40, 60); () for curves
 
     config.quoted = ""  # figures of a paper, which dry runs and reports repeat

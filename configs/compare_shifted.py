@@ -14,6 +14,7 @@ from configs import base
 
 def get_config() -> ml_collections.ConfigDict:
     config = base.get_config()
+    config.compare.pairs = base.DIGIT_PAIRS
     config.data.name = "mnist"
     config.data.path = "data/mnist.npz"
     config.data.train_size = 50_000

@@ -13,6 +13,7 @@ from configs import base
 
 def get_config() -> ml_collections.ConfigDict:
     config = base.get_config()
+    config.compare.pairs = base.DIGIT_PAIRS
     config.data.noise_fraction = 0.4
     config.teacher_training.truncate = 180
     config.compare.setting = "demo_shifted40"

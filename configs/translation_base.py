@@ -77,6 +77,7 @@ def get_config() -> ml_collections.ConfigDict:
     outer.truncate = 0
     outer.validation_freq = 5
     outer.validation_rollouts = 2
+    outer.profile = ()
 
     config.decoding = decoding = ml_collections.ConfigDict()  # of the test set, beside greedy decoding
     decoding.beam_size = 5

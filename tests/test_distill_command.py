@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import compare_distill_mnist, compare_distill_text, distill_mnist, prokt_glue, prokt_images
-from tests.distillation.small import scalars
+from tests.event_files import scalars
 from tf_l2t.distillation import METHODS, DistillationTrainer
 from tf_l2t.training import distillation_fit
 from trainers import command, distill_compare

@@ -14,7 +14,7 @@ from tf_l2t import data, plotting
 from tf_l2t.report import Section, html_table, write_html
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.teachers import AttentionTeacher
-from trainers import compare_report
+from trainers import classes, compare_report
 
 
 def test_a_page_needs_no_other_file(tmp_path):
@@ -91,5 +91,5 @@ def test_figure_4_is_written(tmp_path):
 def test_classes_and_epochs_that_are_not_there(pairs, epochs, message, tmp_path):
     config, splits, *_ = _figure(pairs, epochs, tmp_path)
     with pytest.raises(ValueError, match=message):
-        compare_report.class_pairs(config, splits)
+        classes.class_pairs(config, splits)
         compare_report.epoch_steps(config, splits)

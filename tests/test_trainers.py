@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import tf_l2t
+from tests.event_files import events, tags
 from tf_l2t.data import ArrayPair, Splits
 from tf_l2t.training.results import RowResult
 from trainers.compare_report import Part, write_hparams
@@ -49,7 +50,11 @@ def test_train_teacher(teacher_run):
     history = json.loads((workdir / "history.json").read_text())
     assert len(history["objective"]) == 2 and len(history["val_accuracy"]) == 2
     assert tf_l2t.load_teacher(workdir / "teacher").training["data"]["noise_fraction"] == 0.4
-    assert list((workdir / "tensorboard").glob("events*"))
+    shown = tags(workdir / "tensorboard")
+    assert {"config", "coefficients/start", "coefficients/pairs_by_step", "adjoint/norm_by_step",
+            "teacher/val_accuracy", "coefficients_of_pairs/Φ(4, 9)", "coefficients_of_pairs/Φ(9, 4)"} <= set(shown)
+    (graph,) = [event.graph_def for event in events(workdir / "tensorboard") if event.graph_def]
+    assert "Softmax" in {node.op for node in tf.compat.v1.GraphDef.FromString(graph).node}
     assert tf.io.decode_png((workdir / "figures" / "teacher_curve.png").read_bytes()).numpy().std() > 0
 
 
@@ -76,9 +81,8 @@ def test_the_table_is_tensorboards_of_hyperparameters(tmp_path):
                RowResult("train_tuned", "tuned", 0.03, {"q": 0.7}, 0.01, [0.95, 0.95], None, 0, [])]
     write_hparams(tmp_path, Part(60, results, [], None, None, None, None))
     for result, error in zip(results, (15.0, 5.0), strict=True):
-        (file,) = (tmp_path / "dev60" / result.row).iterdir()
-        values = {value.tag: value for event in tf.compat.v1.train.summary_iterator(str(file))
-                  for value in event.summary.value}
+        written = events(tmp_path / "dev60" / result.row)
+        values = {value.tag: value for event in written for value in event.summary.value}
         assert float(tf.make_ndarray(values["test_error"].tensor)) == pytest.approx(error, rel=1e-5)
         content = values["_hparams_/session_start_info"].metadata.plugin_data.content
         chosen = HParamsPluginData.FromString(content).session_start_info.hparams

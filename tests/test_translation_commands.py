@@ -9,8 +9,6 @@ import sys
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from configs import (
     translation_lstm1,
@@ -19,6 +17,7 @@ from configs import (
     translation_transformer,
     translation_transformer_adam,
 )
+from tests.event_files import tags
 from tf_l2t.students import AttentionLSTM, Transformer
 from tf_l2t.teachers import DiagonalTeacher
 from tf_l2t.translation import embedded_help, load_translator, report_bleus, split_text
@@ -100,19 +99,9 @@ def test_files_and_figures(whole):
         assert (translated or [""])[0].strip() == greedy[source[0]].strip()
 
 
-def events(folder):
-    """{tag: {step: value}} of all event files, histograms as arrays [bins, 3]."""
-    found = {}
-    for file in sorted(folder.iterdir()):
-        for event in EventFileLoader(str(file)).Load():
-            for value in event.summary.value:
-                found.setdefault(value.tag, {})[event.step] = tf.make_ndarray(value.tensor)
-    return found
-
-
 def test_tensorboard_shows_every_look(whole):
     history = json.loads((whole[0] / "history.json").read_text())
-    found = events(whole[0] / "tensorboard")
+    found = tags(whole[0] / "tensorboard")
     assert set(found) == {f"student/{name}" for name in history[0] if name != "step"}
     for tag, values in found.items():
         expected = {record["step"]: record[tag.removeprefix("student/")] for record in history}
@@ -328,7 +317,7 @@ def test_a_teacher_its_student_and_lines(whole, tmp_path):
     assert done.returncode == 0, done.stderr
     looks = json.loads((tmp_path / "taught" / "history.json").read_text())
     assert [look["step"] for look in looks] == [2, 4, 6] and {"token_loss", "dev_bleu"} <= set(looks[0])
-    shown = events(tmp_path / "taught" / "tensorboard")["coefficients"]
+    shown = tags(tmp_path / "taught" / "tensorboard")["coefficients"]
     assert sorted(shown) == [2, 4, 6] and all(values[:, 2].sum() == 400 for values in shown.values())
 
     # Another seed of the split is another train side, so other subwords, as many.

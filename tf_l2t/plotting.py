@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,26 +38,61 @@ def _limit(coefficients: Any) -> float:
     return max(float(np.nanmax(np.abs(coefficients))), 1e-6)
 
 
-def coefficient_image(coefficients: np.ndarray, title: str = "") -> np.ndarray:
+def labelled_pairs(pairs: Iterable[tuple[int | str, int | str]], num_classes: int, class_names: Sequence[str] = ()
+                   ) -> dict[str, tuple[int, int]]:
+    """Pairs of classes, in both directions, as (row, column) of Φ, keyed by what pictures call them: "Φ(cat, dog)".
+
+    Args:
+      pairs: of class numbers, or of `class_names`.
+      num_classes: C.
+      class_names: of the classes in order; () for their numbers.
+
+    Raises:
+      ValueError: for a class that there is not, or not one name for each class.
+    """
+    if class_names and len(class_names) != num_classes:
+        raise ValueError(f"class_names must be of {num_classes} classes; received {len(class_names)}.")
+    names = list(class_names) or [str(number) for number in range(num_classes)]
+    known: dict[int | str, int] = {name: number for number, name in enumerate(names)}
+    known |= {number: number for number in range(num_classes)}
+    pairs = [tuple(pair) for pair in pairs]
+    wrong = [name for pair in pairs for name in pair if name not in known]
+    if wrong:
+        raise ValueError(f"pairs of classes: {pairs} names {wrong}; there are {list(class_names) or 'classes'}"
+                         f"{', or ' if class_names else ' '}0 … {num_classes - 1}.")
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError(f"pairs of classes must be of two each; received {pairs}.")
+    ordered = [(known[i], known[j]) for a, b in pairs for i, j in ((a, b), (b, a))]
+    return {f"Φ({names[i]}, {names[j]})": (i, j) for i, j in ordered}
+
+
+def coefficient_image(coefficients: np.ndarray, title: str = "", class_names: Sequence[str] = ()) -> np.ndarray:
     """Φ, [C, C] or its diagonal [C], as an RGB picture, uint8 [height, width, 3]: blue negative, red positive."""
     figure = Figure(figsize=(4, 3.4), layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    image = _draw_coefficients(figure.subplots(), coefficients, _limit(coefficients), title, None)
+    image = _draw_coefficients(figure.subplots(), coefficients, _limit(coefficients), title, class_names)
     figure.colorbar(image)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def curve_image(values: np.ndarray, xlabel: str, ylabel: str) -> np.ndarray:
-    """Positive numbers, [count], as a curve on a logarithmic scale: an RGB picture, uint8 [height, width, 3]."""
+def curve_image(curves: Mapping[str, np.ndarray], xlabel: str, ylabel: str, log: bool = False) -> np.ndarray:
+    """Curves of [count] numbers, by name, as an RGB picture, uint8 [height, width, 3].
+
+    What is not finite, and with `log`, on a logarithmic scale, what is not positive, is left out. A single curve has no
+    legend.
+    """
     figure = Figure(figsize=(5, 3), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
-    values = np.asarray(values, np.float64)
-    shown = np.isfinite(values) & (values > 0)
-    axes.plot(np.flatnonzero(shown), values[shown], marker="." if len(values) < 50 else None)
-    axes.set_yscale("log")
-    axes.set_xlim(0, max(1, len(values) - 1))
+    for name, found in curves.items():
+        values = np.asarray(found, np.float64)
+        shown = np.isfinite(values) & ((values > 0) | (not log))
+        axes.plot(np.flatnonzero(shown), values[shown], marker="." if len(values) < 50 else None, label=name)
+    axes.set_yscale("log" if log else "linear")
+    axes.set_xlim(0, max(1, *(len(values) - 1 for values in curves.values())))
+    if len(curves) > 1:
+        axes.legend(fontsize=7)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.grid(alpha=0.3)

@@ -30,7 +30,8 @@ from tf_l2t.training.results import RowResult, mean_std
 from tf_l2t.training.rows import ROWS
 from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command, fields, image_teacher
-from trainers.compare_report import Part, class_pairs, epoch_steps, write_reports
+from trainers.classes import class_pairs
+from trainers.compare_report import Part, epoch_steps, write_reports
 from trainers.digests import teacher_digest
 from trainers.train_teacher import fitting
 

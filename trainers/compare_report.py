@@ -24,6 +24,7 @@ from tf_l2t.training import classification_problem, inner_optimizer
 from tf_l2t.training.comparison import REPORT_SEED
 from tf_l2t.training.results import RowResult, markdown_table, mean_std, verdicts
 from trainers import command
+from trainers.classes import class_pairs
 
 
 class Part(NamedTuple):
@@ -109,35 +110,18 @@ def draw_coefficients(config: ml_collections.ConfigDict, splits: Splits, student
     shown = {f"Φ at step {t}": found[t] for t in (even[0], even[len(even) // 2], even[-1])}
     pictures = {"Φ along a new student's run": plotting.plot_coefficients(
         shown, folder / "coefficients.png", splits.class_names or None)}
-    pairs = [(i, j) for a, b in class_pairs(config, splits) for i, j in ((a, b), (b, a))]
+    pairs = class_pairs(config, splits)
     if not pairs or found[0].ndim != 2:
         return pictures
-    names = splits.class_names or [str(c) for c in range(splits.num_classes)]
-    labels = [f"Φ({names[i]}, {names[j]})" for i, j in pairs]
     caption = "Coefficients of pairs of classes along a new student's run (as figure 4 of the paper)"
     if at_epochs:
-        values = np.array([[found[t][i, j] for i, j in pairs] for t in at_epochs])
-        pictures[caption] = plotting.plot_pairs(values, list(map(str, config.compare.epochs)), labels,
+        values = np.array([[found[t][pair] for pair in pairs.values()] for t in at_epochs])
+        pictures[caption] = plotting.plot_pairs(values, list(map(str, config.compare.epochs)), list(pairs),
                                                 folder / "pairs.png")
     else:
-        lines = {label: [(t, float(found[t][i, j])) for t in even] for label, (i, j) in zip(labels, pairs, strict=True)}
+        lines = {label: [(t, float(found[t][pair])) for t in even] for label, pair in pairs.items()}
         pictures[caption] = plotting.plot_curves(lines, folder / "pairs.png", "student step", "coefficient")
     return pictures
-
-
-def class_pairs(config: ml_collections.ConfigDict, splits: Splits) -> list[tuple[int, int]]:
-    """config.compare.pairs, of class names or numbers, as numbers.
-
-    Raises:
-      ValueError: for a class that the data do not have.
-    """
-    known: dict[Any, int] = {name: number for number, name in enumerate(splits.class_names)}
-    known |= {number: number for number in range(splits.num_classes)}
-    wrong = [name for pair in config.compare.pairs for name in pair if name not in known]
-    if wrong:
-        raise ValueError(f"config.compare.pairs names {wrong}; {splits.name} has "
-                         f"{list(splits.class_names) or f'the classes 0 … {splits.num_classes - 1}'}.")
-    return [(known[a], known[b]) for a, b in config.compare.pairs]
 
 
 def epoch_steps(config: ml_collections.ConfigDict, splits: Splits) -> list[int]:

@@ -19,7 +19,8 @@ from tf_l2t.training.comparison import check_same_split
 from tf_l2t.training.taught_student import check_fits
 from tf_l2t.training.workdir import check_workdir, create_workdir
 from trainers import command
-from trainers.compare_report import class_pairs, draw_coefficients, epoch_steps
+from trainers.classes import class_pairs
+from trainers.compare_report import draw_coefficients, epoch_steps
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:

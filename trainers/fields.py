@@ -41,6 +41,7 @@ SHAPES: dict[str, Any] = {
     "teacher.ignored": [str],
     "teacher.options": OPTIONS,
     "teacher_training.curriculum": [(int, int)],
+    "teacher_training.profile": [int],
     "training.loss_options": OPTIONS,
 }
 

@@ -13,6 +13,7 @@ from tf_l2t.features import feature_names
 from tf_l2t.teachers import TEACHERS, Teacher
 from tf_l2t.training import TeacherTrainer
 from trainers import command
+from trainers.classes import summary_options
 from trainers.teacher_plan import TeacherPlan, compile_trainer, described
 
 
@@ -44,7 +45,7 @@ def plan(config: ml_collections.ConfigDict, splits: Splits, number: int = 0) -> 
         f"data: {splits.name}, {parts}, {splits.num_classes} classes",
         f"student: {command.student_label(config)}, batches of {training.batch_size}, rate "
         f"{training.learning_rate:g} ({training.decay})",
-        described(config, teacher)))
+        described(config, teacher)), summary_options(config, splits, teacher))
 
 
 def make_teacher(config: ml_collections.ConfigDict, splits: Splits, number: int = 0) -> Teacher:

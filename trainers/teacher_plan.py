@@ -24,6 +24,7 @@ class TeacherPlan(NamedTuple):
       about: of the data, for the manifest.
       source: of the data, for the exported teacher.
       description: lines that say what is trained on what.
+      summaries: further arguments of `TeacherSummaries`.
     """
 
     teacher: Teacher
@@ -33,6 +34,7 @@ class TeacherPlan(NamedTuple):
     about: dict[str, Any]
     source: dict[str, Any]
     description: tuple[str, ...]
+    summaries: dict[str, Any]
 
 
 def described(config: ml_collections.ConfigDict, teacher: Teacher) -> str:

@@ -18,6 +18,7 @@ import tf_l2t
 from tf_l2t.training import TaughtStudent, TaughtStudentSummaries
 from tf_l2t.training.comparison import check_same_split
 from trainers import command
+from trainers.classes import summary_options
 from trainers.fit import prepare_fit
 
 
@@ -29,6 +30,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
     if not config.compare.teacher:
         raise ValueError("set config.compare.teacher to the directory of an exported teacher.")
     teacher = tf_l2t.load_teacher(config.compare.teacher)
+    shown = summary_options(config, command.load_splits(config), teacher)
 
     def taught(network, splits):
         check_same_split(teacher, splits)
@@ -36,7 +38,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
                              refresh_every=config.features.refresh_every,
                              dev_sample_size=config.features.dev_sample_size)
 
-    return prepare_fit(config, workdir, taught, None, lambda log_dir: [TaughtStudentSummaries(log_dir)])
+    return prepare_fit(config, workdir, taught, None, lambda log_dir: [TaughtStudentSummaries(log_dir, **shown)])
 
 
 if __name__ == "__main__":

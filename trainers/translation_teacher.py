@@ -66,4 +66,4 @@ def plan(config: ml_collections.ConfigDict, number: int = 0) -> TeacherPlan:
         described(config, teacher))
     about = {**translation.describe(text), **({"start": translator_digest(start)} if start else {})}
     return TeacherPlan(teacher, stages, train, dev, about,
-                       {**text.about, "features": list(FEATURES), "subwords": subwords.fingerprint}, description)
+                       {**text.about, "features": list(FEATURES), "subwords": subwords.fingerprint}, description, {})

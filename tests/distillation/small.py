@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from tf_l2t.distillation import METHODS, DistillationTrainer, method
 
@@ -60,14 +59,3 @@ def fit(trainer, epochs=1, batch_size=12, **options):
 def log_softmax(z):
     z = z - z.max(1, keepdims=True)
     return z - np.log(np.exp(z).sum(1, keepdims=True))
-
-
-def scalars(folder):
-    """What TensorBoard's event files in a folder hold, by tag: {step: value}."""
-    found = {}
-    for path in folder.iterdir():
-        for event in tf.compat.v1.train.summary_iterator(str(path)):
-            for value in event.summary.value:
-                if value.HasField("tensor") and value.tensor.dtype == tf.float32.as_datatype_enum:
-                    found.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
-    return found

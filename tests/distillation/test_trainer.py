@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.distillation.small import X, Y, compiled, fit, linear, log_softmax, network, scalars, trainer_of, values
+from tests.distillation.small import X, Y, compiled, fit, linear, log_softmax, network, trainer_of, values
+from tests.event_files import scalars
 from tf_l2t.data import array_batches
 from tf_l2t.distillation import (
     METHODS,

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import tf_l2t
 from tests import tiny
+from tests.event_files import scalars, tags
 from tf_l2t.data import ArrayPair, array_batches, batch_dataset
 from tf_l2t.hypergradient import initial_state, rollout
 from tf_l2t.losses import taught_form
@@ -125,18 +126,20 @@ def test_labels_as_a_column_are_the_same():
 
 def test_summaries_can_be_read_back(tmp_path):
     model = taught(tiny.plain)
-    model.fit(batches(), validation_data=tuple(DEV), verbose=0, callbacks=[TaughtStudentSummaries(tmp_path, every=10)])
-    tags = {}
-    for file in tmp_path.glob("events*"):
-        for event in tf.compat.v1.train.summary_iterator(str(file)):
-            for value in event.summary.value:
-                tags.setdefault(value.tag, []).append((event.step, tf.make_ndarray(value.tensor)))
+    seen = {}
+    model.fit(batches(), validation_data=tuple(DEV), verbose=0, callbacks=[
+        TaughtStudentSummaries(tmp_path, every=10, class_pairs=[("b", 2)], class_names=["a", "b", "c"]),
+        keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.update(
+            {batch: np.array(model.coefficients)}))])
+    shown = tags(tmp_path)
     assert {"student/running_train_accuracy", "coefficients/current", "coefficients/current/values",
-            "student/accuracy", "student/val_accuracy"} <= set(tags)
-    steps, images = zip(*tags["coefficients/current"], strict=True)
-    assert steps == (0, 10, 20)
-    picture = tf.io.decode_png(images[0][2]).numpy()
+            "student/accuracy", "student/val_accuracy"} <= set(shown)
+    assert list(shown["coefficients/current"]) == [0, 10, 20]
+    picture = tf.io.decode_png(shown["coefficients/current"][0][2]).numpy()
     assert picture.ndim == 3 and picture.std() > 0
+    for label, pair in (("Φ(b, c)", (1, 2)), ("Φ(c, b)", (2, 1))):
+        assert scalars(tmp_path)[f"coefficients_of_pairs/{label}"] == pytest.approx(
+            {step: seen[step][pair] for step in (0, 10, 20)}, rel=1e-6)
 
 
 @pytest.mark.parametrize(("x", "y", "message"), [

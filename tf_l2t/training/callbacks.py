@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_l2t.plotting import coefficient_image, curve_image
+from tf_l2t.plotting import coefficient_image, curve_image, labelled_pairs
+from tf_l2t.teachers import Teacher
 
 SCALARS = ("objective", "dev_accuracy", "dev_bleu", "gradient_norm", "adjoint_norm", "adjoint_growth", "dropped",
            "dropped_rollouts", "learning_rate", "val_objective", "val_accuracy", "val_bleu")
@@ -37,14 +38,29 @@ class TeacherProgress(keras.callbacks.Callback):
 
 
 class _Summaries(keras.callbacks.Callback):
-    """An event file that is open while a run lasts."""
+    """An event file that is open while a run lasts, of a run by `self.model.teacher`."""
 
-    def __init__(self, log_dir: str | pathlib.Path):
+    def __init__(self, log_dir: str | pathlib.Path, class_pairs: Sequence[tuple[int | str, int | str]],
+                 class_names: Sequence[str]):
         super().__init__()
         self._log_dir = str(log_dir)
+        self._class_pairs, self._class_names = tuple(class_pairs), tuple(class_names)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        teacher: Teacher = self.model.teacher
+        self._pairs = labelled_pairs(self._class_pairs, teacher.num_classes, self._class_names)
+        if self._pairs and len(teacher.coefficients_shape) != 2:
+            raise ValueError(f"class_pairs: a {type(teacher).__name__} has no coefficient for a pair of classes.")
         self._writer = tf.summary.create_file_writer(self._log_dir)
+
+    def _write_coefficients(self, name: str, coefficients: np.ndarray) -> None:
+        """Φ as a heat-map image and a histogram, to the default summary writer."""
+        tf.summary.image(name, coefficient_image(coefficients, class_names=self._class_names)[np.newaxis])
+        tf.summary.histogram(f"{name}/values", coefficients)
+
+    def _write_pairs(self, coefficients: np.ndarray) -> None:
+        for label, pair in self._pairs.items():
+            tf.summary.scalar(f"coefficients_of_pairs/{label}", coefficients[pair])
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._writer.close()
@@ -53,20 +69,37 @@ class _Summaries(keras.callbacks.Callback):
 class TeacherSummaries(_Summaries):
     """TensorBoard event files of a `TeacherTrainer`'s run.
 
-    Per teacher step: the scalars `teacher/…` of the history. Every `images_every` steps, of the last rollout: Φ_t at
-    its start, middle and end, as heat-map images and histograms `coefficients/start`, `/middle`, `/end`; and ‖dω_t‖
-    of every student step t as the curve `adjoint/norm_by_step`.
+    Per teacher step: the scalars `teacher/…` of the history. Of the step's last rollout, every `images_every` steps:
+    Φ_t at its start, middle and end, as heat-map images and histograms `coefficients/start`, `/middle`, `/end`;
+    ‖dω_t‖ of every student step t as the curve `adjoint/norm_by_step`. Of the pairs of classes Φ_t(i, j) at its end as
+    the scalars `coefficients_of_pairs/Φ(i, j)`, and of every student step as the curves `coefficients/pairs_by_step`.
 
     Args:
       log_dir: for the event file.
       images_every: teacher steps between two sets of images.
       config: JSON values that are shown as the text `config`; None for none.
+      class_pairs: classes, two each, numbers or names, whose coefficients are shown, in both directions.
+      class_names: of the classes in order; () for their numbers.
+      profile: the first and the last teacher step, counted from 0, of which TensorFlow's profiler takes a trace, for
+        TensorBoard's page `profile` (package tensorboard-plugin-profile); () for none. A trace grows with the students'
+        steps.
+
+    Raises:
+      ValueError: for steps to profile that are not two that rise; from `fit`, for classes that the teacher does not
+        have, or pairs of a teacher without them.
     """
 
-    def __init__(self, log_dir: str | pathlib.Path, images_every: int = 10, config: Any = None):
-        super().__init__(log_dir)
+    def __init__(self, log_dir: str | pathlib.Path, images_every: int = 10, config: Any = None,
+                 class_pairs: Sequence[tuple[int | str, int | str]] = (), class_names: Sequence[str] = (),
+                 profile: Sequence[int] = ()):
+        super().__init__(log_dir, class_pairs, class_names)
+        if len(profile) and not (len(profile) == 2 and 0 <= profile[0] <= profile[1]):
+            raise ValueError("profile must be the first and the last teacher step to profile, counted from 0; received "
+                             f"{tuple(profile)}.")
         self._images_every = images_every
         self._config = config
+        self._profile = tuple(profile)
+        self._profiles = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         super().on_train_begin(logs)
@@ -75,34 +108,59 @@ class TeacherSummaries(_Summaries):
             with self._writer.as_default(step=0):
                 tf.summary.text("config", "\n".join(f"    {line}" for line in lines))  # as Markdown, a block of code
 
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._profile and self._profile[0] <= epoch <= self._profile[1] and not self._profiles:
+            tf.profiler.experimental.start(self._log_dir)
+            self._profiles = True
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._profile and epoch == self._profile[1]:
+            self._end_profile()
         with self._writer.as_default(step=epoch):
             for name in SCALARS:
                 if logs and name in logs:
                     tf.summary.scalar(f"teacher/{name}", logs[name])
+            trace = self.model.last_result.rollout.trace
+            self._write_pairs(trace["coefficients"][-1].numpy())
             if epoch % self._images_every == 0 or epoch == self.params["epochs"] - 1:
-                trace = self.model.last_result.rollout.trace
-                norms = curve_image(trace["adjoint_norm"].numpy(), "student step t", "norm of the adjoint")
-                tf.summary.image("adjoint/norm_by_step", norms[np.newaxis])
-                matrices = trace["coefficients"]
-                for name, index in (("start", 0), ("middle", len(matrices) // 2), ("end", -1)):
-                    write_coefficients(f"coefficients/{name}", matrices[index].numpy())
+                self._write_images(trace["coefficients"], trace["adjoint_norm"])
         self._writer.flush()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._end_profile()
+        super().on_train_end(logs)
+
+    def _end_profile(self) -> None:
+        if self._profiles:
+            tf.profiler.experimental.stop()
+            self._profiles = False
+
+    def _write_images(self, matrices: tf.Tensor, adjoint_norms: tf.Tensor) -> None:
+        norms = curve_image({"": adjoint_norms.numpy()}, "student step t", "norm of the adjoint", log=True)
+        tf.summary.image("adjoint/norm_by_step", norms[np.newaxis])
+        for name, index in (("start", 0), ("middle", len(matrices) // 2), ("end", -1)):
+            self._write_coefficients(f"coefficients/{name}", matrices[index].numpy())
+        if self._pairs:
+            curves = {label: matrices[:, i, j].numpy() for label, (i, j) in self._pairs.items()}
+            tf.summary.image("coefficients/pairs_by_step",
+                             curve_image(curves, "student step t", "coefficient")[np.newaxis])
 
 
 class TaughtStudentSummaries(_Summaries):
     """TensorBoard event files of a `TaughtStudent`'s run.
 
-    Every `every` batches: the running train accuracy, and Φ_t as a heat-map image and a histogram; after every epoch,
-    the metrics of the logs.
+    Every `every` batches: the running train accuracy, Φ_t as a heat-map image and a histogram, and Φ_t(i, j) of the
+    pairs of classes as the scalars `coefficients_of_pairs/Φ(i, j)`; after every epoch, the metrics of the logs.
 
     Args:
       log_dir: for the event file.
       every: student steps between two records.
+      class_pairs, class_names: as in `TeacherSummaries`.
     """
 
-    def __init__(self, log_dir: str | pathlib.Path, every: int = 100):
-        super().__init__(log_dir)
+    def __init__(self, log_dir: str | pathlib.Path, every: int = 100,
+                 class_pairs: Sequence[tuple[int | str, int | str]] = (), class_names: Sequence[str] = ()):
+        super().__init__(log_dir, class_pairs, class_names)
         self._every = every
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -114,7 +172,8 @@ class TaughtStudentSummaries(_Summaries):
         if done >= self._next:
             with self._writer.as_default(step=done):
                 tf.summary.scalar("student/running_train_accuracy", self.model.running_train_accuracy)
-                write_coefficients("coefficients/current", self.model.coefficients)
+                self._write_coefficients("coefficients/current", self.model.coefficients)
+                self._write_pairs(self.model.coefficients)
             self._next += self._every
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -147,9 +206,3 @@ class TranslatorSummaries:
             if hasattr(model, "coefficients"):
                 tf.summary.histogram("coefficients", model.coefficients)
         self._writer.flush()
-
-
-def write_coefficients(name: str, coefficients: np.ndarray) -> None:
-    """Φ as a heat-map image and a histogram, to the default summary writer."""
-    tf.summary.image(name, coefficient_image(coefficients)[np.newaxis])
-    tf.summary.histogram(f"{name}/values", coefficients)

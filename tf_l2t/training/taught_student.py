@@ -76,6 +76,11 @@ class TaughtStudent(keras.Model):
                                initializer=lambda shape, dtype: keras.ops.convert_to_tensor(value, dtype))
 
     @property
+    def teacher(self) -> Teacher:
+        """As it was given; this model trains with a copy of its weights."""
+        return self._teacher
+
+    @property
     def coefficients(self) -> np.ndarray:
         """Φ as of the last refresh, of the teacher's `coefficients_shape`; zeros before the first step."""
         return np.array(self._coefficients)
