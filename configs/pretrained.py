@@ -5,7 +5,7 @@
         --config.compare.teacher=runs/noisy_digits/teacher
 
 runs/NAME/teacher is tf_l2t/pretrained/NAME. "noisy_digits" is the demo's; "clean_digits" is for right labels, and
-"imbalanced_digits" for class sizes that fall from 336 to 3, by labels that are right.
+"imbalanced_digits" for class sizes that fall from 337 to 3, by labels that are right.
 """
 
 import ml_collections
@@ -25,6 +25,7 @@ def get_config(name: str = "noisy_digits") -> ml_collections.ConfigDict:
         config.compare.rows = ("cross_entropy", "untaught", "taught")
     if name == "clean_digits":
         config.teacher_training.penalty = 0.001
+        config.teacher_training.learning_rate = 0.003
         config.teacher_training.steps = 40
     if name == "imbalanced_digits":
         config.data.long_tail = 100.0

@@ -14,7 +14,7 @@ LAYERS = [
     {"losses", "objectives"},
     {"students", "teachers", "data", "features"},
     {"distillation", "translation", "text"},
-    {"training", "export", "plotting", "report", "saved_models", "teacher_card"},
+    {"training", "export", "plotting", "pretrained", "report", "saved_models", "teacher_card"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

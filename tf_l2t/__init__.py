@@ -13,12 +13,13 @@ from typing import Any
 __version__ = "0.1.0"
 
 _MODULES = ("data", "distillation", "export", "features", "hypergradient", "losses", "objectives", "plotting",
-            "saved_models", "students", "teachers", "text", "training", "translation")
+            "pretrained", "saved_models", "students", "teachers", "text", "training", "translation")
 _NAMES = {"TaughtStudent": "tf_l2t.training", "TeacherTrainer": "tf_l2t.training",
           "Teaching": "tf_l2t.training",
           "export_teacher": "tf_l2t.export", "load_teacher": "tf_l2t.export",
           "load_signatures": "tf_l2t.saved_models",
-          "preflight": "tf_l2t.students"}
+          "preflight": "tf_l2t.students",
+          "pretrained_teacher": "tf_l2t.pretrained"}
 
 __all__ = ["__version__", *_MODULES, *_NAMES]
 

@@ -24,7 +24,8 @@ def teacher_card(metadata: Mapping[str, Any]) -> str:
             ("features, in order", _features(metadata["features"]))]
     steps = metadata["num_steps"]
     rows += [] if steps is None else [("horizon", f"{steps} steps")]
-    rows += [(label, training[name]) for name, label in _NOTED.items() if name in training]
+    rows += [(label, f"{training[name]:,}" if isinstance(training[name], int) else training[name])
+             for name, label in _NOTED.items() if name in training]
     rows += [(f"validated: {name.removeprefix('val_')}", f"{value:.4g}") for name, value in training.items()
              if name.startswith("val_") and isinstance(value, float)]
     if "data" in training:

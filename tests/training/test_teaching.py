@@ -1,5 +1,9 @@
 """A teacher's loss on a stock Keras model: as TaughtStudent teaches, and otherwise as any loss behaves."""
 
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from tf_l2t.students import FunctionalStudent
 from tf_l2t.teachers import StaticTeacher
 
 STEPS = 24
+ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
 def float32(pair: ArrayPair) -> ArrayPair:
@@ -153,6 +158,72 @@ def test_it_behaves_as_the_stock_loss(fit, compiled):
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-7, err_msg=name)
     for a, b in zip(weights, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class BlankExamples(keras.layers.Layer):
+    """Masks the examples that are zero altogether."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, x):
+        return x
+
+    def compute_mask(self, inputs, previous=None):
+        return keras.ops.any(inputs != 0, axis=-1)
+
+
+def blank_examples():
+    """A mask [batch], which goes with the logits to the loss."""
+    layers = keras.layers
+    return keras.Sequential([keras.Input(tiny.IMAGE), layers.Flatten(), BlankExamples(), layers.Dense(3)])
+
+
+def masked_steps():
+    """A mask [batch, time], which ends in the recurrent layer."""
+    layers = keras.layers
+    return keras.Sequential([keras.Input(tiny.IMAGE), layers.Reshape((6, 12)), layers.Masking(), layers.SimpleRNN(5),
+                             layers.Dense(3)])
+
+
+@pytest.mark.parametrize("build", [blank_examples, masked_steps])
+def test_masks(build):
+    x = TRAIN.x.copy()
+    x[::5] = 0
+    x[1::5, 3:] = 0
+    (ours, weights), (theirs, expected) = (fitted(taught, ARRAYS | {"x": x}, {}, build) for taught in (True, False))
+    if build is blank_examples:  # the mask counts: with it the loss is another
+        assert theirs["loss"] != pytest.approx(fitted(False, ARRAYS | {"x": x + 1e-9}, {}, build)[0]["loss"], rel=1e-3)
+    for name in theirs:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-7, err_msg=name)
+    for a, b in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+DETERMINISTIC = """
+import hashlib, keras, tensorflow as tf, tf_l2t
+from tests import tiny
+from tests.training.test_teaching import DEV, TRAIN, network, sgd, teaching
+keras.utils.set_random_seed(5)
+tf.config.experimental.enable_op_determinism()
+teacher = tiny.teacher("mixture")
+trainer = tf_l2t.TeacherTrainer(lambda: tiny.dropout(), teacher, num_steps=6, batch_size=6, student_optimizer=sgd())
+trainer.compile(keras.optimizers.Adam(0.01))
+trainer.fit(TRAIN, DEV, teacher_steps=2, validation_freq=0, verbose=0)
+model = network(tiny.dropout)
+model.compile(sgd(), loss=teacher.as_keras_loss())
+model.fit(*TRAIN, batch_size=6, epochs=2, verbose=0, callbacks=[teaching(teacher)])
+print(hashlib.sha256(b"".join(w.numpy().tobytes() for w in [*teacher.theta, *model.weights])).hexdigest())
+"""
+
+
+def test_with_op_determinism_two_processes_do_the_same():
+    """A teacher's training and a student's by it, with shuffling and dropout."""
+    ends = [subprocess.run([sys.executable, "-c", DETERMINISTIC], cwd=ROOT, check=True, capture_output=True,
+                           text=True).stdout.split()[-1] for _ in range(2)]
+    assert ends[0] == ends[1] and len(ends[0]) == 64
 
 
 def test_mixed_precision():

@@ -72,13 +72,13 @@ class TeacherCheckpoints:
             variable.assign(value)
         if self._states:
             self._states.save(progress.step,
-                              dataclasses.asdict(progress) | {"best_value": self._validation.best_value})
+                              dataclasses.asdict(progress) | {"best": self._validation.best})
 
     def restore(self) -> Progress:
         """The progress of the newest state, all else put back to it; that of a beginning if there is none."""
         record = self._replicas.from_chief(self._variables, self._states.restore() if self._states else None)
         if record is None:
             return Progress()
-        self._validation.best_value = record.pop("best_value")
+        self._validation.best = record.pop("best")
         self._validation.best_weights = [variable.numpy() for variable in self._best]
         return Progress(**record)

@@ -239,7 +239,7 @@ class TeacherTrainer:
         if validation_freq:
             self.set_weights(validate.best_weights)
         calls.on_train_end()
-        validated = {validate.judged_by: validate.best_value} if np.isfinite(validate.best_value) else {}
+        validated = {name: value for name, value in validate.best.items() if np.isfinite(value)}
         model = self._task.student.model
         given = {} if model.name.startswith(("functional", "sequential")) else {"student": model.name}  # Keras counts
         self.teacher.note_training({

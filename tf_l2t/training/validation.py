@@ -32,7 +32,8 @@ class Validation:
 
     Attributes:
       value: by which the newest validation is judged; −∞ where it is not finite.
-      best_value, best_weights: those of the best one; before the first, −∞, and the weights given.
+      best, best_weights: what the best one returned, and of which weights; before the first, nothing, and the weights
+        given.
     """
 
     def __init__(self, teacher: Teacher, task: Task, problem: Problem, objective: Any, data: Any, seeds: range,
@@ -43,15 +44,20 @@ class Validation:
         names = ("val_objective", f"val_{task.measure}")
         self.judged_by = names[JUDGES.index(judge)]
         self._measures = dict(zip(names, task.measures(objective, data), strict=True))
-        self.value = self.best_value = -np.inf
+        self.value = -np.inf
+        self.best: dict[str, float] = {}
         self.best_weights = weights_of(teacher)
+
+    @property
+    def best_value(self) -> float:
+        return self.best.get(self.judged_by, -np.inf)
 
     def __call__(self) -> dict[str, float]:
         """Validates the teacher, keeps its weights if they are the best, and returns the means over its students."""
         logs = self._means()
         self.value = logs[self.judged_by]
         if self.value > self.best_value:
-            self.best_value, self.best_weights = self.value, weights_of(self._teacher)
+            self.best, self.best_weights = logs, weights_of(self._teacher)
         return logs
 
     def _means(self) -> dict[str, float]:
