@@ -1,4 +1,4 @@
-# make demo | test | lint | docs | bench | soak. Each makes its own virtual environment; PYTHON names the interpreter to make it with.
+# make demo | test | lint | docs | screenshots | bench | soak. Each makes its own virtual environment; PYTHON names the interpreter to make it with.
 PYTHON ?= $(shell for v in python3.11 python3.12 python3.13 python3; do $$v -c "" 2>/dev/null && command -v $$v && break; done)
 VENV := .venv
 BENCH_VENV := .venv-bench
@@ -7,7 +7,7 @@ BENCH ?=
 RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint docs bench soak clean
+.PHONY: demo test lint docs screenshots bench soak clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	@test -n "$(PYTHON)" || { echo "found no Python: install 3.11, 3.12 or 3.13, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -32,6 +32,11 @@ lint: $(VENV)/.installed
 docs: $(VENV)/.installed
 	"$(VENV)/bin/python" -m mkdocs build
 	@echo "open site/index.html"
+
+# Of the newest demo, for docs/tensorboard.md; needs Chromium and its driver (Debian: apt-get install chromium-driver).
+screenshots: $(VENV)/.installed
+	"$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[screenshots]'
+	"$(VENV)/bin/python" docs/screenshots.py --runs "$(lastword $(sort $(wildcard runs/demo-*)))" --output docs
 
 # Figures of one Python only can be compared.
 $(BENCH_VENV)/.installed: setup.cfg pyproject.toml benchmarks/requirements.txt

@@ -3,8 +3,9 @@
     python docs/screenshots.py --runs runs/demo-... --output docs
 
 `make screenshots` runs it on the newest demo. It starts a TensorBoard on the runs, waits on every page until the
-browser shows what should be there, and saves what it sees; a page that does not show it in time is an error. Needs
-selenium, Chromium and its driver (Debian: apt-get install chromium-driver).
+browser shows what should be there, and saves what it sees; a page that does not show it in time is an error. The
+table's report is opened without a network. Needs selenium, Chromium and its driver (Debian: apt-get install
+chromium-driver).
 """
 
 import argparse
@@ -13,6 +14,8 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from typing import NamedTuple
 
 from selenium import webdriver
@@ -20,7 +23,7 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
 SECONDS = 60  # for a page to show what it should
-# Text, pictures that have loaded, and lines of charts, in all shadow trees.
+# Text without blanks (names are cut into parts), pictures that have loaded, and lines of charts, in all shadow trees.
 SEEN = """
 const texts = [], counts = {pictures: 0, lines: 0};
 (function walk(root) {
@@ -31,12 +34,12 @@ const texts = [], counts = {pictures: 0, lines: 0};
     for (const child of node.childNodes) if (child.nodeType === 3) texts.push(child.textContent);
   }
 })(document);
-return {text: texts.join(' '), ...counts};
+return {text: texts.join('').replace(/\\s/g, ''), ...counts};
 """
 
 
 class Page(NamedTuple):
-    """A page of TensorBoard: its address behind '#', and what must be on it."""
+    """A page of TensorBoard: its address, and what must be on it."""
 
     name: str
     address: str
@@ -46,14 +49,17 @@ class Page(NamedTuple):
 
 
 PAGES = (
-    Page("images", "images", ("coefficients/start", "coefficients/end", "coefficients/pairs_by_step"), pictures=4),
-    Page("pairs", "timeseries&tagFilter=coefficients_of_pairs", ("Φ(4, 9)", "Φ(9, 4)"), lines=4),
-    Page("curves", "timeseries&tagFilter=teacher", ("teacher/objective", "teacher/adjoint_norm"), lines=4),
-    Page("distributions", "distributions", ("coefficients/end/values",), lines=3),
-    Page("graph", "graphs", ("Softmax",), lines=5),
-    Page("config", "text", ("teacher_training",)),
-    Page("hparams", "hparams", ("taught", "cross_entropy", "learning_rate")),
+    Page("images", "?tagFilter=(start|end|by_step)$#timeseries",
+         ("coefficients/start", "coefficients/end", "coefficients/pairs_by_step", "adjoint/norm_by_step"), pictures=4),
+    Page("pairs", "?tagFilter=coefficients_of_pairs&smoothing=0#timeseries", ("Φ(0, 1)", "Φ(1, 0)"), lines=4),
+    Page("curves", "?tagFilter=teacher/&smoothing=0#timeseries", ("teacher/dev_accuracy", "teacher/adjoint_norm"),
+         lines=4),
+    Page("distributions", "#distributions", ("coefficients/end/values",), lines=3),
+    Page("graph", "#graphs", ("Softmax",), lines=5),
+    Page("config", "#text", ("teacher_training",)),
+    Page("hparams", "#hparams", ("taught", "cross_entropy", "learning_rate")),
 )
+REPORT = Page("report", "table/report.html", ("taught", "cross entropy"), pictures=3)
 
 
 def main() -> None:
@@ -67,23 +73,39 @@ def main() -> None:
         sys.exit("found no chromedriver: install Chromium and its driver (Debian: apt-get install chromium-driver).")
     if not (arguments.runs / "teacher" / "tensorboard").is_dir():
         sys.exit(f"{arguments.runs} holds no run of make demo: it has no teacher/tensorboard.")
-    server = subprocess.Popen([sys.executable, "-m", "tensorboard.main", "--logdir", str(arguments.runs), "--host",
-                               "127.0.0.1", "--port", str(arguments.port), "--load_fast", "false"],
+    server = subprocess.Popen([sys.executable, "-m", "tensorboard.main", "--logdir", ".", "--load_fast", "false",
+                               "--host", "127.0.0.1", "--port", str(arguments.port)], cwd=arguments.runs,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     options = Options()
-    for option in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1400,1000"):
+    for option in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1600,1250"):
         options.add_argument(option)
     browser = webdriver.Chrome(options=options, service=Service(driver))
     try:
+        wait_for(f"http://127.0.0.1:{arguments.port}/")
         for page in PAGES:
             path = arguments.output / f"tensorboard_{page.name}.png"
-            visit(browser, f"http://127.0.0.1:{arguments.port}/#{page.address}", page)
+            visit(browser, f"http://127.0.0.1:{arguments.port}/{page.address}", page)
             browser.save_screenshot(str(path))
             print(path, flush=True)
+        browser.execute_cdp_cmd("Network.enable", {})
+        browser.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, "latency": 0,
+                                                                     "downloadThroughput": 0, "uploadThroughput": 0})
+        visit(browser, (arguments.runs / REPORT.address).resolve().as_uri(), REPORT)
+        print("the report opens without a network", flush=True)
     finally:
         browser.quit()
         server.terminate()
         server.wait()
+
+
+def wait_for(address: str) -> None:
+    for _ in range(SECONDS):
+        try:
+            urllib.request.urlopen(address).close()
+            return
+        except urllib.error.URLError:
+            time.sleep(1)
+    sys.exit(f"TensorBoard does not answer at {address}.")
 
 
 def visit(browser: webdriver.Chrome, address: str, page: Page) -> None:
@@ -91,18 +113,15 @@ def visit(browser: webdriver.Chrome, address: str, page: Page) -> None:
     end, seen = time.monotonic() + SECONDS, {"text": "nothing", "pictures": 0, "lines": 0}
     while time.monotonic() < end:
         browser.get("about:blank")  # only the part behind # differs, which alone loads nothing
-        try:
-            browser.get(address)
-        except Exception as error:  # noqa: BLE001  the server is not up yet
-            print(type(error).__name__, flush=True)
+        browser.get(address)
         for _ in range(10):
             time.sleep(1)
             seen = browser.execute_script(SEEN)
-            if (all(text in seen["text"] for text in page.texts) and seen["pictures"] >= page.pictures
+            if (all(text.replace(" ", "") in seen["text"] for text in page.texts) and seen["pictures"] >= page.pictures
                     and seen["lines"] >= page.lines):
                 time.sleep(1)  # for what is still moving
                 return
-    missing = [text for text in page.texts if text not in seen["text"]]
+    missing = [text for text in page.texts if text.replace(" ", "") not in seen["text"]]
     sys.exit(f"{address} does not show what it should: no {missing}, {seen['pictures']} pictures of {page.pictures}, "
              f"{seen['lines']} lines of {page.lines}.")
 

@@ -78,7 +78,8 @@ def test_the_card(exported, tmp_path):
     teacher.note_training(noted)
     again = tf_l2t.export_teacher(teacher, tmp_path / "again", num_steps=40) / "teacher_card.md"
     rows = dict(re.findall(r"^\| ([^|]+?) \| (.+) \|$", again.read_text(), flags=re.MULTILINE))
-    assert (rows["students"], rows["their weights"], rows["dev examples"], rows["seed"]) == ("mlp", "12,345", "500", "4")
+    assert (rows["students"], rows["their weights"]) == ("mlp", "12,345")
+    assert (rows["dev examples"], rows["seed"]) == ("500", "4")
 
 
 def test_a_restored_signature_is_differentiable(exported):

@@ -22,11 +22,13 @@ TABLES: dict[str, Any] = {
     **ENGINE_TABLES, "mnist summary": summary_table, "mnist ratios": ratio_table, "ablation": ablation_table,
     "translation": functools.partial(translation_table, data="de-en"),
     **{f"distillation {task}": functools.partial(distillation_table, task=task) for task in DISTILLATION_TASKS},
+    "pretrained": error_table,
     **{f"mnist {name}": functools.partial(error_table, setting=name) for name in SETTINGS}}
 
 
 def documents() -> list[pathlib.Path]:
-    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")),
+            *sorted((ROOT / "docs" / "tutorials").glob("*.md"))]
 
 
 if __name__ == "__main__":

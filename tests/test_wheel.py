@@ -1,0 +1,94 @@
+"""The package as it is installed: a wheel, in an environment that has nothing of the checkout."""
+
+import email
+import json
+import os
+import pathlib
+import shutil
+import site
+import subprocess
+import sys
+import venv
+import zipfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+USE = """
+import json, pathlib, sys
+import tf_l2t
+from tf_l2t.translation.text import embedded_help
+teacher = tf_l2t.pretrained_teacher("noisy_digits")
+typed = pathlib.Path(tf_l2t.__file__).parent / "py.typed"
+print(json.dumps({"file": tf_l2t.__file__, "digits": tf_l2t.data.mnist_5k().train.size, "pairs": embedded_help().size,
+                  "classes": teacher.num_classes, "typed": typed.is_file()}))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Built from a copy, so that nothing of an earlier build gets in."""
+    folder = tmp_path_factory.mktemp("wheel")
+    shutil.copytree(ROOT, folder / "source", ignore=shutil.ignore_patterns(
+        ".*", "runs", "data", "build", "dist", "*.egg-info", "__pycache__", "site", "tests"))
+    shutil.copytree(ROOT / "tf_l2t" / "data", folder / "source" / "tf_l2t" / "data", dirs_exist_ok=True)
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index",
+                    "--wheel-dir", str(folder), str(folder / "source")], check=True)
+    built, = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def python(wheel, tmp_path_factory):
+    """An environment with the wheel; what it depends on comes from this one, of which no checkout is seen."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False, symlinks=True)
+    packages, = folder.glob("lib/python*/site-packages")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(packages)
+    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    return folder / "bin" / "python"
+
+
+def run(python, folder, *arguments):
+    folder.mkdir(exist_ok=True)
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run([str(python), *arguments], cwd=folder, env=clean, check=True, capture_output=True,
+                          text=True).stdout
+
+
+def test_what_is_in_it(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"tf_l2t"}
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "tf_l2t").rglob("*")
+               if path.is_file() and "__pycache__" not in path.parts}
+    assert {name for name in names if name.startswith("tf_l2t/")} == sources
+    assert sum(info.compress_size for info in zipfile.ZipFile(wheel).infolist()) < 4e6
+
+
+def test_what_it_asks_for(wheel):
+    archive = zipfile.ZipFile(wheel)
+    name, = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    about = email.message_from_string(archive.read(name).decode())
+    assert about["Requires-Python"] == "<3.14,>=3.11" and about["License"] == "Apache-2.0"
+    assert set(about.get_all("Provides-Extra")) == {"translation", "text", "docs", "screenshots", "test"}
+    needed = [line for line in about.get_all("Requires-Dist") if "extra ==" not in line]
+    assert {line.split("=")[0].split(">")[0].split("<")[0].strip() for line in needed} == {
+        "tensorflow", "keras", "tensorboard", "tensorflow-datasets", "importlib_resources", "numpy", "absl-py",
+        "ml_collections", "matplotlib"}
+
+
+def test_it_works_where_nothing_else_is(python, tmp_path):
+    found = json.loads(run(python, tmp_path / "elsewhere", "-c", USE).splitlines()[-1])
+    assert found.pop("file").startswith(str(python.parent.parent))
+    assert found == {"digits": 3500, "pairs": 6000, "classes": 10, "typed": True}
+
+
+def test_the_demos_config_with_it(python, tmp_path):
+    """Commands and configs are of a checkout, tf_l2t is the wheel's."""
+    for name in ("trainers", "configs", "benchmarks"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    out = run(python, tmp_path, "-m", "trainers.train_teacher", "--config=configs/demo.py", "--dry_run",
+              "--timed_steps=0")
+    assert "3,500 train, 500 dev, 1,000 test" in out and "engine: " in out
