@@ -92,7 +92,7 @@ def test_the_table_is_tensorboards_of_hyperparameters(tmp_path):
 
 def test_a_whole_table_is_run_resumed_and_reported(tmp_path):
     workdir, measured = tmp_path / "table", tmp_path / "measured.json"
-    arguments = [*SMALL, "--config.compare.num_teachers=1", "--config.compare.dev_sizes=(60,80)", "--verbose=0",
+    arguments = [*SMALL, "--config.compare.num_teachers=1", "--config.compare.dev_sizes=(60,80)", "--verbose=2",
                  "--config.compare.rows=('cross_entropy','taught')", "--config.compare.evaluate_every=6",
                  "--measured", str(measured)]
     done = run("compare", workdir, *arguments)
@@ -114,7 +114,9 @@ def test_a_whole_table_is_run_resumed_and_reported(tmp_path):
     (workdir / "dev80" / "rows" / "taught.json").unlink()
     again = run("compare", workdir, *arguments)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("teacher 0, dev size 80") == 1 and "dev size 60" not in again.stdout
+    told = [json.loads(line) for line in again.stdout.splitlines() if line.startswith("{")]
+    assert [line for line in told if "step" not in line] == [
+        {"teacher": 0, "dev size": 80}, {"row": "taught", "done": "2 of 2", "seconds_left": 0.0}]
     assert json.loads((workdir / "results.json").read_text()) == results
     assert (workdir / "dev60" / "teachers" / "0" / "teacher" / "tf_l2t.json").read_bytes() == kept
     other = run("compare", workdir, *arguments, "--config.compare.seeds=3")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import ml_collections
 
 from tf_l2t.training import measured
+from tf_l2t.training.pace import tell
 from tf_l2t.training.workdir import resume_workdir
 from trainers import command
 from trainers.compare import MEASURED, Table, check_measured, measured_row
@@ -33,7 +34,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
     def work() -> None:
         rows = []
         for number, (name, table) in enumerate(tables.items()):
-            print(f"variant {name!r}", flush=True)
+            tell({"variant": name}, command.VERBOSE.value)
             results = table.run(folder / f"variant{number}").results
             new = [{**measured_row(table.config, result), "ablation": name} for result in results]
             rows += new

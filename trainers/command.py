@@ -44,7 +44,9 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string("workdir", None, "A new directory for everything that the run writes.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan, with what is predicted of it, and stop.")
 TIMED_STEPS = flags.DEFINE_integer("timed_steps", 8, "Steps that a dry run times; 0, of a teacher, for memory alone.")
-VERBOSE = flags.DEFINE_integer("verbose", 1, "1 for a progress bar, or a line at every look; 0 for silence.")
+VERBOSE = flags.DEFINE_integer("verbose", 1, "1 for a progress bar, or a line at every look, with the time left; 2 for "
+                               "lines of JSON in their place; 0 for none. Results are printed in any case.",
+                               lower_bound=0, upper_bound=2)
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 

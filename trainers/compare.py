@@ -26,6 +26,7 @@ from tf_l2t.students import FunctionalStudent
 from tf_l2t.teachers import Teacher
 from tf_l2t.training import TeacherDivergedError, measured
 from tf_l2t.training.comparison import Comparison
+from tf_l2t.training.pace import Pace, tell
 from tf_l2t.training.results import RowResult, mean_std
 from tf_l2t.training.rows import ROWS
 from tf_l2t.training.workdir import resume_workdir, write_json
@@ -142,7 +143,12 @@ class Table:
             tune_rates=compare.tune_rates, tune_steps=compare.tune_steps, seeds=compare.seeds,
             selection_seeds=compare.selection_seeds, num_folds=compare.num_folds,
             refresh_every=self.config.features.refresh_every, dev_sample_size=self.config.features.dev_sample_size,
-            evaluate_every=compare.evaluate_every, states_dir=states, log=lambda line: print(line, flush=True))
+            evaluate_every=compare.evaluate_every, states_dir=states, log=self._log)
+
+    @staticmethod
+    def _log(line: str) -> None:
+        if command.VERBOSE.value == 1:
+            print(line, flush=True)
 
     def run(self, path: pathlib.Path, done: Callable[[ml_collections.ConfigDict, RowResult], None] | None = None
             ) -> Part:
@@ -151,9 +157,15 @@ class Table:
         teachers = self._given or [tf_l2t.load_teacher(folder / "teacher") for folder in teacher_dirs]
         comparison = self._comparison(teachers, path / "students")
         (path / "rows").mkdir(parents=True, exist_ok=True)
-        results = []
-        for name in self.config.compare.rows:
-            results.append(self._row(comparison, name, path / "rows" / f"{name}.json"))
+        results, rows = [], {name: path / "rows" / f"{name}.json" for name in self.config.compare.rows}
+        finished = sum(file.is_file() for file in rows.values())
+        pace = Pace(len(rows), finished)
+        for name, file in rows.items():
+            if not file.is_file():
+                write_json(file, comparison.run_row(name)._asdict())
+                finished += 1
+                tell({"row": name, "done": f"{finished} of {len(rows)}"}, command.VERBOSE.value, pace.left(finished))
+            results.append(RowResult(**json.loads(file.read_text())))
             if done:
                 done(self.config, results[-1])
         shutil.rmtree(path / "students", ignore_errors=True)  # all that is asked of them stands in the rows
@@ -168,19 +180,13 @@ class Table:
         """The directory of a teacher, trained, or trained on, if it is not there; it appears when it is whole."""
         if not path.is_dir():
             partial = path.with_name(f"{path.name}.partial")
-            print(f"teacher {number}, dev size {self.dev_size}", flush=True)
+            tell({"teacher": number, "dev size": self.dev_size}, command.VERBOSE.value)
             try:
                 self._training(number)(partial)
             except TeacherDivergedError as error:  # it counts all the same, with its best weights
                 print(error)
             partial.rename(path)
         return path
-
-    @staticmethod
-    def _row(comparison: Comparison, name: str, path: pathlib.Path) -> RowResult:
-        if not path.is_file():
-            write_json(path, comparison.run_row(name)._asdict())
-        return RowResult(**json.loads(path.read_text()))
 
 
 def measured_row(config: ml_collections.ConfigDict, result: RowResult) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from tf_l2t.distillation import METHODS, Term, method
 from tf_l2t.plotting import plot_curves
 from tf_l2t.report import Section, write_html
 from tf_l2t.training import StudentDivergedError
+from tf_l2t.training.pace import Pace, tell
 from tf_l2t.training.results import mean_std
 from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command, distill, fields
@@ -67,10 +68,19 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
             run(of_teacher, teacher, verbose)
             record([row_of(config, Cell(compare.teacher, TEACHER, of_teacher, teacher, [teacher], []))])
         found = groups_of(path, cells)
-        for number in range(compare.seeds):
+        seeds = range(config.seed, config.seed + compare.seeds)
+        there = sum(is_there(cell.place / f"seed{seed}") for seed in seeds for group in found for cell in group)
+        total, finished = len(seeds) * len(cells), there
+        pace = Pace(total, there)
+        for seed in seeds:
             for group in found:
                 for cell in group:
-                    train(cell, config.seed + number, teacher, verbose)
+                    made = not is_there(cell.place / f"seed{seed}")
+                    train(cell, seed, teacher, verbose)
+                    if made:
+                        finished += 1
+                        tell({"student": cell.student, "method": cell.method, "seed": seed,
+                              "done": f"{finished} of {total}"}, verbose, pace.left(finished))
                 if any(cell.folders for cell in group):
                     record([chosen(config, group)[1]])
         lost = [f"{group[0].student} by {group[0].method}" for group in found if not any(c.folders for c in group)]
@@ -215,11 +225,15 @@ def predicted(name: str, config: ml_collections.ConfigDict, steps: int) -> float
 
 
 def run(config: ml_collections.ConfigDict, folder: pathlib.Path, verbose: int) -> None:
-    if not (folder / "results.json").is_file():
-        print(folder, flush=True)
+    if not is_there(folder):
+        tell({"run": str(folder)}, verbose)
         folder.parent.mkdir(parents=True, exist_ok=True)
         distill.prepare_distillation(config, str(folder), verbose)()
         gc.collect()  # models and their graphs are cycles, a hundred MB a run; Python looks for old ones seldom
+
+
+def is_there(folder: pathlib.Path) -> bool:
+    return (folder / "results.json").is_file()
 
 
 def read(path: pathlib.Path) -> Any:

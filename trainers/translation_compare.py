@@ -14,6 +14,7 @@ import ml_collections
 from tf_l2t import export_teacher
 from tf_l2t.report import Section, write_html
 from tf_l2t.training import TeacherDivergedError
+from tf_l2t.training.pace import tell
 from tf_l2t.training.results import mean_std
 from tf_l2t.training.sequence_student import SEQUENCE_LOSSES
 from tf_l2t.training.translation_objectives import check_objective
@@ -192,7 +193,7 @@ class StudentTable:
         if (folder / "results.json").is_file():
             check_beginnings(config, folder)
         else:
-            print(f"{self._config.student.name}, seed {seed}: {name}", flush=True)
+            tell({"student": self._config.student.name, "seed": seed, "run": name}, self._verbose)
             folder.parent.mkdir(parents=True, exist_ok=True)
             prepare_translator(config, str(folder), self._verbose)()
             gc.collect()  # models and their graphs are cycles, and Python looks for old ones seldom

@@ -7,7 +7,6 @@ import pytest
 import tf_l2t
 from tests import tiny
 from tf_l2t.training import forecast as module
-from tf_l2t.training.forecast import duration
 
 TRAIN, DEV = tiny.arrays(24, 0), tiny.arrays(15, 1)
 
@@ -47,11 +46,6 @@ def test_times_are_multiplied(monkeypatch):
     assert found.total_seconds == pytest.approx(20 * found.teacher_step_seconds + 4 * found.validation_seconds)
     assert found.compile_seconds == pytest.approx(100 - 66)
     assert "1,000.0 ms a student step, 4,000.0 ms a step of the sweep; 34 s to compile" in str(found)
-
-
-def test_durations_are_readable():
-    assert [duration(s) for s in (2, 89, 91, 5400, 6000, 200_000)] == ["2.0 s", "89.0 s", "1.5 min", "1.5 h", "1.7 h",
-                                                                      "2.3 days"]
 
 
 def test_bad_arguments():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 from tf_l2t.plotting import coefficient_image, curve_image, labelled_pairs
 from tf_l2t.teachers import Teacher
+from tf_l2t.training.pace import Pace, tell
 
 SCALARS = ("objective", "dev_accuracy", "dev_bleu", "gradient_norm", "adjoint_norm", "adjoint_growth", "dropped",
            "dropped_rollouts", "learning_rate", "val_objective", "val_accuracy", "val_bleu")
@@ -35,6 +37,19 @@ class TeacherProgress(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._bar.update(self._done, finalize=True)
+
+
+class TeacherLines(keras.callbacks.Callback):
+    """A line of JSON for every teacher step: `step`, counted from 1, what the history has of it, and `seconds_left`."""
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._pace: Pace | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._pace = self._pace or Pace(self.params["epochs"], epoch)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        tell({"step": epoch + 1, **(logs or {})}, 2, self._pace.left(epoch + 1) if self._pace else math.nan)
 
 
 class _Summaries(keras.callbacks.Callback):

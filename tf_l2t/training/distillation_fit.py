@@ -51,7 +51,7 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
         is an epoch. If a run has left them there, this one goes on.
       anchors: how many students to keep on the way, the last one included, as anchors/1.keras and on.
       callbacks: further ones; a look is their epoch.
-      verbose: 1 for a line at every look.
+      verbose: as for `fit_in_stretches`.
 
     Returns:
       One record of every look: phase, step, the logs of train batches since the last one, those of dev as `val_…`, and

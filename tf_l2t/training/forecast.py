@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_l2t.hypergradient import Choice, Problem, StudentState, advance, hypergradient
 from tf_l2t.teachers import Teacher
+from tf_l2t.training.pace import duration
 
 
 class Forecast(NamedTuple):
@@ -47,14 +48,6 @@ class Forecast(NamedTuple):
             f"step of the sweep; {self.compile_seconds:,.0f} s to compile",
             f"predicted: {duration(self.teacher_step_seconds)} a teacher step, {duration(self.validation_seconds)} a "
             f"validation, {duration(self.total_seconds)} in total"])
-
-
-def duration(seconds: float) -> str:
-    """In the unit that a reader would take."""
-    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:,.1f} {unit}"
-    return f"{seconds:,.1f} s"
 
 
 def forecast(problem: Problem, teacher: Teacher, state: StudentState, engine: dict[str, Any], *, teacher_steps: int,

@@ -11,6 +11,7 @@ import keras
 
 from tf_l2t.training.checkpoints import Checkpoints
 from tf_l2t.training.errors import StudentDivergedError
+from tf_l2t.training.pace import Pace, tell
 from tf_l2t.training.termination import deferred_termination
 
 Record = dict[str, Any]
@@ -32,7 +33,7 @@ def fit_in_stretches(fit: Callable[[int, int], Record], look: Callable[[Record, 
       checkpoints: of all that `fit` changes.
       num_steps: of the whole training.
       every: steps of a stretch.
-      verbose: 1 for a line at every look.
+      verbose: 1 for a line at every look, with the time left; 2 for the same as JSON; 0 for silence.
 
     Returns:
       One record of every stretch: `step`, its last one, what `fit` and `look` found, and `seconds`, of `fit`.
@@ -49,6 +50,7 @@ def fit_in_stretches(fit: Callable[[int, int], Record], look: Callable[[Record, 
         raise ValueError(f"{checkpoints} has {done} steps already; num_steps={num_steps} is fewer.")
     if records:
         kept(records)  # it may have been stopped before it heard
+    pace = Pace(num_steps, done)
     with deferred_termination() as end_if_told:
         for first in range(done, num_steps, every):
             stop = min(first + every, num_steps)
@@ -61,9 +63,7 @@ def fit_in_stretches(fit: Callable[[int, int], Record], look: Callable[[Record, 
             records.append(record)
             checkpoints.save(stop, {"records": records})
             kept(records)
-            if verbose:
-                print(", ".join(f"{name} {value:,.4g}" if isinstance(value, int | float) else f"{name} {value}"
-                                for name, value in record.items()), flush=True)
+            tell(record, verbose, pace.left(stop))
             end_if_told()
     return records
 

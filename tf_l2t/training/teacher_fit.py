@@ -84,7 +84,7 @@ class TeacherFit:
         trainer.last_result = results[-1][1] if results else None
         if trainer.choice is None:
             trainer.choice = self._gradient_fn.choice
-            if verbose:
+            if verbose == 1:
                 print(f"engine: {trainer.choice}")
         logs = self._applied([(number, result, self._measure(result.rollout.final_state))
                               for number, result in results])

@@ -27,7 +27,7 @@ from tf_l2t.hypergradient import (
 )
 from tf_l2t.students import PreflightReport, choose_hvp
 from tf_l2t.teachers import Teacher
-from tf_l2t.training.callbacks import TeacherProgress
+from tf_l2t.training.callbacks import TeacherLines, TeacherProgress
 from tf_l2t.training.forecast import Forecast, forecast
 from tf_l2t.training.optimizers import inner_optimizer
 from tf_l2t.training.tasks import ClassificationTask, Task
@@ -173,7 +173,7 @@ class TeacherTrainer:
           validation_freq: 0 for no validation; then the teacher is left at its last weights.
           validation_rollouts: students per validation.
           callbacks: Keras callbacks; a teacher step is their epoch.
-          verbose: 1 for a progress bar, 0 for silence.
+          verbose: 1 for a progress bar with the time left, 2 for a line of JSON for every teacher step, 0 for silence.
           preflight: check the student first (`preflight`). Where only the other `hvp` is right for it, that one is
             used, with a warning.
           checkpoint_dir: where the training is kept, after the first validation and after every teacher step. If it is
@@ -222,7 +222,7 @@ class TeacherTrainer:
         _, measure = self._task.measures(options.objective, dev)
 
         history = keras.callbacks.History()
-        bar = [TeacherProgress(teacher_steps)] if verbose else []
+        bar = {1: [TeacherProgress(teacher_steps)], 2: [TeacherLines()]}.get(verbose, [])
         calls = keras.callbacks.CallbackList([*callbacks, history, *bar], add_history=False, add_progbar=False,
                                              model=self, verbose=0, epochs=teacher_steps, steps=1)
         self.stop_training = False
@@ -230,7 +230,7 @@ class TeacherTrainer:
         calls.on_train_begin()
         history.epoch, history.history, self.history = progress.epochs, progress.history, history
         history.params["validated"] = progress.validated
-        if verbose and (progress.step or options.replicas.count > 1):
+        if verbose == 1 and (progress.step or options.replicas.count > 1):
             print(f"goes on {progress.where()}" if progress.step else "begins", options.replicas, sep=", ")
         TeacherFit(self, options, task=self._task, problem=problem, gradient_fn=gradient_fn, measure=measure,
                    apply=self._apply, validate=validate, validation_freq=validation_freq, states=states,

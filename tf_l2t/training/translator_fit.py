@@ -60,7 +60,7 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
       best: keeps the model: called whenever it is better than ever before.
       path: a directory for checkpoints/ (`Checkpoints`) and history.json. If a run has left them there, this one goes
         on, and `model` becomes as that was.
-      verbose: 1 for a line at every look.
+      verbose: as for `fit_in_stretches`.
       looked: called with the model and the record of every look; twice for one at which the run was stopped.
 
     Returns:

@@ -1,0 +1,71 @@
+"""Progress for people and for programs."""
+
+import json
+import math
+
+import keras
+import pytest
+
+from tests import tiny
+from tf_l2t.hypergradient import sgd
+from tf_l2t.training import TeacherTrainer, pace, stretches
+from tf_l2t.training.checkpoints import Checkpoints
+from tf_l2t.training.pace import Pace, duration, tell
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(pace.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_durations_are_readable():
+    assert [duration(s) for s in (2, 89, 91, 5400, 6000, 200_000)] == ["2.0 s", "89.0 s", "1.5 min", "1.5 h", "1.7 h",
+                                                                      "2.3 days"]
+
+
+def test_the_rest_at_the_pace_so_far(clock):
+    """Two of eight parts were there before and say nothing: two more took ten seconds, four are left."""
+    work = Pace(8, done=2)
+    assert math.isnan(work.left(2))
+    clock[0] += 10
+    assert work.left(4) == pytest.approx(20) and work.left(8) == 0
+
+
+def test_a_line(capsys):
+    record = {"step": 1200, "loss": 0.123456, "row": "taught", "bad": math.inf}
+    tell(record, 0, 30.0)
+    assert capsys.readouterr().out == ""
+    tell(record, 1, 300.0)
+    assert capsys.readouterr().out == "step 1,200, loss 0.1235, row taught, bad inf, 5.0 min left\n"
+    tell({"step": 1}, 1)
+    assert capsys.readouterr().out == "step 1\n"
+    tell(record, 2, 30.04)
+    assert json.loads(capsys.readouterr().out) == {"step": 1200, "loss": 0.123456, "row": "taught", "bad": None,
+                                                   "seconds_left": 30.0}
+    tell({"step": 1}, 2)
+    assert json.loads(capsys.readouterr().out) == {"step": 1}
+
+
+def test_every_look_says_how_long_the_rest_takes(tmp_path, capsys, clock):
+    def fit(first, stop):
+        clock[0] += 3
+        return {"loss": 1.0}
+
+    stretches.fit_in_stretches(fit, lambda record, before: record, lambda records: None,
+                               checkpoints=Checkpoints(tmp_path, (), {}), num_steps=40, every=10, verbose=2)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["step"] for line in lines] == [10, 20, 30, 40]
+    assert [line["seconds_left"] for line in lines] == [9, 6, 3, 0]
+
+
+def test_a_teachers_steps_as_json(capsys):
+    trainer = TeacherTrainer(tiny.plain, tiny.teacher(), num_steps=4, batch_size=6, student_optimizer=sgd(0.05))
+    trainer.compile(keras.optimizers.Adam(0.01), jit=False)
+    history = trainer.fit(tiny.arrays(24, 0), tiny.arrays(15, 1), teacher_steps=3, validation_freq=3, verbose=2,
+                          preflight=False).history
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert [line["objective"] for line in lines] == history["objective"]
+    assert lines[-1]["seconds_left"] == 0 < lines[0]["seconds_left"] and lines[-1]["val_objective"] is not None
