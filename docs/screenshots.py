@@ -23,14 +23,15 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
 SECONDS = 60  # for a page to show what it should
-# Text without blanks (names are cut into parts), pictures that have loaded, and lines of charts, in all shadow trees.
+# Text without blanks (names are cut into parts), pictures that have loaded, and charts' lines, in all shadow trees.
 SEEN = """
 const texts = [], counts = {pictures: 0, lines: 0};
 (function walk(root) {
   for (const node of root.querySelectorAll('*')) {
     if (node.shadowRoot) walk(node.shadowRoot);
     if (node.tagName === 'IMG' && node.complete && node.naturalWidth > 100) counts.pictures += 1;
-    if (node.tagName === 'CANVAS' || node.tagName === 'path') counts.lines += 1;
+    if (node.tagName === 'CANVAS' && node.width > 150) counts.lines += 1;
+    if (node.tagName === 'path' && (node.getAttribute('d') || '').length > 1000) counts.lines += 1;  // no icon's
     for (const child of node.childNodes) if (child.nodeType === 3) texts.push(child.textContent);
   }
 })(document);
@@ -46,6 +47,7 @@ class Page(NamedTuple):
     texts: tuple[str, ...]
     pictures: int = 0
     lines: int = 0
+    shown: bool = True  # in the documents
 
 
 PAGES = (
@@ -55,8 +57,8 @@ PAGES = (
     Page("curves", "?tagFilter=teacher/&smoothing=0#timeseries", ("teacher/dev_accuracy", "teacher/adjoint_norm"),
          lines=4),
     Page("distributions", "#distributions", ("coefficients/end/values",), lines=3),
-    Page("graph", "#graphs", ("Softmax",), lines=5),
-    Page("config", "#text", ("teacher_training",)),
+    Page("graph", "#graphs", ("Softmax", "features")),
+    Page("config", "#text", ("teacher_training",), shown=False),
     Page("hparams", "#hparams", ("taught", "cross_entropy", "learning_rate")),
 )
 REPORT = Page("report", "table/report.html", ("taught", "cross entropy"), pictures=3)
@@ -85,8 +87,9 @@ def main() -> None:
         for page in PAGES:
             path = arguments.output / f"tensorboard_{page.name}.png"
             visit(browser, f"http://127.0.0.1:{arguments.port}/{page.address}", page)
-            browser.save_screenshot(str(path))
-            print(path, flush=True)
+            if page.shown:
+                browser.save_screenshot(str(path))
+            print(path if page.shown else page.address, flush=True)
         browser.execute_cdp_cmd("Network.enable", {})
         browser.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, "latency": 0,
                                                                      "downloadThroughput": 0, "uploadThroughput": 0})

@@ -70,6 +70,11 @@ def test_the_card(exported, tmp_path):
     assert rows["features, in order"].split(", ") == json.loads((path / "tf_l2t.json").read_text())["features"]
     assert rows["validated: accuracy"] == "0.9" and f"tensorflow {tf.__version__}" in rows["versions"]
     assert "num_steps=40" in card.read_text() and "students" not in rows  # nobody has noted any
+    assert "as_keras_loss" in card.read_text() and "class sizes" not in card.read_text()
+    imbalanced = AttentionTeacher(3, 6, loss="soft", class_counts=[9, 3, 1], ignored=[2])
+    said = (tf_l2t.export_teacher(imbalanced, tmp_path / "imbalanced") / "teacher_card.md").read_text()
+    assert "| class sizes that it corrects for | 9, 3, 1 |" in said and "labels that are right" in said
+    assert "| features that it does not see | 2 |" in said and "of these proportions" in said
     card.write_text(card.read_text() + "Trained for the spring term.")
     tf_l2t.load_teacher(path)
     unknown = tf_l2t.export_teacher(tiny.teacher(), tmp_path / "unknown") / "teacher_card.md"
@@ -150,11 +155,15 @@ def test_damaged_teachers(exported, kind):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"format": 99}, "format 99"), ({"teacher": {"class": "Stranger", "config": {}}}, "no teacher class"),
-    ({"num_classes": 4}, "contradicts"), ({"files": {}}, "'files'"), ({"files": []}, "'files'"),
+    ({"num_classes": 4}, "contradicts"), ({"loss": "soft"}, "contradicts itself: the loss 'soft'"),
+    ({"features": ["dev_accuracy", "progress", "train_accuracy", "dev_precision_0", "dev_precision_1",
+                   "dev_precision_2"]}, r"trained on the features \['dev_accuracy', .*in this order"),
+    ({"features": 6}, "trained on the features 6"), ({"versions": None}, "'versions'"),
+    ({"files": {}}, "'files'"), ({"files": []}, "'files'"),
     ({"teacher": "AttentionTeacher"}, "'teacher'"), ({"training": None}, "'training'"), ({"num_steps": "1"}, "'num_st"),
     ({"teacher": {"class": "AttentionTeacher"}}, "no teacher class"),
     ({"teacher": {"class": "AttentionTeacher", "config": {"num_classes": 3, "num_features": 5, "loss": "stable"}}},
-     "should have the shapes"),
+     "trained on the features"),
     ({"teacher": {"class": "AttentionTeacher", "config": {"num_classes": 3, "num_features": 6, "num_keys": 9}}},
      "variables"),
 ])

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import warnings
 
 import keras
 import numpy as np
@@ -56,6 +57,23 @@ def compile_taught():
     student.fit(X, Y, verbose=0)
 
 
+def stock_callback(model):
+    teacher = tiny.teacher()
+    model.compile("sgd", loss=teacher.as_keras_loss())
+    model.fit(X, Y, verbose=0, callbacks=[tf_l2t.Teaching(teacher, (X, Y), num_steps=1)])
+
+
+class Probabilities(keras.Model):
+    """What a subclassed model ends in can be seen in its outputs alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = with_softmax()
+
+    def call(self, x):
+        return self.network(x)
+
+
 def stock_loss():
     model = tiny.plain()
     model.compile("sgd", loss="sparse_categorical_crossentropy")
@@ -75,6 +93,8 @@ MISTAKES = {
     "One-hot labels, in a model of your own": lambda tmp: one_hot_in_compile(),
     "Labels are probabilities or regression targets": lambda tmp: fit(train=(X, Y + 0.5)),
     "The student ends in a softmax": lambda tmp: fit(student_fn=with_softmax),
+    "A softmax at the end of a subclassed model": lambda tmp: stock_callback(Probabilities()),
+    "Several inputs": lambda tmp: tf_l2t.Teaching(tiny.teacher(), ({"image": X, "age": X}, Y), num_steps=4),
     "The student has no input": lambda tmp: fit(student_fn=unbuilt),
     "student_fn returns one model again and again": lambda tmp: fit(student_fn=lambda: same),
     "NaN in the inputs": lambda tmp: fit(train=(np.where(np.arange(24)[:, None, None, None] == 3, np.nan, X), Y)),
@@ -103,12 +123,33 @@ def test_mistakes_are_answered(name, tmp_path):
 
 def test_every_row_of_the_page_is_tried():
     assert ROWS.keys() == MISTAKES.keys() | {
-        "Few dev examples", "The teacher's loss without the callback", "No classes, in a model of your own"}
+        "Few dev examples", "The teacher's loss without the callback", "No classes, in a model of your own",
+        "A fit shorter than the callback was told", "A device without the memory"}
 
 
 def test_few_dev_examples():
     with pytest.warns(UserWarning, match=re.escape(ROWS["Few dev examples"].split("…")[1])):
         fit(dev=(X[:6], Y[:6]))
+
+
+def test_a_fit_shorter_than_the_callback_was_told():
+    model, teacher = tiny.plain(), tiny.teacher()
+    model.compile("sgd", loss=teacher.as_keras_loss())
+    begin, end = ROWS["A fit shorter than the callback was told"].split("…")
+    with pytest.warns(UserWarning, match=f"{begin}6 steps, and the callback has num_steps=20:{end} 0.3"):
+        model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[tf_l2t.Teaching(teacher, (X, Y), num_steps=20)])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=begin)
+        model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[tf_l2t.Teaching(teacher, (X, Y), num_steps=20)])
+
+
+def test_a_device_without_the_memory(monkeypatch):
+    def full(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating a tensor")
+
+    monkeypatch.setattr("tf_l2t.training.teacher_fit.TeacherFit._hypergradients", full)
+    with pytest.raises(MemoryError, match=re.escape(ROWS["A device without the memory"])):
+        fit()
 
 
 def test_the_teachers_loss_without_the_callback():

@@ -10,6 +10,7 @@ import pytest
 import tf_l2t
 from configs import pretrained as configs
 from tf_l2t import pretrained
+from tf_l2t.teacher_card import teacher_card
 from trainers import command
 
 FOLDER = pathlib.Path(pretrained.__file__).parent
@@ -47,6 +48,7 @@ def test_each_says_where_it_is_from(name):
     assert about["data"] == command.load_splits(config).about
     assert (about["teacher_steps"], about["num_steps"], about["dropped"]) == (config.teacher_training.steps, 300, 0)
     card = (FOLDER / name / "teacher_card.md").read_text()
+    assert card == teacher_card(json.loads((FOLDER / name / "tf_l2t.json").read_text()))
     assert f"| validated: accuracy | {about['val_accuracy']:.4g} |" in card and "| students | mlp |" in card
     for file in (FOLDER / name).rglob("*"):
         if file.is_file():

@@ -22,7 +22,7 @@ from tf_l2t.teachers import Teacher
 METADATA, CARD = "tf_l2t.json", "teacher_card.md"
 FORMAT = 1
 _METADATA_TYPES: dict[str, Any] = {"teacher": dict, "files": dict, "training": dict, "num_classes": int,
-                                   "num_steps": int | None}
+                                   "num_steps": int | None, "loss": str, "features": int | list, "versions": dict}
 _REQUIRED_FILES = {"saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"}
 
 
@@ -92,8 +92,7 @@ def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int
     metadata = {
         "format": FORMAT, "teacher": teacher.spec(), "loss": teacher.loss, "form": teacher.form.probe(),
         "num_classes": teacher.num_classes,
-        "features": list(feature_names(teacher.num_classes))
-        if teacher.num_features == teacher.num_classes + 3 else teacher.num_features,
+        "features": _features_of(teacher),
         "num_steps": num_steps if num_steps is not None else training.get("num_steps"),
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__, "tf_l2t": _version()},
         "training": training | (summary or {}),
@@ -132,7 +131,8 @@ def load_teacher(path: str | pathlib.Path) -> Teacher:
 
     Raises:
       ValueError: if there is no exported teacher at `path`, a file is missing or damaged, it holds another kind of
-        SavedModel or a teacher class that is not imported, or its taught loss was another function then.
+        SavedModel or a teacher class that is not imported, its features were others or in another order, or its taught
+        loss was another function then.
     """
     path = pathlib.Path(path)
     metadata = _read_metadata(path)
@@ -147,6 +147,7 @@ def load_teacher(path: str | pathlib.Path) -> Teacher:
         raise ValueError(f"{path / METADATA} contradicts itself: {metadata['num_classes']} classes, and "
                          f"{config['num_classes']}.")
     teacher = Teacher.from_spec(metadata["teacher"])
+    _check_card(path, teacher, metadata)
     _check_form(path, teacher, metadata.get("form"))
     _check_signatures(path, teacher)
     try:
@@ -184,6 +185,25 @@ def _read_metadata(path: pathlib.Path) -> dict[str, Any]:
         raise ValueError(f"{path / METADATA} is damaged: {wrong or ['files']} missing or of another type. Export the "
                          "teacher again.")
     return metadata
+
+
+def _check_card(path: pathlib.Path, teacher: Teacher, metadata: dict[str, Any]) -> None:
+    """A status is numbers without names: in another order than a teacher was trained on it would mislead it."""
+    if metadata["loss"] != teacher.loss:
+        raise ValueError(f"{path / METADATA} contradicts itself: the loss {metadata['loss']!r}, and of its teacher "
+                         f"{teacher.loss!r}.")
+    expected = _features_of(teacher)
+    if metadata["features"] != expected:
+        raise ValueError(f"{str(path)!r} was trained on the features {metadata['features']}; this version gives a "
+                         f"{type(teacher).__name__} of {teacher.num_classes} classes {expected}, in this order. Train "
+                         "it again, or use the SavedModel's own signatures.")
+
+
+def _features_of(teacher: Teacher) -> list[str] | int:
+    """The names of the status's numbers, in order, or how many there are where it is another task's."""
+    if teacher.num_features == teacher.num_classes + 3:
+        return list(feature_names(teacher.num_classes))
+    return teacher.num_features
 
 
 def _check_form(path: pathlib.Path, teacher: Teacher, form: Any) -> None:

@@ -27,7 +27,8 @@ def _draw_coefficients(axes: Any, coefficients: np.ndarray, limit: float, title:
     axes.set_xlabel("class j")
     axes.set_ylabel("label y")
     if len(coefficients) <= 20:
-        names = class_names or [str(c) for c in range(len(coefficients))]
+        names = [str(c) for c in range(len(coefficients))] if class_names is None or not len(class_names) \
+            else class_names
         axes.set_xticks(range(len(names)), names, fontsize=7)
         axes.set_yticks(range(len(names)), names, fontsize=7)
     return image
@@ -48,20 +49,21 @@ def labelled_pairs(pairs: Iterable[tuple[int | str, int | str]], num_classes: in
       class_names: of the classes in order; () for their numbers.
 
     Raises:
-      ValueError: for a class that there is not, or not one name for each class.
+      ValueError: for a class that there is not, no pair, or not a name of its own for each class.
     """
-    if class_names and len(class_names) != num_classes:
-        raise ValueError(f"class_names must be of {num_classes} classes; received {len(class_names)}.")
+    class_names = tuple(map(str, class_names))
+    if class_names and (len(class_names) != num_classes or len(set(class_names)) < num_classes):
+        raise ValueError(f"class_names must be different names of {num_classes} classes; received {class_names}.")
     names = list(class_names) or [str(number) for number in range(num_classes)]
     known: dict[int | str, int] = {name: number for number, name in enumerate(names)}
     known |= {number: number for number in range(num_classes)}
-    pairs = [tuple(pair) for pair in pairs]
+    pairs = list(pairs)
+    if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        raise ValueError(f"pairs of classes must be of two each, such as [(0, 1), (2, 3)]; received {pairs}.")
     wrong = [name for pair in pairs for name in pair if name not in known]
     if wrong:
         raise ValueError(f"pairs of classes: {pairs} names {wrong}; there are {list(class_names) or 'classes'}"
                          f"{', or ' if class_names else ' '}0 … {num_classes - 1}.")
-    if any(len(pair) != 2 for pair in pairs):
-        raise ValueError(f"pairs of classes must be of two each; received {pairs}.")
     ordered = [(known[i], known[j]) for a, b in pairs for i, j in ((a, b), (b, a))]
     return {f"Φ({names[i]}, {names[j]})": (i, j) for i, j in ordered}
 

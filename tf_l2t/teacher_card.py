@@ -10,6 +10,11 @@ from typing import Any
 _NOTED = {"student": "students", "student_weights": "their weights", "batch_size": "their batches",
           "train": "train examples", "dev": "dev examples", "objective": "maximised on dev",
           "teacher_steps": "teacher steps", "dropped": "of them without a gradient", "seed": "seed"}
+_INTENDED = {
+    "mixture": "For labels that may be wrong, as they were in its train data: it has learned which ones to doubt.\n\n",
+    "soft": "For labels that are right: it keeps students from being too sure of them.\n\n"}
+_OF_COUNTS = ("It corrects for the class sizes in the table: for train data of these proportions, and tests in which\n"
+              "all classes are equally frequent.\n\n")
 _STATUS_OF_CLASSES = 3  # numbers of a status before those of the classes
 
 
@@ -20,8 +25,12 @@ def teacher_card(metadata: Mapping[str, Any]) -> str:
     for, and how. What is not known is left out.
     """
     training, classes = dict(metadata["training"]), metadata["num_classes"]
+    config = metadata["teacher"].get("config", {})
     rows = [("class", metadata["teacher"]["class"]), ("form of the loss", metadata["loss"]), ("classes", classes),
             ("features, in order", _features(metadata["features"]))]
+    counts, ignored = config.get("class_counts"), config.get("ignored")
+    rows += [("class sizes that it corrects for", ", ".join(map(str, counts)))] if counts else []
+    rows += [("features that it does not see", ", ".join(map(str, ignored)))] if ignored else []
     steps = metadata["num_steps"]
     rows += [] if steps is None else [("horizon", f"{steps} steps")]
     rows += [(label, f"{training[name]:,}" if isinstance(training[name], int) else training[name])
@@ -32,8 +41,12 @@ def teacher_card(metadata: Mapping[str, Any]) -> str:
         rows.append(("data", f"`{json.dumps(training['data'], ensure_ascii=False)}`"))
     rows.append(("versions", ", ".join(f"{name} {version}" for name, version in metadata["versions"].items())))
     table = "\n".join(["| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows)])
+    intended = _INTENDED.get(metadata["loss"], "") + (_OF_COUNTS if counts else "")
     use = "" if isinstance(metadata["features"], int) else f"""
-    student = tf_l2t.TaughtStudent(model, teacher, dev_data=(x_dev, y_dev), num_steps={steps or "..."})"""
+    student = tf_l2t.TaughtStudent(model, teacher, dev_data=(x_dev, y_dev), num_steps={steps or "..."})
+
+or, with a model that stays what it is, `model.compile(optimizer, loss=teacher.as_keras_loss())` and in its `fit` the
+callback `tf_l2t.Teaching(teacher, dev_data=(x_dev, y_dev), num_steps={steps or "..."})`."""
     return f"""# A teacher of {classes} classes
 
 Sets the coefficients Φ of a student's loss at every step of the student's training, from the student's status.
@@ -46,10 +59,11 @@ Sets the coefficients Φ of a student's loss at every step of the student's trai
 
     teacher = tf_l2t.load_teacher("THIS DIRECTORY"){use}
 
-For new students of data like those it was trained on, in which class number c is the same class, from a start of their
-own. A run may be longer than the horizon: t/T is all that the teacher sees of it. Try the student's learning rates on
-dev anew. It says nothing about other classes, another order of the classes, another kind of noise, or students that are
-trained already; `load_teacher` refuses files that are damaged, and forms of the loss that are other functions by now.
+{intended}For new students of data like those it was trained on, in which class number c is the same class, from a
+start of their own. A run may be longer than the horizon: t/T is all that the teacher sees of it. Try the student's
+learning rates on dev anew. It says nothing about other classes, another order of the classes, another kind of noise, or
+students that are trained already; `load_teacher` refuses files that are damaged, features in another order, and forms
+of the loss that are other functions by now.
 """
 
 

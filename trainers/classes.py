@@ -29,5 +29,6 @@ def summary_options(config: ml_collections.ConfigDict, splits: Splits, teacher: 
     Raises:
       ValueError: for a class that the data do not have.
     """
-    pairs = class_pairs(config, splits).values() if len(teacher.coefficients_shape) == 2 else ()
-    return {"class_names": splits.class_names, "class_pairs": tuple(pairs)[::2]}
+    class_pairs(config, splits)
+    return {"class_names": splits.class_names,
+            "class_pairs": config.compare.pairs if len(teacher.coefficients_shape) == 2 else ()}

@@ -81,6 +81,8 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
         except (TerminatedError, WorkerLostError) as error:
             print(error, file=sys.stderr)
             sys.exit(os.EX_TEMPFAIL)
+        except MemoryError as error:
+            fail(str(error) or "this machine has too little memory.")
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise

@@ -258,6 +258,7 @@ def row_of(config: ml_collections.ConfigDict, cell: Cell) -> dict[str, Any]:
         row["further"] = further
     if cell.diverged:
         row["diverged"] = len(cell.diverged)
+    row["test_accuracies"] = [round(100 * result["last"]["test"], 4) for result in results]  # seed by seed
     return {**row, "seeds": len(results), "ms_per_step": min(result["ms_per_step"] for result in results),
             "learning_rate": cell.config.training.learning_rate, "steps": student_steps(cell.config),
             "command": command.command_line()}

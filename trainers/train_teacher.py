@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import Any
 
 import ml_collections
-import tensorflow as tf
 
 import tf_l2t
 from tf_l2t import plotting
@@ -80,7 +79,6 @@ def fitting(config: ml_collections.ConfigDict, plan: TeacherPlan
     def finish(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
         teacher_dir = tf_l2t.export_teacher(plan.teacher, path / "teacher", num_steps=last.num_steps, overwrite=True,
                                             summary={"data": dict(plan.source), "curriculum": earlier})
-        write_graph(teacher_dir, path / "tensorboard")
         write_history(last, path)
         return teacher_dir, draw_curve(last, path / "figures" / "teacher_curve.png")
 
@@ -126,14 +124,6 @@ def dry_run(config: ml_collections.ConfigDict, plan: TeacherPlan) -> None:
 def frequency(config: ml_collections.ConfigDict) -> dict[str, Any]:
     outer = config.teacher_training
     return {"validation_freq": outer.validation_freq, "validation_rollouts": outer.validation_rollouts}
-
-
-def write_graph(teacher_dir: pathlib.Path, folder: pathlib.Path) -> None:
-    """What the exported teacher computes, for TensorBoard's page of graphs."""
-    teacher = tf_l2t.load_teacher(teacher_dir)
-    status = tf.TensorSpec([teacher.num_features], tf.float32, "features")
-    with tf.summary.create_file_writer(str(folder)).as_default():
-        tf.summary.graph(tf.function(lambda features: teacher(features)).get_concrete_function(status).graph)
 
 
 def write_history(trainer: TeacherTrainer, path: pathlib.Path) -> None:

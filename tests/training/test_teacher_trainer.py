@@ -376,9 +376,11 @@ def test_stock_callbacks_and_event_files(tmp_path):
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"class_pairs": [(0, 3)]}, r"names \[3\]; there are classes 0 … 2"),
-    ({"class_pairs": [(0, 1, 2)]}, "of two each"),
+    ({"class_pairs": [(0, 1, 2)]}, "of two each"), ({"class_pairs": (0, 1)}, r"such as \[\(0, 1\)"),
+    ({"class_pairs": ("cat", "dog"), "class_names": ["cat", "cow", "dog"]}, "of two each"),
+    ({"class_names": ["cat", "cat", "dog"]}, "different names"), ({"images_every": 0}, "at least 1; received 0"),
     ({"class_pairs": [(0, "ape")], "class_names": ["cat", "cow", "dog"]}, r"names \['ape'\]"),
-    ({"class_names": ["cat"]}, "of 3 classes; received 1"),
+    ({"class_names": ["cat"]}, r"names of 3 classes; received \('cat',\)"),
     ({"profile": (3, 2)}, r"received \(3, 2\)"), ({"profile": (1,)}, "first and the last")])
 def test_what_the_summaries_cannot_show(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
@@ -388,7 +390,7 @@ def test_what_the_summaries_cannot_show(options, message, tmp_path):
 
 
 def test_a_diagonal_has_no_pairs(tmp_path):
-    with pytest.raises(ValueError, match="DiagonalTeacher has no coefficient for a pair"):
+    with pytest.raises(ValueError, match="has no coefficient for a pair"):
         trainer(DiagonalTeacher(3, 6, num_keys=2)).fit(
             noisy_train(), DEV, teacher_steps=1, validation_freq=0, verbose=0,
             callbacks=[TeacherSummaries(tmp_path, class_pairs=[(0, 1)])])

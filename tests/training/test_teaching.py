@@ -11,10 +11,12 @@ import tensorflow as tf
 
 import tf_l2t
 from tests import tiny
+from tests.event_files import scalars, tags
 from tf_l2t.data import ArrayPair
 from tf_l2t.losses import FixedLoss, TaughtLoss
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.teachers import StaticTeacher
+from tf_l2t.training import TaughtStudentSummaries
 
 STEPS = 24
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -188,6 +190,22 @@ def masked_steps():
                              layers.Dense(3)])
 
 
+def test_masks_of_a_taught_student():
+    """It is the training by the callback, with examples that are left out."""
+    teacher, x = tiny.teacher("mixture"), TRAIN.x.copy()
+    x[::5] = 0
+    taught = tf_l2t.TaughtStudent(network(blank_examples), teacher, DEV, STEPS, refresh_every=4, dev_sample_size=9)
+    taught.compile(sgd())
+    model = network(blank_examples)
+    model.compile(sgd(), loss=teacher.as_keras_loss())
+    options = {"batch_size": 6, "epochs": 2, "shuffle": False, "verbose": 0, "sample_weight": WEIGHTS}
+    theirs = taught.fit(x, TRAIN.y, **options).history["loss"]
+    ours = model.fit(x, TRAIN.y, callbacks=[teaching(teacher)], **options).history["loss"]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    for a, b in zip(model.weights, taught.student.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("build", [blank_examples, masked_steps])
 def test_masks(build):
     x = TRAIN.x.copy()
@@ -273,6 +291,81 @@ def test_backup_and_restore(tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("wrap", [lambda optimizer: optimizer, keras.optimizers.LossScaleOptimizer])
+def test_time_goes_on_where_gradients_are_only_accumulated(wrap):
+    """Three batches an epoch, a step of the weights for every second of them: t counts the batches."""
+    teacher, model, seen = tiny.teacher(), network(), []
+    optimizer = wrap(keras.optimizers.SGD(0.05, gradient_accumulation_steps=2))
+    model.compile(optimizer, loss=teacher.as_keras_loss())
+    callback = teaching(teacher, num_steps=9, refresh_every=1)
+    model.fit(*TRAIN, batch_size=8, epochs=3, verbose=0, callbacks=[callback, keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(model.loss.interval))])
+    assert seen == list(range(9))
+
+
+def test_a_loss_in_a_list_or_a_dict():
+    teacher = tiny.teacher()
+    for wrap in (lambda loss: [loss], lambda loss: {"only": loss}):
+        inputs = keras.Input(tiny.IMAGE)
+        model = keras.Model(inputs, keras.layers.Dense(3, name="only")(keras.layers.Flatten()(inputs)))
+        model.compile(sgd(), loss=wrap(teacher.as_keras_loss()))
+        assert np.isfinite(model.fit(*TRAIN, epochs=1, verbose=0, callbacks=[
+            teaching(teacher, num_steps=1)]).history["loss"]).all()
+
+
+def test_a_fit_that_was_interrupted_leaves_the_loss_untaught():
+    """Keras then tells no callback of the end."""
+    teacher, model = tiny.teacher(), network()
+    model.compile(sgd(), loss=teacher.as_keras_loss())
+
+    class Interrupts(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*TRAIN, batch_size=6, verbose=0, callbacks=[teaching(teacher, num_steps=4), Interrupts()])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="give fit the callback"):
+        model.fit(*TRAIN, batch_size=6, verbose=0)
+
+
+@pytest.mark.parametrize("loss", [FixedLoss("focal"), TaughtLoss("stable", 0.1 * np.eye(3))])
+def test_under_xla_labels_out_of_range_are_nan(loss):
+    """XLA leaves assertions out."""
+    for labels, finite in ((TRAIN.y, True), (TRAIN.y + 1, False), (TRAIN.y + 0.5, False)):
+        model = network()
+        model.compile(sgd(), loss=loss, jit_compile=True)
+        history = model.fit(TRAIN.x, labels, batch_size=24, epochs=2, verbose=0).history["loss"]
+        assert np.isfinite(history).all() == finite
+        if not finite:
+            assert np.isnan(history).all() and all(np.isnan(w).any() for w in model.get_weights())
+
+
+def test_under_xla_without_the_callback_weights_are_nan():
+    model = network()
+    model.compile(sgd(), loss=tiny.teacher().as_keras_loss(), jit_compile=True)
+    model.fit(*TRAIN, verbose=0)
+    assert all(np.isnan(w).any() for w in model.get_weights())
+
+
+def test_tensorboard_shows_a_stock_model(tmp_path):
+    """As a `TaughtStudent`: the coefficients of its loss, as pictures and by pairs."""
+    teacher, model, seen = tiny.teacher(), network(), {}
+    model.compile(sgd(), loss=teacher.as_keras_loss(), metrics=["accuracy"])
+    model.fit(*TRAIN, batch_size=6, epochs=2, verbose=0, callbacks=[
+        teaching(teacher, num_steps=8, refresh_every=1),
+        TaughtStudentSummaries(tmp_path, every=2, class_pairs=[(0, 2)], class_names=np.array(["a", "b", "c"])),
+        keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.update({len(seen): (
+            model.loss.coefficients[0, 2], float(model.loss.train_accuracy))}))])
+    found = scalars(tmp_path)
+    steps = (0, 2, 4, 6)
+    assert found["coefficients_of_pairs/Φ(a, c)"] == pytest.approx({step: seen[step][0] for step in steps}, rel=1e-6)
+    assert found["student/running_train_accuracy"] == pytest.approx({step: seen[step][1] for step in steps}, rel=1e-6)
+    assert list(tags(tmp_path)["coefficients/current"]) == list(steps) and "student/accuracy" in found
+    model.compile(sgd(), loss=FixedLoss("focal"))
+    with pytest.raises(ValueError, match="received a Functional with the loss 'focal'"):
+        model.fit(*TRAIN, verbose=0, callbacks=[TaughtStudentSummaries(tmp_path)])
+
+
 @pytest.mark.parametrize("before", [False, True])
 def test_a_model_is_not_trained_by_a_loss_that_nothing_changes(before):
     """Nor after a fit with the callback; evaluations need none."""
@@ -309,5 +402,5 @@ def test_bad_input():
         begin(counted.as_keras_loss(), teaching(tiny.teacher("soft")))
     five = keras.Sequential([keras.Input(tiny.IMAGE), keras.layers.Flatten(), keras.layers.Dense(5)])
     five.compile(sgd(), loss=teacher.as_keras_loss())
-    with pytest.raises(ValueError, match=r"logits \[batch, 3\] of dev_data's examples; received shape \(1, 5\)"):
+    with pytest.raises(ValueError, match=r"logits \[batch, 3\] of dev_data's examples; received shape \(8, 5\)"):
         five.fit(*TRAIN, verbose=0, callbacks=[teaching(teacher)])

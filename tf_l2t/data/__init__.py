@@ -17,6 +17,7 @@ from tf_l2t.data.splits import (
     fingerprint,
     from_arrays,
     split_pool,
+    two_parts,
 )
 
 __all__ = [
@@ -47,4 +48,5 @@ __all__ = [
     "prepared",
     "read_idx",
     "split_pool",
+    "two_parts",
 ]

@@ -49,6 +49,24 @@ class Splits(NamedTuple):
     augment: Augment | None = None
 
 
+def two_parts(data: Any, what: str) -> tuple[Any, Any]:
+    """(x, y) of `data`.
+
+    Raises:
+      ValueError: if it is no pair, or x is several inputs.
+    """
+    if not isinstance(data, list | tuple) or len(data) != 2:
+        raise ValueError(f"{what} must be a pair of arrays, (x, y); received {type(data).__name__}. Of a tf.data "
+                         "data set take the arrays: x, y = next(iter(dataset.unbatch().batch(500))).")
+    x, y = data
+    several = isinstance(x, list | tuple) and len(x) != np.shape(y)[0] and all(
+        np.ndim(part) > 1 and len(part) == np.shape(y)[0] for part in x)
+    if isinstance(x, dict) or several:
+        raise ValueError(f"{what}: x is {type(x).__name__} of several inputs; models of several inputs are not taken. "
+                         "Put them into one array, and take it apart in the model.")
+    return x, y
+
+
 def check_pair(x: Any, y: Any, num_classes: int | None = None, what: str = "data") -> ArrayPair:
     """`x` and `y` as arrays, checked.
 

@@ -265,6 +265,7 @@ def embedding(shape: Shape, width: int, name: str, dtype: Any) -> keras.layers.L
 
 
 def check_maps(*shapes: Shape) -> None:
+    """Raises ValueError unless all shapes are of feature maps whose size is known."""
     for shape in shapes:
         if len(shape) != 4 or None in shape[1:]:
             raise ValueError("this method connects feature maps [batch, height, width, channels] of known size; "

@@ -149,10 +149,12 @@ def _similarities(features: tf.Tensor) -> tf.Tensor:
 
 
 def check_variant(variant: str) -> None:
+    """Raises ValueError unless it is one of `VARIANTS`."""
     if variant not in VARIANTS:
         raise ValueError(f"variant must be one of {VARIANTS}; received {variant!r}.")
 
 
 def check_power(p: float) -> None:
+    """Raises ValueError for a power of activations below 1."""
     if not p >= 1:
         raise ValueError(f"the power p of activations must be at least 1; received {p!r}.")

@@ -17,14 +17,17 @@ _ZERO = tf.UnconnectedGradients.ZERO
 
 
 def arrays_like(tensors: Sequence[Any], size: Any) -> list[tf.TensorArray]:
+    """An array for each of the tensors, of `size` like it, which may be read more than once."""
     return [tf.TensorArray(t.dtype, size=size, element_shape=t.shape, clear_after_read=False) for t in tensors]
 
 
 def write(arrays: Sequence[tf.TensorArray], index: tf.Tensor, values: Sequence[tf.Tensor]) -> list[tf.TensorArray]:
+    """The arrays with the values at `index`, one each."""
     return [array.write(index, value) for array, value in zip(arrays, values, strict=True)]
 
 
 def read_all(arrays: Sequence[tf.TensorArray], index: tf.Tensor) -> list[tf.Tensor]:
+    """What stands at `index` of each of the arrays."""
     return [array.read(index) for array in arrays]
 
 

@@ -30,6 +30,7 @@ class Adjoint(NamedTuple):
 
 
 def is_differentiable(tensor: tf.Tensor) -> bool:
+    """Whether it is of a floating-point type; seed states and counts are not."""
     return tensor.dtype.is_floating
 
 

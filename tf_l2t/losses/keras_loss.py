@@ -19,7 +19,8 @@ def integer_labels(y: tf.Tensor, upper: Any) -> tf.Tensor:
     """Labels as Keras hands them over, [batch] or [batch, 1] of any number type, as int32 [batch].
 
     Labels out of range would silently teach nothing, and a data set cannot be looked at beforehand: they stop the step
-    with `tf.errors.InvalidArgumentError`.
+    with `tf.errors.InvalidArgumentError`. XLA leaves that check out; there they become −1, of which `where_labelled`
+    makes a loss of NaN.
 
     Args:
       y: the labels.
@@ -38,7 +39,25 @@ def integer_labels(y: tf.Tensor, upper: Any) -> tf.Tensor:
     check = tf.raw_ops.Assert(condition=tf.reduce_all(right),
                               data=["labels must be integers in 0 …", upper - 1, "; received", given])
     with tf.control_dependencies([check] if check is not None else []):
-        return tf.identity(labels)
+        return tf.where(right, labels, -1)
+
+
+def where_labelled(labels: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:
+    """The losses of `integer_labels`, and NaN, its gradient too, for a label that is none."""
+    return losses * tf.cast(tf.where(labels < 0, np.nan, 1.0), losses.dtype)
+
+
+def masked_weights(logits: tf.Tensor, dtype: tf.DType) -> tf.Tensor | None:
+    """What a mean over a batch multiplies its losses by where the logits have a Keras mask [batch]: 0, or as much more
+    as examples are left out; None without one.
+
+    As `keras.losses.Loss` does.
+    """
+    mask = getattr(logits, "_keras_mask", None)
+    if mask is None or mask.shape.rank != 1:
+        return None
+    mask = tf.cast(mask, dtype)
+    return mask * tf.math.divide_no_nan(tf.cast(tf.size(mask), dtype), tf.reduce_sum(mask))
 
 
 @keras.saving.register_keras_serializable(package="tf_l2t")
@@ -56,7 +75,7 @@ class FixedLoss(keras.losses.Loss):
 
     Raises:
       ValueError: as `fixed_loss`; when called, for labels that are no integers [batch] or [batch, 1].
-      tf.errors.InvalidArgumentError: when called, for labels out of range.
+      tf.errors.InvalidArgumentError: when called, for labels out of range; under XLA the loss is NaN.
     """
 
     def __init__(self, loss: str, reduction: str = "sum_over_batch_size", name: str | None = None, dtype: Any = None,
@@ -68,7 +87,8 @@ class FixedLoss(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         upper = LABEL_SETS.get(self._loss, 1) * tf.shape(y_pred)[-1]
-        return self._function(integer_labels(y_true, upper), y_pred)
+        labels = integer_labels(y_true, upper)
+        return where_labelled(labels, self._function(labels, y_pred))
 
     def get_config(self) -> dict[str, Any]:
         options = {key: np.asarray(value).tolist() for key, value in self._options.items()}
@@ -90,7 +110,7 @@ class TaughtLoss(keras.losses.Loss):
     Raises:
       ValueError: for an unknown form, coefficients that are not finite or of another shape, or counts below 1 or of
         another length; when called, for labels that are no integers [batch] or [batch, 1].
-      tf.errors.InvalidArgumentError: when called, for labels out of range.
+      tf.errors.InvalidArgumentError: when called, for labels out of range; under XLA the loss is NaN.
     """
 
     def __init__(self, form: str, coefficients: Any, class_counts: Any = None, reduction: str = "sum_over_batch_size",
@@ -118,7 +138,8 @@ class TaughtLoss(keras.losses.Loss):
         return self._losses(integer_labels(y_true, self._coefficients.shape[0]), y_pred)
 
     def _losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        return self._form.losses(labels, logits, tf.cast(self._coefficients, logits.dtype), self._counts)
+        losses = self._form.losses(labels, logits, tf.cast(self._coefficients, logits.dtype), self._counts)
+        return where_labelled(labels, losses)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "form": self._form.name, "coefficients": self.coefficients.tolist(),
@@ -141,7 +162,8 @@ class TeacherLoss(TaughtLoss):
 
     Raises:
       ValueError: as `TaughtLoss`.
-      tf.errors.InvalidArgumentError: as `TaughtLoss`; and when it trains a model without the callback.
+      tf.errors.InvalidArgumentError: as `TaughtLoss`; and when it trains a model without the callback, which under XLA
+        makes the weights NaN.
     """
 
     def __init__(self, form: str, coefficients: Any, class_counts: Any = None, reduction: str = "sum_over_batch_size",
@@ -149,7 +171,8 @@ class TeacherLoss(TaughtLoss):
         super().__init__(form, coefficients, class_counts, reduction, name, dtype)
         self._coefficients = tf.Variable(self._coefficients, False, dtype=tf.float32)
         self.train_accuracy = tf.Variable(train_accuracy, False, dtype=tf.float32)
-        self.taught = tf.Variable(False, False)  # whether the callback is there
+        # For how many steps the callback is there: it says so before every execution, as a fit may end in the middle.
+        self.taught = tf.Variable(0, False, dtype=tf.int64)
         self.interval = interval
 
     def change(self, coefficients: tf.Tensor, interval: int) -> None:
@@ -165,11 +188,13 @@ class TeacherLoss(TaughtLoss):
             """The logits. What belongs to training alone is done where their gradient is asked for: an evaluation has
             none, whoever begins it."""
             def gradient(upstream: tf.Tensor) -> tf.Tensor:
-                check = tf.raw_ops.Assert(condition=self.taught, data=[NO_TEACHING])
+                taught = self.taught.read_value() > 0
+                check = tf.raw_ops.Assert(condition=taught, data=[NO_TEACHING])
                 new = running_accuracy(self.train_accuracy, accuracy(labels, logits))
                 self.train_accuracy.assign(new)  # a state's change: graphs do it whatever is asked of them
+                self.taught.assign(tf.maximum(self.taught - 1, 0))
                 with tf.control_dependencies([check] if check is not None else []):
-                    return tf.identity(upstream)
+                    return upstream * tf.cast(tf.where(taught, 1.0, np.nan), upstream.dtype)
 
             return tf.identity(logits), gradient
 

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from tf_l2t.losses.fixed import cross_entropy
-from tf_l2t.losses.keras_loss import integer_labels
+from tf_l2t.losses.keras_loss import integer_labels, where_labelled
 
 MARGINS = (1, 2, 3, 4)
 
@@ -147,7 +147,7 @@ class LargeMarginStudent(keras.Model):
                                          annealed(self._step.value, **self._annealing))
             if self._dense.bias is not None:
                 y_pred += self._dense.bias
-        losses = cross_entropy(labels, y_pred)
+        losses = where_labelled(labels, cross_entropy(labels, y_pred))
         if sample_weight is not None:
             losses *= tf.cast(tf.reshape(sample_weight, [-1]), losses.dtype)
         return tf.add_n([tf.reduce_mean(losses), *self.losses])

@@ -44,6 +44,7 @@ def batch_norm(x: Tensor, name: str) -> Tensor:
 
 
 def activate(x: Tensor, activation: Any, name: str) -> Tensor:
+    """The activation as a layer of that name, so that what goes into it can be a tap."""
     return keras.layers.Activation(activation, name=name)(x)
 
 

@@ -12,9 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_l2t.losses import TeacherLoss
 from tf_l2t.plotting import coefficient_image, curve_image, labelled_pairs
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.pace import Pace, tell
+from tf_l2t.training.teaching import optimizer_steps, the_loss
 
 SCALARS = ("objective", "dev_accuracy", "dev_bleu", "gradient_norm", "adjoint_norm", "adjoint_growth", "dropped",
            "dropped_rollouts", "learning_rate", "val_objective", "val_accuracy", "val_bleu")
@@ -22,17 +24,17 @@ HIDDEN_IN_BAR = ("seconds", "adjoint_growth", "learning_rate", "dropped_rollouts
 
 
 class TeacherProgress(keras.callbacks.Callback):
-    """One bar over all teacher steps, with the time left."""
+    """One bar over the teacher steps behind the first `done`, with the time left."""
 
-    def __init__(self, teacher_steps: int):
+    def __init__(self, teacher_steps: int, done: int = 0):
         super().__init__()
-        self._done = 0
+        self._first, self._done = done, 0
         names = (*SCALARS, "seconds")
-        self._bar = keras.utils.Progbar(teacher_steps, stateful_metrics=names, unit_name="teacher step")
+        self._bar = keras.utils.Progbar(teacher_steps - done, stateful_metrics=names, unit_name="teacher step")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         shown = {name: value for name, value in (logs or {}).items() if name not in HIDDEN_IN_BAR}
-        self._done = epoch + 1
+        self._done = epoch + 1 - self._first
         self._bar.update(self._done, list(shown.items()), finalize=False)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -53,19 +55,25 @@ class TeacherLines(keras.callbacks.Callback):
 
 
 class _Summaries(keras.callbacks.Callback):
-    """An event file that is open while a run lasts, of a run by `self.model.teacher`."""
+    """An event file that is open while a run lasts, and Φ in it."""
 
-    def __init__(self, log_dir: str | pathlib.Path, class_pairs: Sequence[tuple[int | str, int | str]],
+    def __init__(self, log_dir: str | pathlib.Path, every: int, class_pairs: Sequence[tuple[int | str, int | str]],
                  class_names: Sequence[str]):
         super().__init__()
-        self._log_dir = str(log_dir)
+        if every < 1:
+            raise ValueError(f"the steps between two records must be at least 1; received {every!r}.")
+        self._log_dir, self._every = str(log_dir), every
         self._class_pairs, self._class_names = tuple(class_pairs), tuple(class_names)
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        teacher: Teacher = self.model.teacher
-        self._pairs = labelled_pairs(self._class_pairs, teacher.num_classes, self._class_names)
-        if self._pairs and len(teacher.coefficients_shape) != 2:
-            raise ValueError(f"class_pairs: a {type(teacher).__name__} has no coefficient for a pair of classes.")
+    def check(self, coefficients_shape: Sequence[int]) -> None:
+        """Raises ValueError for pairs or names of classes that are not those of Φ of such a shape."""
+        self._pairs = labelled_pairs(self._class_pairs, coefficients_shape[0], self._class_names)
+        if self._pairs and len(coefficients_shape) != 2:
+            raise ValueError("class_pairs: the teacher is one of diagonal Φ, and has no coefficient for a pair of "
+                             "classes.")
+
+    def _begin(self, coefficients_shape: Sequence[int]) -> None:
+        self.check(coefficients_shape)
         self._writer = tf.summary.create_file_writer(self._log_dir)
 
     def _write_coefficients(self, name: str, coefficients: np.ndarray) -> None:
@@ -88,6 +96,7 @@ class TeacherSummaries(_Summaries):
     Φ_t at its start, middle and end, as heat-map images and histograms `coefficients/start`, `/middle`, `/end`;
     ‖dω_t‖ of every student step t as the curve `adjoint/norm_by_step`. Of the pairs of classes Φ_t(i, j) at its end as
     the scalars `coefficients_of_pairs/Φ(i, j)`, and of every student step as the curves `coefficients/pairs_by_step`.
+    Once, the graph of the teacher.
 
     Args:
       log_dir: for the event file.
@@ -100,24 +109,27 @@ class TeacherSummaries(_Summaries):
         steps.
 
     Raises:
-      ValueError: for steps to profile that are not two that rise; from `fit`, for classes that the teacher does not
-        have, or pairs of a teacher without them.
+      ValueError: for a number below 1, or steps to profile that are not two that rise; from `fit`, for classes that
+        the teacher does not have, or pairs of a teacher without them.
     """
 
     def __init__(self, log_dir: str | pathlib.Path, images_every: int = 10, config: Any = None,
                  class_pairs: Sequence[tuple[int | str, int | str]] = (), class_names: Sequence[str] = (),
                  profile: Sequence[int] = ()):
-        super().__init__(log_dir, class_pairs, class_names)
+        super().__init__(log_dir, images_every, class_pairs, class_names)
         if len(profile) and not (len(profile) == 2 and 0 <= profile[0] <= profile[1]):
             raise ValueError("profile must be the first and the last teacher step to profile, counted from 0; received "
                              f"{tuple(profile)}.")
-        self._images_every = images_every
         self._config = config
         self._profile = tuple(profile)
         self._profiles = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        super().on_train_begin(logs)
+        teacher: Teacher = self.model.teacher
+        self._begin(teacher.coefficients_shape)
+        status = tf.TensorSpec([teacher.num_features], tf.float32, "features")
+        with self._writer.as_default(step=0):
+            tf.summary.graph(tf.function(lambda features: teacher(features)).get_concrete_function(status).graph)
         if self._config is not None:
             lines = json.dumps(self._config, indent=2, ensure_ascii=False).splitlines()
             with self._writer.as_default(step=0):
@@ -137,7 +149,7 @@ class TeacherSummaries(_Summaries):
                     tf.summary.scalar(f"teacher/{name}", logs[name])
             trace = self.model.last_result.rollout.trace
             self._write_pairs(trace["coefficients"][-1].numpy())
-            if epoch % self._images_every == 0 or epoch == self.params["epochs"] - 1:
+            if epoch % self._every == 0 or epoch == self.params["epochs"] - 1:
                 self._write_images(trace["coefficients"], trace["adjoint_norm"])
         self._writer.flush()
 
@@ -162,7 +174,7 @@ class TeacherSummaries(_Summaries):
 
 
 class TaughtStudentSummaries(_Summaries):
-    """TensorBoard event files of a `TaughtStudent`'s run.
+    """TensorBoard event files of the run of a `TaughtStudent`, or of a model whose loss a `Teaching` callback changes.
 
     Every `every` batches: the running train accuracy, Φ_t as a heat-map image and a histogram, and Φ_t(i, j) of the
     pairs of classes as the scalars `coefficients_of_pairs/Φ(i, j)`; after every epoch, the metrics of the logs.
@@ -175,24 +187,36 @@ class TaughtStudentSummaries(_Summaries):
 
     def __init__(self, log_dir: str | pathlib.Path, every: int = 100,
                  class_pairs: Sequence[tuple[int | str, int | str]] = (), class_names: Sequence[str] = ()):
-        super().__init__(log_dir, class_pairs, class_names)
-        self._every = every
+        super().__init__(log_dir, every, class_pairs, class_names)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        super().on_train_begin(logs)
-        self._next = self.model.step
+        loss = the_loss(self.model) if getattr(self.model, "loss", None) is not None else None
+        if not isinstance(loss, TeacherLoss) and not hasattr(self.model, "running_train_accuracy"):
+            raise ValueError("TaughtStudentSummaries is for a TaughtStudent, or for a model that was compiled with "
+                             f"loss=teacher.as_keras_loss(); received a {type(self.model).__name__} with the loss "
+                             f"{getattr(loss, 'name', loss)!r}.")
+        self._loss = loss
+        self._begin(self._coefficients().shape)
+        self._next = self._step()
+
+    def _step(self) -> int:
+        return optimizer_steps(self.model) if self._loss is not None else self.model.step
+
+    def _coefficients(self) -> np.ndarray:
+        return (self._loss or self.model).coefficients
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        done = self.model.step - 1  # the step that this batch made; with steps_per_execution not every one is seen
+        done = self._step() - 1  # the step that this batch made; with steps_per_execution not every one is seen
         if done >= self._next:
+            running = self.model.running_train_accuracy if self._loss is None else self._loss.train_accuracy
             with self._writer.as_default(step=done):
-                tf.summary.scalar("student/running_train_accuracy", self.model.running_train_accuracy)
-                self._write_coefficients("coefficients/current", self.model.coefficients)
-                self._write_pairs(self.model.coefficients)
+                tf.summary.scalar("student/running_train_accuracy", running)
+                self._write_coefficients("coefficients/current", self._coefficients())
+                self._write_pairs(self._coefficients())
             self._next += self._every
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        with self._writer.as_default(step=self.model.step):
+        with self._writer.as_default(step=self._step()):
             for name, value in (logs or {}).items():
                 tf.summary.scalar(f"student/{name}", value)
         self._writer.flush()

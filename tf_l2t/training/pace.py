@@ -35,15 +35,15 @@ def tell(record: Mapping[str, Any], verbose: int, seconds_left: float = math.nan
       seconds_left: NaN for unknown.
     """
     if verbose == 1:
-        parts = [f"{name} {value:,.4g}" if isinstance(value, int | float) else f"{name} {value}"
-                 for name, value in record.items()]
+        parts = [f"{name} {value:,.4g}" if isinstance(value, float) else f"{name} {value:,}"
+                 if isinstance(value, int) else f"{name} {value}" for name, value in record.items()]
         print(", ".join(parts + ([] if math.isnan(seconds_left) else [f"{duration(seconds_left)} left"])), flush=True)
     elif verbose == 2:
         plain = {name: None if isinstance(value, float) and not math.isfinite(value) else value
                  for name, value in record.items()}  # JSON has no NaN
         if not math.isnan(seconds_left):
             plain["seconds_left"] = round(seconds_left, 1)
-        print(json.dumps(plain, ensure_ascii=False), flush=True)
+        print(json.dumps(plain, ensure_ascii=False, default=float), flush=True)  # NumPy's numbers
 
 
 def duration(seconds: float) -> str:

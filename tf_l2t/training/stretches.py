@@ -69,6 +69,7 @@ def fit_in_stretches(fit: Callable[[int, int], Record], look: Callable[[Record, 
 
 
 def check_finite(record: Record, first: int) -> None:
+    """Raises StudentDivergedError if a number of the record of the steps from `first` on is not finite."""
     if not all(math.isfinite(value) for value in record.values() if isinstance(value, float)):
         raise StudentDivergedError(f"a loss is not finite in the steps {first + 1} to {record['step']}: {record}. "
                                    "Lower the learning rate, or bound the gradient. What is kept is from step "

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_l2t.data import check_dev, check_pair
+from tf_l2t.data import check_dev, check_pair, two_parts
 from tf_l2t.features import dev_sample, status_vector
 from tf_l2t.hypergradient.graphs import separate
 from tf_l2t.hypergradient.replicas import gradient_share
-from tf_l2t.losses.keras_loss import integer_labels
+from tf_l2t.losses.keras_loss import integer_labels, masked_weights, where_labelled
 from tf_l2t.objectives import accuracy, running_accuracy
 from tf_l2t.students import check_classifier
 from tf_l2t.teachers import Teacher
@@ -47,11 +48,11 @@ class TaughtStudent(keras.Model):
                  refresh_every: int = 20, dev_sample_size: int | None = 500, **kwargs: Any):
         super().__init__(**kwargs)
         num_classes = check_classifier(student)
-        if num_steps < 1 or refresh_every < 1:
+        if not all(isinstance(number, numbers.Integral) and number >= 1 for number in (num_steps, refresh_every)):
             raise ValueError("num_steps and refresh_every must be at least 1; received "
                              f"num_steps={num_steps!r}, refresh_every={refresh_every!r}.")
         check_fits(teacher, num_classes)
-        x, y = check_dev(check_pair(*dev_data, num_classes, "dev_data"), "dev_data")
+        x, y = check_dev(check_pair(*two_parts(dev_data, "dev_data"), num_classes, "dev_data"), "dev_data")
         if x.shape[1:] != tuple(student.input_shape[1:]):
             raise ValueError("dev_data: the student takes examples of shape "
                              f"{tuple(student.input_shape[1:])}; received {x.shape[1:]}.")
@@ -128,14 +129,18 @@ class TaughtStudent(keras.Model):
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
                      training: bool = True) -> Any:
-        """The mean over the batch of sample_weight · l_Φ(y, logits), plus regularisers."""
+        """The mean over the batch, of examples that are not masked, of sample_weight · l_Φ(y, logits), plus
+        regularisers."""
         del x
         labels = integer_labels(y, tf.shape(y_pred)[-1])
         if training:
             self._train_accuracy.assign(running_accuracy(self._train_accuracy.value, accuracy(labels, y_pred)))
         losses = self._teacher.per_example(labels, y_pred, tf.cast(self._coefficients.value, y_pred.dtype))
-        if sample_weight is not None:
-            losses *= tf.cast(tf.reshape(sample_weight, [-1]), losses.dtype)
+        losses = where_labelled(labels, losses)
+        mask = masked_weights(y_pred, losses.dtype)
+        for weights in (sample_weight, mask):
+            if weights is not None:
+                losses *= tf.cast(tf.reshape(weights, [-1]), losses.dtype)
         loss = tf.add_n([tf.reduce_mean(losses), *self.losses])
         return loss * gradient_share(loss)  # Keras sums over replicas, in `evaluate` too
 

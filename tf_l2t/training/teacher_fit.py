@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tf_l2t.hypergradient import Hypergradient, HypergradientFunction, Problem, StudentState, initial_state
 from tf_l2t.training.errors import TeacherDivergedError
@@ -19,6 +20,9 @@ from tf_l2t.training.teacher_progress import Progress, TeacherCheckpoints
 from tf_l2t.training.teacher_step import TeacherStep
 from tf_l2t.training.termination import deferred_termination
 from tf_l2t.training.validation import Validation
+
+OUT_OF_MEMORY = ("the device's memory is not enough for a sweep through a student's run. Give compile a memory_budget, "
+                 "such as '4GB', schedule='binomial:8', or truncate; or the trainer a smaller batch_size.")
 
 
 class TeacherFit:
@@ -80,7 +84,10 @@ class TeacherFit:
         progress, options, trainer = self._progress, self._options, self._trainer
         started = time.perf_counter()
         first = self._first_seed + progress.step * options.rollouts
-        results = options.spread.run(self._hypergradients, range(first, first + options.rollouts))
+        try:
+            results = options.spread.run(self._hypergradients, range(first, first + options.rollouts))
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(OUT_OF_MEMORY) from error
         trainer.last_result = results[-1][1] if results else None
         if trainer.choice is None:
             trainer.choice = self._gradient_fn.choice

@@ -27,7 +27,7 @@ from tf_l2t.hypergradient import (
 )
 from tf_l2t.students import PreflightReport, choose_hvp
 from tf_l2t.teachers import Teacher
-from tf_l2t.training.callbacks import TeacherLines, TeacherProgress
+from tf_l2t.training.callbacks import TeacherLines, TeacherProgress, TeacherSummaries
 from tf_l2t.training.forecast import Forecast, forecast
 from tf_l2t.training.optimizers import inner_optimizer
 from tf_l2t.training.tasks import ClassificationTask, Task
@@ -197,10 +197,14 @@ class TeacherTrainer:
             without validations at any; it gives advice.
           WorkerLostError: if another process of the strategy is gone. Start all of them again: with `checkpoint_dir`
             they go on behind the newest step that the first has kept.
+          MemoryError: if a sweep does not fit into the device's memory; with what to change.
           UnwritableError: if a checkpoint cannot be written; those before it are kept.
           TerminatedError: after SIGTERM, with `checkpoint_dir`.
         """
         self.check_steps(teacher_steps, validation_freq, validation_rollouts)
+        for callback in callbacks:
+            if isinstance(callback, TeacherSummaries):
+                callback.check(self.teacher.coefficients_shape)
         train, dev = self.check_data(train, dev)
         held_out = dev if validation_data is None else self._task.checked(validation_data, "validation_data", dev=True)
         options, problem, first = self._options, self._problem(train, dev), VALIDATION_SEED + self._seed
@@ -222,7 +226,7 @@ class TeacherTrainer:
         _, measure = self._task.measures(options.objective, dev)
 
         history = keras.callbacks.History()
-        bar = {1: [TeacherProgress(teacher_steps)], 2: [TeacherLines()]}.get(verbose, [])
+        bar = {1: [TeacherProgress(teacher_steps, progress.step)], 2: [TeacherLines()]}.get(verbose, [])
         calls = keras.callbacks.CallbackList([*callbacks, history, *bar], add_history=False, add_progbar=False,
                                              model=self, verbose=0, epochs=teacher_steps, steps=1)
         self.stop_training = False

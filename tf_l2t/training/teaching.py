@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numbers
+import warnings
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from tf_l2t.data import check_dev, check_pair
+from tf_l2t.data import check_dev, check_pair, two_parts
 from tf_l2t.features import dev_sample, status_vector
 from tf_l2t.losses import TeacherLoss
 from tf_l2t.students import check_classifier
@@ -24,7 +27,8 @@ class Teaching(keras.callbacks.Callback):
 
     Before every k-th step the status s_t of the model is measured and Φ_t = μ_θ(s_t) becomes the coefficients of the
     loss; between, Φ is held: the training of `TaughtStudent`. t counts the steps of the model's optimizer, from its
-    first on; with `steps_per_execution` it is before the first execution that begins in the next k steps. A saved model
+    first on, those among them whose gradients are only accumulated; with `steps_per_execution` it is before the first
+    execution that begins in the next k steps. A saved model
     keeps Φ and the running train accuracy in its loss. `BackupAndRestore` keeps weights alone: after it, in a new
     process, Φ is measured at once, with a running accuracy of 0, where `TaughtStudent` goes on with its own.
 
@@ -43,22 +47,26 @@ class Teaching(keras.callbacks.Callback):
     def __init__(self, teacher: Teacher, dev_data: tuple[Any, Any], num_steps: int, refresh_every: int = 20,
                  dev_sample_size: int | None = 500):
         super().__init__()
-        if num_steps < 1 or refresh_every < 1:
+        if not all(isinstance(number, numbers.Integral) and number >= 1 for number in (num_steps, refresh_every)):
             raise ValueError("num_steps and refresh_every must be at least 1; received "
                              f"num_steps={num_steps!r}, refresh_every={refresh_every!r}.")
         check_fits(teacher, getattr(teacher, "num_classes", 0))
-        x, y = check_dev(check_pair(*dev_data, teacher.num_classes, "dev_data"), "dev_data")
+        x, y = check_dev(check_pair(*two_parts(dev_data, "dev_data"), teacher.num_classes, "dev_data"), "dev_data")
         self._x, self._y = (tf.constant(part) for part in dev_sample(x, y, dev_sample_size))
         self._teacher, self._num_steps, self._every = teacher, num_steps, refresh_every
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._loss = self._checked()
         self._measure = tf.function(self._taught, autograph=False)
-        self._loss.taught.assign(True)
+        steps, done = self.params.get("steps"), optimizer_steps(self.model)
+        end = done + (self.params["epochs"] or 1) * (steps or 0)
+        if steps and not done and not 0.5 <= end / self._num_steps <= 1.5:
+            warnings.warn(f"this fit makes {end} steps, and the callback has num_steps={self._num_steps}: t/T would "
+                          f"end at {end / self._num_steps:.2g}. num_steps is that of the whole training, epochs times "
+                          "the steps of one.", stacklevel=2)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        optimizer = self.model.optimizer
-        self._done = int(optimizer.iterations) * (optimizer.gradient_accumulation_steps or 1)
+        self._done = optimizer_steps(self.model)
         if not self._done:  # a model that begins, though its loss may have taught another
             self._loss.train_accuracy.assign(0.0)
             self._loss.interval = -1
@@ -67,16 +75,17 @@ class Teaching(keras.callbacks.Callback):
         step = self._done + batch
         if step // self._every != self._loss.interval:
             self._loss.change(self._measure(tf.constant(step), self._loss.train_accuracy), step // self._every)
+        self._loss.taught.assign(self.model.steps_per_execution or 1)
 
     def on_train_end(self, logs: Any = None) -> None:
-        self._loss.taught.assign(False)
+        self._loss.taught.assign(0)
 
     def _taught(self, step: tf.Tensor, train_accuracy: tf.Tensor) -> tf.Tensor:
         logits = tf.cast(self.model(self._x, training=False), tf.float32)
         return self._teacher(status_vector(step, self._num_steps, train_accuracy, self._y, logits))
 
     def _checked(self) -> TeacherLoss:
-        model, loss = self.model, self.model.loss
+        model, loss = self.model, the_loss(self.model)
         if not isinstance(loss, TeacherLoss):
             raise ValueError("compile the model with loss=teacher.as_keras_loss(); received "
                              f"{getattr(loss, 'name', loss)!r}.")
@@ -87,8 +96,30 @@ class Teaching(keras.callbacks.Callback):
             raise ValueError("under a strategy of several replicas train a tf_l2t.TaughtStudent.")
         if getattr(model, "output_shape", None) is not None:  # a subclassed model has none
             check_classifier(model, "model")
-        logits = model(self._x[:1], training=False)
-        if tuple(getattr(logits, "shape", ())) != (1, self._teacher.num_classes):
+        logits = model(self._x[:8], training=False)
+        expected = (min(8, self._x.shape[0]), self._teacher.num_classes)
+        if tuple(getattr(logits, "shape", ())) != expected:
             raise ValueError(f"the model must return logits [batch, {self._teacher.num_classes}] of dev_data's "
                              f"examples; received shape {getattr(logits, 'shape', None)}.")
+        logits = tf.cast(logits, tf.float32)
+        sums = tf.reduce_sum(logits, axis=-1)
+        if tf.reduce_all(logits >= 0) and np.allclose(sums, 1, atol=1e-2):  # also of 8 bits
+            raise ValueError("the model returns probabilities, and its loss takes logits: leave the softmax at its end "
+                             "out.")
         return loss
+
+
+def optimizer_steps(model: keras.Model) -> int:
+    """How often a compiled model's optimizer was given gradients, those that it only accumulated too."""
+    optimizer = model.optimizer
+    while hasattr(optimizer, "inner_optimizer"):  # of mixed precision
+        optimizer = optimizer.inner_optimizer
+    return int(optimizer._iterations)  # `iterations` has whole accumulations alone
+
+
+def the_loss(model: keras.Model) -> Any:
+    """A model's loss; of one output it may have been compiled in a list or a dict."""
+    loss = model.loss
+    if isinstance(loss, dict):
+        loss = list(loss.values())
+    return loss[0] if isinstance(loss, list | tuple) and len(loss) == 1 else loss
