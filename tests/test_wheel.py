@@ -14,8 +14,8 @@ import zipfile
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-EXTRAS = ("keras_nlp", "tensorflow_text", "sentencepiece", "sacremoses", "sacrebleu", "safetensors", "mkdocs", "selenium",
-          "pytest", "hypothesis", "yaml")
+EXTRAS = ("keras_nlp", "tensorflow_text", "sentencepiece", "sacremoses", "sacrebleu", "safetensors", "mkdocs",
+          "selenium", "pytest", "hypothesis", "yaml")
 USE = f"""
 import sys
 sys.modules.update(dict.fromkeys({EXTRAS}))  # as if they were not installed

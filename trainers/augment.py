@@ -21,6 +21,7 @@ import numpy as np
 from absl import flags
 
 from tf_l2t.text import Examples
+from tf_l2t.training.pace import Pace, tell
 from trainers import command
 
 OUTPUT = flags.DEFINE_string("output", None, "The new file, for config.data.augmented.", required=True)
@@ -28,6 +29,7 @@ VECTORS = flags.DEFINE_string("vectors", None, "A file of word vectors, a word a
 COPIES = flags.DEFINE_integer("copies", 20, "Copies of a sentence, at most.")
 PROBABILITY = flags.DEFINE_float("probability", 0.4, "With which a word is replaced.")
 CANDIDATES = flags.DEFINE_integer("num_candidates", 15, "From how many words.")
+TOLD_EVERY = 500  # examples between two lines
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
@@ -41,14 +43,14 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
 
     def work() -> None:
         count = augment(task.train, task.labels, OUTPUT.value, config.encoder, VECTORS.value, COPIES.value,
-                        CANDIDATES.value, PROBABILITY.value, config.seed)
+                        CANDIDATES.value, PROBABILITY.value, config.seed, command.VERBOSE.value)
         print(f"{count} examples: {OUTPUT.value}")
 
     return work
 
 
 def augment(examples: Examples, labels: Sequence[str], target: str, encoder: str, vectors: str | None, copies: int,
-            num_candidates: int, probability: float, seed: int) -> int:
+            num_candidates: int, probability: float, seed: int, verbose: int = 0) -> int:
     """Writes the file and returns how many examples it has.
 
     Raises:
@@ -68,13 +70,16 @@ def augment(examples: Examples, labels: Sequence[str], target: str, encoder: str
         sources = [near]
     rng, lines = np.random.default_rng(seed), []
     columns = [examples.first, *([] if examples.second is None else [examples.second])]
-    for number, *sentences in zip(examples.labels, *columns, strict=True):
+    pace = Pace(len(examples.labels))
+    for done, (number, *sentences) in enumerate(zip(examples.labels, *columns, strict=True), start=1):
         label = labels[number]
         lines.append("\t".join([label, *sentences]))
         for i, sentence in enumerate(sentences):
             made = augmented(sentence, sources, rng, copies=copies, num_candidates=num_candidates,
                              probability=probability)
             lines += ["\t".join([label, *sentences[:i], new, *sentences[i + 1:]]) for new in made[1:]]
+        if done % TOLD_EVERY == 0:
+            tell({"examples": f"{done:,} of {len(examples.labels):,}"}, verbose, pace.left(done))
     partial = file.with_name(f".{file.name}.partial")
     partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
     partial.replace(file)

@@ -86,6 +86,10 @@ class _Summaries(keras.callbacks.Callback):
             tf.summary.scalar(f"coefficients_of_pairs/{label}", coefficients[pair])
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends what is open; a fit that ends with an error tells its callbacks nothing."""
         self._writer.close()
 
 
@@ -153,9 +157,9 @@ class TeacherSummaries(_Summaries):
                 self._write_images(trace["coefficients"], trace["adjoint_norm"])
         self._writer.flush()
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+    def close(self) -> None:
         self._end_profile()
-        super().on_train_end(logs)
+        super().close()
 
     def _end_profile(self) -> None:
         if self._profiles:

@@ -219,6 +219,8 @@ class TeacherTrainer:
             states = TeacherCheckpoints(checkpoint_dir, identity, self.teacher, self.optimizer, validate,
                                         options.replicas)
             progress = states.restore()
+        if verbose == 1 and preflight and self._preflight is None:
+            print("checks the student's layers", flush=True)
         report = self.preflight() if preflight and progress.step < teacher_steps else None
         engine = options.engine | ({"hvp": choose_hvp(report, options.engine["hvp"])} if report else {})
         gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients", "loss", "adjoint_norm"),
@@ -236,10 +238,17 @@ class TeacherTrainer:
         history.params["validated"] = progress.validated
         if verbose == 1 and (progress.step or options.replicas.count > 1):
             print(f"goes on {progress.where()}" if progress.step else "begins", options.replicas, sep=", ")
-        TeacherFit(self, options, task=self._task, problem=problem, gradient_fn=gradient_fn, measure=measure,
-                   apply=self._apply, validate=validate, validation_freq=validation_freq, states=states,
-                   deferred=checkpoint_dir is not None, progress=progress, first_seed=self._seed,
-                   teacher_steps=teacher_steps).run(calls, history, verbose)
+        steps = TeacherFit(self, options, task=self._task, problem=problem, gradient_fn=gradient_fn, measure=measure,
+                           apply=self._apply, validate=validate, validation_freq=validation_freq, states=states,
+                           deferred=checkpoint_dir is not None, progress=progress, first_seed=self._seed,
+                           teacher_steps=teacher_steps)
+        try:
+            steps.run(calls, history, verbose)
+        except BaseException:
+            for callback in callbacks:
+                if isinstance(callback, TeacherSummaries):
+                    callback.close()
+            raise
         if validation_freq:
             self.set_weights(validate.best_weights)
         calls.on_train_end()
