@@ -190,6 +190,9 @@ BAD = {
     "batch": (["--config.training.batch_size=9999"], "3500 train examples"),
     "memory": (["--config.teacher_training.memory_budget=20MB"], "needs at least"),
     "memory in a dry run": (["--config.teacher_training.memory_budget=20MB", "--dry_run"], "needs at least"),
+    "pairs of classes": (["--config.compare.pairs=((4,10),)"], "names [10]; there are classes 0 … 9"),
+    "profile": (["--config.teacher_training.profile=(3,2)"], "received (3, 2)"),
+    "verbose": (["--verbose=3"], "verbose"),
     "timed steps": (["--dry_run", "--timed_steps=1"], "must be 0 or at least 2; received 1"),
 }
 

@@ -68,8 +68,9 @@ def fitting(config: ml_collections.ConfigDict, plan: TeacherPlan
     It writes what `train_teacher` does, or goes on where that was stopped, and returns the paths of teacher and curve.
 
     Raises:
-      ValueError: for a budget that is too small.
+      ValueError: for a budget that is too small, or steps to profile that are none.
     """
+    summaries(config, plan, pathlib.Path())  # raises here, rather than when the training begins
     if config.teacher_training.memory_budget:
         for trainer, _ in plan.stages:
             trainer.plan(plan.train, plan.dev)
@@ -98,10 +99,19 @@ def fit_stages(config: ml_collections.ConfigDict, plan: TeacherPlan, path: pathl
     """Trains through the curriculum; `path` is the run's directory, None in a process that writes nothing."""
     for number, (trainer, steps) in enumerate(plan.stages):
         last = number == len(plan.stages) - 1
-        summaries = [TeacherSummaries(path / "tensorboard", config=command.plain(config), **plan.summaries,
-                                      profile=config.teacher_training.profile)] if path and last else []
-        trainer.fit(plan.train, plan.dev, steps, callbacks=summaries, verbose=command.VERBOSE.value,
+        callbacks = [summaries(config, plan, path)] if path and last else []
+        trainer.fit(plan.train, plan.dev, steps, callbacks=callbacks, verbose=command.VERBOSE.value,
                     checkpoint_dir=path / "checkpoints" / str(number) if path else "", **frequency(config))
+
+
+def summaries(config: ml_collections.ConfigDict, plan: TeacherPlan, path: pathlib.Path) -> TeacherSummaries:
+    """What TensorBoard shows of the training.
+
+    Raises:
+      ValueError: for steps to profile that are none.
+    """
+    return TeacherSummaries(path / "tensorboard", config=command.plain(config), **plan.summaries,
+                            profile=config.teacher_training.profile)
 
 
 def dry_run(config: ml_collections.ConfigDict, plan: TeacherPlan) -> None:

@@ -151,6 +151,8 @@ class TeacherSummaries(_Summaries):
             for name in SCALARS:
                 if logs and name in logs:
                     tf.summary.scalar(f"teacher/{name}", logs[name])
+            if self.model.last_result is None:  # every student of the step was another process's
+                return
             trace = self.model.last_result.rollout.trace
             self._write_pairs(trace["coefficients"][-1].numpy())
             if epoch % self._every == 0 or epoch == self.params["epochs"] - 1:
