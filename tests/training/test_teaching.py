@@ -13,7 +13,7 @@ import tf_l2t
 from tests import tiny
 from tests.event_files import scalars, tags
 from tf_l2t.data import ArrayPair
-from tf_l2t.losses import FixedLoss, TaughtLoss
+from tf_l2t.losses import FixedLoss, TaughtLoss, TeacherLoss
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.teachers import StaticTeacher
 from tf_l2t.training import TaughtStudentSummaries
@@ -272,23 +272,42 @@ def test_a_saved_model_goes_on(tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_backup_and_restore(tmp_path):
-    """In one process the loss keeps its running accuracy, so that the run is the same."""
+@pytest.mark.parametrize("wrap", [lambda loss: loss, lambda loss: [loss]])
+def test_backup_and_restore(wrap, tmp_path):
+    """Model, optimizer and loss are made anew, as another process would; five steps an epoch, Φ for four of them."""
     teacher = tiny.teacher()
 
-    def fit(model, epochs, *callbacks):
-        model.fit(*TRAIN, batch_size=6, shuffle=False, verbose=0, epochs=epochs,
+    def fit(epochs, *callbacks):
+        model = network()
+        model.compile(sgd(), loss=wrap(teacher.as_keras_loss()))
+        model.fit(*TRAIN, batch_size=5, shuffle=False, verbose=0, epochs=epochs,
                   callbacks=[*callbacks, teaching(teacher)])
+        return model
 
-    whole, stopped = network(), network()
-    for model in (whole, stopped):
-        model.compile(sgd(), loss=teacher.as_keras_loss())
-    fit(whole, 3)
-    backups = [keras.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False) for _ in range(2)]
-    fit(stopped, 2, backups[0])
-    fit(stopped, 3, backups[1])
-    for a, b in zip(stopped.weights, whole.weights, strict=True):
+    whole = fit(3)
+    fit(2, keras.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False))
+    again = fit(3, keras.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False))
+    ours, theirs = (model.loss if isinstance(model.loss, TeacherLoss) else model.loss[0] for model in (again, whole))
+    np.testing.assert_allclose(ours.train_accuracy, theirs.train_accuracy, rtol=1e-6)
+    np.testing.assert_allclose(ours.coefficients, theirs.coefficients, rtol=1e-5, atol=1e-7)
+    for a, b in zip(again.weights, whole.weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_files_of_weights_fit_models_of_other_losses(tmp_path):
+    """Both ways."""
+    taught, stock = network(), FunctionalStudent(tiny.plain, "float32").new_model(4)
+    taught.compile(sgd(), loss=tiny.teacher().as_keras_loss())
+    stock.compile(sgd(), loss=FixedLoss("focal"))
+    for source, target in ((taught, stock), (stock, taught)):
+        source.save_weights(tmp_path / "model.weights.h5")
+        before = taught.loss.coefficients
+        for weight in target.weights:
+            weight.assign(weight + 1)
+        target.load_weights(tmp_path / "model.weights.h5")
+        for a, b in zip(source.weights, target.weights, strict=True):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(taught.loss.coefficients, before)
 
 
 @pytest.mark.parametrize("wrap", [lambda optimizer: optimizer, keras.optimizers.LossScaleOptimizer])

@@ -153,7 +153,7 @@ class TeacherLoss(TaughtLoss):
         model.compile("adam", loss=teacher.as_keras_loss(), metrics=["accuracy"])
         model.fit(x, y, callbacks=[tf_l2t.Teaching(teacher, dev_data=(x_dev, y_dev), num_steps=1100)])
 
-    A saved model keeps all of it in its config.
+    A saved model keeps all of it in its config, and a file of weights, such as `BackupAndRestore` writes, beside them.
 
     Args:
       form, coefficients, class_counts, reduction: as for `TaughtLoss`; Φ to begin with.
@@ -199,6 +199,18 @@ class TeacherLoss(TaughtLoss):
             return tf.identity(logits), gradient
 
         return self._losses(labels, noticed(y_pred))
+
+    def save_own_variables(self, store: Any) -> None:
+        """To a file of a model's weights, which Keras writes."""
+        store["coefficients"] = self.coefficients
+        store["train_accuracy"] = self.train_accuracy.numpy()
+        store["interval"] = np.asarray(self.interval)
+
+    def load_own_variables(self, store: Any) -> None:
+        """From such a file; one of a model with another loss changes nothing."""
+        if {"coefficients", "train_accuracy", "interval"} <= set(store.keys()):
+            self.change(np.asarray(store["coefficients"]), int(np.asarray(store["interval"])))
+            self.train_accuracy.assign(np.asarray(store["train_accuracy"]))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "train_accuracy": float(self.train_accuracy.numpy()),

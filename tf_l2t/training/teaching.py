@@ -28,9 +28,8 @@ class Teaching(keras.callbacks.Callback):
     Before every k-th step the status s_t of the model is measured and Φ_t = μ_θ(s_t) becomes the coefficients of the
     loss; between, Φ is held: the training of `TaughtStudent`. t counts the steps of the model's optimizer, from its
     first on, those among them whose gradients are only accumulated; with `steps_per_execution` it is before the first
-    execution that begins in the next k steps. A saved model
-    keeps Φ and the running train accuracy in its loss. `BackupAndRestore` keeps weights alone: after it, in a new
-    process, Φ is measured at once, with a running accuracy of 0, where `TaughtStudent` goes on with its own.
+    execution that begins in the next k steps. A saved model, and the file of weights of `BackupAndRestore`, keep Φ and
+    the running train accuracy with the loss, so that a training goes on as it was.
 
     Args:
       teacher: whose `as_keras_loss` the model was compiled with.
