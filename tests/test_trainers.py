@@ -15,7 +15,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import tf_l2t
 from tests.event_files import events, tags
-from tf_l2t.data import ArrayPair, Splits
+from tf_l2t.data import CIFAR10_CLASSES, CIFAR100_CLASSES, ArrayPair, Splits
 from tf_l2t.training.results import RowResult
 from trainers.compare_report import Part, write_hparams
 
@@ -293,7 +293,8 @@ def test_the_largest_cells_of_table_2_can_be_planned(cell):
     config = table2.get_config(cell)
     classes = int(config.data.name.removeprefix("cifar"))
     images = ArrayPair(np.zeros((2_000, 32, 32, 3), np.float32), np.arange(2_000, dtype=np.int32) % classes)
-    splits = Splits(images, images, images, classes, config.data.name, {})
+    names = {10: CIFAR10_CLASSES, 100: CIFAR100_CLASSES}[classes]
+    splits = Splits(images, images, images, classes, config.data.name, {}, class_names=names)
     plan = image_teacher.plan(config, splits)
     choice = plan.stages[-1][0].plan(plan.train, plan.dev)
     assert choice.peak_bytes < 1e9 * float(config.teacher_training.memory_budget.removesuffix("GB"))
