@@ -13,7 +13,6 @@ from tf_l2t.hypergradient import InnerOptimizer, hypergradient, initial_state, s
 from tf_l2t.losses import stable_loss
 from tf_l2t.objectives import log_likelihood
 from tf_l2t.students import FunctionalStudent
-from tf_l2t.teachers import DiagonalTeacher
 from tf_l2t.training import TeacherDivergedError, TeacherSummaries, TeacherTrainer, classification_problem
 from tf_l2t.training.validation import Validation
 
@@ -341,59 +340,6 @@ def test_numbers_out_of_range(options):
     with pytest.raises(ValueError, match="must be"):
         TeacherTrainer(tiny.plain, tiny.teacher(), **({"num_steps": 5, "batch_size": 5,
                                                        "student_optimizer": sgd(0.1)} | options))
-
-
-def test_stock_callbacks_and_event_files(tmp_path):
-    made = trainer()
-    history = made.fit(noisy_train(), DEV, teacher_steps=4, validation_freq=2, verbose=0, callbacks=[
-        keras.callbacks.TensorBoard(tmp_path / "stock"), keras.callbacks.CSVLogger(tmp_path / "log.csv"),
-        keras.callbacks.EarlyStopping("objective", mode="max", patience=99),
-        keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"), monitor="objective", mode="max"),
-        TeacherSummaries(tmp_path / "ours", images_every=3, config={"rate": 0.5}, profile=(1, 2),
-                         class_pairs=[("cat", "dog")], class_names=["cat", "cow", "dog"])])
-    assert history.epoch == [0, 1, 2, 3]
-    assert len((tmp_path / "log.csv").read_text().splitlines()) == 5
-    assert tf_l2t.load_teacher(tmp_path / "best.keras").num_classes == 3
-    shown = tags(tmp_path / "ours")
-    for name in ("objective", "dev_accuracy", "gradient_norm", "adjoint_norm", "dropped"):
-        written = [float(shown[f"teacher/{name}"][step]) for step in range(4)]
-        np.testing.assert_allclose(written, history.history[name], rtol=1e-6)
-    assert sorted(shown["teacher/val_objective"]) == [1, 3]
-    assert '    "rate": 0.5' in shown["config"][0].item().decode()
-    for moment in ("start", "middle", "end"):
-        assert sorted(shown[f"coefficients/{moment}"]) == [0, 3]
-        assert tf.io.decode_png(shown[f"coefficients/{moment}"][0][2]).shape[-1] == 3
-        assert shown[f"coefficients/{moment}/values"][0][:, 2].sum() == 9  # every coefficient is in one bin
-    assert sorted(shown["coefficients/pairs_by_step"]) == [0, 3]
-    newest = made.last_result.rollout.trace["coefficients"][-1].numpy()
-    for label, pair in (("Φ(cat, dog)", (0, 2)), ("Φ(dog, cat)", (2, 0))):
-        written = shown[f"coefficients_of_pairs/{label}"]
-        assert sorted(written) == [0, 1, 2, 3] and float(written[3]) == pytest.approx(newest[pair], rel=1e-6)
-    (profile,) = (tmp_path / "ours" / "plugins" / "profile").rglob("*.xplane.pb")
-    assert profile.stat().st_size > 0
-    assert any(file.stat().st_size > 0 for file in (tmp_path / "stock").rglob("events*"))
-
-
-@pytest.mark.parametrize(("options", "message"), [
-    ({"class_pairs": [(0, 3)]}, r"names \[3\]; there are classes 0 … 2"),
-    ({"class_pairs": [(0, 1, 2)]}, "of two each"), ({"class_pairs": (0, 1)}, r"such as \[\(0, 1\)"),
-    ({"class_pairs": ("cat", "dog"), "class_names": ["cat", "cow", "dog"]}, "of two each"),
-    ({"class_names": ["cat", "cat", "dog"]}, "different names"), ({"images_every": 0}, "at least 1; received 0"),
-    ({"class_pairs": [(0, "ape")], "class_names": ["cat", "cow", "dog"]}, r"names \['ape'\]"),
-    ({"class_names": ["cat"]}, r"names of 3 classes; received \('cat',\)"),
-    ({"profile": (3, 2)}, r"received \(3, 2\)"), ({"profile": (1,)}, "first and the last")])
-def test_what_the_summaries_cannot_show(options, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        trainer().fit(noisy_train(), DEV, teacher_steps=1, validation_freq=0, verbose=0,
-                      callbacks=[TeacherSummaries(tmp_path, **options)])
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_diagonal_has_no_pairs(tmp_path):
-    with pytest.raises(ValueError, match="has no coefficient for a pair"):
-        trainer(DiagonalTeacher(3, 6, num_keys=2)).fit(
-            noisy_train(), DEV, teacher_steps=1, validation_freq=0, verbose=0,
-            callbacks=[TeacherSummaries(tmp_path, class_pairs=[(0, 1)])])
 
 
 def test_early_stopping_stops():
