@@ -403,6 +403,13 @@ def test_bad_input():
         teaching(teacher, num_steps=0)
     with pytest.raises(ValueError, match="dev_data"):
         teaching(teacher, dev_data=(DEV.x, DEV.y + 5))
+    with pytest.raises(ValueError, match=r"pair of arrays, \(x, y\); received .*Dataset"):
+        teaching(teacher, dev_data=tf.data.Dataset.from_tensor_slices(tuple(DEV)))
+    with pytest.raises(ValueError, match="x is list of several inputs"):
+        teaching(teacher, dev_data=([DEV.x, DEV.x], DEV.y))
+    with pytest.raises(ValueError, match="num_steps='24'"):
+        teaching(teacher, num_steps="24")
+    teaching(teacher, dev_data=(DEV.x.tolist(), DEV.y.tolist()))  # examples in a list are an array
     with pytest.raises(ValueError, match=r"tf_l2t\.teachers\.Teacher"):
         teaching("runs/teacher")
 
