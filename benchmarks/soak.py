@@ -7,8 +7,8 @@ Every training is a real command at a tiny size, on embedded data. It is ended b
 middle of writing a state, or at its end, while it exports; or by SIGTERM, which it has to answer with exit code 75; in
 between a newest state loses a bit, or its end, or a file. The same command is given until the training is through; then
 everything that its last states hold has to be what it is after an uninterrupted training, to the bit. With --minutes a
-teacher is trained for as long, and its resident memory watched. Rows {what, tried, lost} go to
-docs/measured/reliability.json.
+teacher is trained for as long, and its resident memory watched. With --fuzz the tests of spoiled files, arrays and
+configs run with fifty times as many examples. Rows {what, tried, lost} go to docs/measured/reliability.json.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import contextlib
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -35,19 +36,29 @@ ROOT = pathlib.Path(__file__).parent.parent
 MEASURED = ROOT / "docs" / "measured" / "reliability.json"
 KINDS = ("SIGKILL at a random moment", "SIGKILL while a state is written", "SIGKILL at the end", "SIGTERM")
 WARM_MINUTES = 10  # after which memory has to stay as it is
+FUZZ_TESTS = ("tests/test_fuzz.py", "tests/test_fuzz_configs.py")
 DIGITS = ("--config.data.name=mnist_5k", "--config.data.dev_size=40", "--config.data.test_size=50",
           "--config.data.train_size=200")
 
 
 class Job(NamedTuple):
-    """A training: its command, how the files are called that it writes at its end, and a file without times among its
-    results, if it has one."""
+    """A training: its command, how the files are called that it writes at its end, a file without times among its
+    results, if it has one, and the training that it begins with, by name and by the option that says where that is."""
 
     arguments: tuple[str, ...]
     ending: str
     result: str = ""
+    begins: tuple[str, str] | None = None
 
 
+SMALL_TRANSLATION = (
+    "--config.data.name=libreoffice_help", "--config.data.path=", "--config.data.vocabulary=400",
+    "--config.data.dev_size=20", "--config.data.test_size=25", "--config.student.options=(('units',8),('dropout',0.1))",
+    "--config.training.num_steps=12", "--config.training.evaluate_every=2", "--config.training.dev_sample_size=10",
+    "--config.training.batch_size=8", "--config.decoding.beam_size=2", "--config.decoding.longest=12")
+SMALL_TEACHER = (
+    "--config.teacher_training.num_steps=4", "--config.teacher_training.dev_size=8",
+    "--config.teacher_training.validation_freq=2", "--config.features.sample_size=4")
 JOBS = {
     "train_teacher": Job((
         "trainers.train_teacher", "--config", "configs/demo.py", "--config.training.num_steps=60",
@@ -55,16 +66,16 @@ JOBS = {
         "--config.teacher_training.curriculum=((20,4),)"), ".teacher-*"),
     "train_student": Job((
         "trainers.train_student", "--config", "configs/demo.py", "--config.training.num_steps=60",
-        "--config.compare.evaluate_every=6"), "student.keras"),
+        "--config.compare.evaluate_every=6"), "student.keras", "", ("train_teacher", "--config.compare.teacher={}/teacher")),
     "train_baseline": Job((
         "trainers.train_baseline", "--config", "configs/demo.py", "--config.training.num_steps=60",
         "--config.compare.evaluate_every=6"), "student.keras"),
     "train_student, translation": Job((
-        "trainers.train_student", "--config", "configs/translation_lstm1.py", "--config.data.name=libreoffice_help",
-        "--config.data.vocabulary=400", "--config.data.dev_size=20", "--config.data.test_size=25",
-        "--config.student.options=(('units',8),('dropout',0.1))", "--config.training.num_steps=12",
-        "--config.training.evaluate_every=2", "--config.training.dev_sample_size=10",
-        "--config.training.batch_size=8", "--config.decoding.beam_size=2", "--config.decoding.longest=12"), "last"),
+        "trainers.train_student", "--config", "configs/translation_lstm1.py", *SMALL_TRANSLATION), "last"),
+    "train_teacher, translation": Job((
+        "trainers.train_teacher", "--config", "configs/translation_lstm1.py", *SMALL_TRANSLATION, *SMALL_TEACHER,
+        "--config.teacher_training.steps=8", "--config.teacher.loss=stable"),
+        ".teacher-*", "", ("train_student, translation", "--config.training.start={}/best")),
     "distill": Job((
         "trainers.distill", "--config", "configs/distill_mnist.py", *DIGITS, "--config.method.name=prokt",
         "--config.student.name=resnet8", "--config.teacher.name=mlp", "--config.training.num_steps=12",
@@ -76,6 +87,18 @@ JOBS = {
         "--config.compare.rows=('cross_entropy','taught','train_tuned')", "--config.compare.learning_rates=(0.03,0.1)",
         "--config.compare.selection_seeds=1", "--config.compare.num_folds=2", "--config.compare.tune_rates=(0.01,0.03)",
         "--config.compare.tune_steps=20"), "dev*/rows/train_tuned.json", "results.json"),
+    "compare, distillation": Job((
+        "trainers.compare", "--config", "configs/compare_distill_mnist.py", *DIGITS, "--config.teacher.name=mlp",
+        "--config.student.name=mlp", "--config.compare.students=(('mlp',(('training.num_steps',8),)),)",
+        "--config.compare.methods=(('none',(('method.name','none'),)),('kd',(('method.name','kd'),)),"
+        "('prokt',(('method.name','prokt'),)))", "--config.compare.skipped=()", "--config.compare.tuned=()",
+        "--config.compare.seeds=2", "--config.training.num_steps=8", "--config.training.evaluate_every=2"), "report.html"),
+    "compare, translation": Job((
+        "trainers.compare", "--config", "configs/compare_translation.py", *SMALL_TRANSLATION, *SMALL_TEACHER,
+        "--config.training.num_steps=4", "--config.training.keep_every=1", "--config.compare.start=kept/2",
+        "--config.compare.students=('lstm1',)", "--config.compare.losses=('mle','taught')",
+        "--config.compare.loss_options=()", "--config.compare.num_steps=4", "--config.compare.evaluate_every=2",
+        "--config.compare.seeds=2", "--config.teacher_training.steps=4"), "report.html"),
 }
 
 
@@ -100,10 +123,10 @@ def run_through(arguments: list[str]) -> float:
 
 def disturb(arguments: list[str], workdir: pathlib.Path, expected: dict[str, Any], seconds: float, kills: int,
             rng: random.Random, ending: str, result: str = "") -> Outcome:
-    """Runs a training, ends it up to `kills` times, and compares what it keeps with what is expected."""
+    """Runs a training, kills it up to `kills` times, and compares what it keeps with what is expected."""
     ended, damaged = dict.fromkeys(KINDS, 0), 0
     while True:
-        kind = rng.choice(KINDS) if sum(ended.values()) < kills else ""
+        kind = rng.choice(KINDS) if killed(ended) < kills else ""
         with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
             if kind and _reached(process, kind, workdir, seconds, rng, ending):
                 process.send_signal(signal.SIGTERM if kind == "SIGTERM" else signal.SIGKILL)
@@ -117,6 +140,11 @@ def disturb(arguments: list[str], workdir: pathlib.Path, expected: dict[str, Any
         ended[kind] += 1
         if rng.random() < 1 / 3:
             damaged += damage(workdir, rng)
+
+
+def killed(ended: dict[str, int]) -> int:
+    """How often of all that a training was ended it was by SIGKILL."""
+    return sum(count for kind, count in ended.items() if kind != "SIGTERM")
 
 
 def _reached(process: subprocess.Popen[bytes], kind: str, workdir: pathlib.Path, seconds: float, rng: random.Random,
@@ -196,17 +224,19 @@ def _resident(process: subprocess.Popen[bytes], seconds: float) -> Iterator[tupl
         time.sleep(1)
 
 
-def soak(name: str, kills: int, rng: random.Random, folder: pathlib.Path, extra: Sequence[str] = ()
-         ) -> list[dict[str, Any]]:
-    """The rows of one training, disturbed until it was ended `kills` times."""
-    job = JOBS[name]
+def soak(name: str, kills: int, rng: random.Random, folder: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of one training, disturbed until it was killed `kills` times."""
+    job, extra = JOBS[name], []
+    if job.begins:
+        run_through(command(JOBS[job.begins[0]], folder / "before"))
+        extra = [job.begins[1].format(folder / "before")]
     seconds = run_through(command(job, folder / "whole", extra))
     expected = kept(folder / "whole", job.result)
     ended, damaged, through, lost = dict.fromkeys(KINDS, 0), 0, 0, 0
-    while sum(ended.values()) < kills:
+    while killed(ended) < kills:
         shutil.rmtree(folder / "run", ignore_errors=True)
         outcome = disturb(command(job, folder / "run", extra), folder / "run", expected, seconds,
-                          kills - sum(ended.values()), rng, job.ending, job.result)
+                          kills - killed(ended), rng, job.ending, job.result)
         ended = {kind: count + outcome.ended[kind] for kind, count in ended.items()}
         damaged, through, lost = damaged + outcome.damaged, through + 1, lost + (not outcome.same)
         print(f"{name}: {outcome}", flush=True)
@@ -215,28 +245,47 @@ def soak(name: str, kills: int, rng: random.Random, folder: pathlib.Path, extra:
     return [row | {"lost": lost} for row in rows]
 
 
+def fuzz() -> list[dict[str, Any]]:
+    """The rows of the fuzz tests: what hypothesis tried in each, and 1 for a test that failed."""
+    done = subprocess.run([
+        sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=", "--hypothesis-profile=soak",
+        "--hypothesis-show-statistics", "-rf", *FUZZ_TESTS], cwd=ROOT, capture_output=True, text=True, check=False)
+    print(done.stdout[-5000:], flush=True)
+    return fuzz_rows(done.stdout)
+
+
+def fuzz_rows(said: str) -> list[dict[str, Any]]:
+    """The rows of what pytest printed, with hypothesis' statistics."""
+    rows = []
+    for test, statistics in re.findall(r"^tests/\w+\.py::(\S.*):\n\n((?:  .*\n)+)", said, re.MULTILINE):
+        tried = sum(int(count) for count in re.findall(r"(\d+) (?:passing|failing)", statistics))
+        failed = f"::{test} " in said.partition("summary info")[2]
+        rows.append({"what": f"fuzz: {test}", "tried": tried, "lost": int(failed)})
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=JOBS, default=list(JOBS))
-    parser.add_argument("--kills", type=int, default=20, help="of every training")
+    parser.add_argument("--kills", type=int, default=20, help="of every training, by SIGKILL; 0 for none")
     parser.add_argument("--minutes", type=float, default=60, help="of watching a teacher's memory; 0 for none")
+    parser.add_argument("--fuzz", action=argparse.BooleanOptionalAction, default=True, help="many random inputs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--measured", type=pathlib.Path, default=MEASURED)
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as made:
-        folder, extra = pathlib.Path(made), []
-        if "train_student" in options.only:
-            run_through(command(JOBS["train_teacher"], folder / "taught"))
-            extra = [f"--config.compare.teacher={folder / 'taught' / 'teacher'}"]
-        for name in options.only:
+        folder = pathlib.Path(made)
+        for name in options.only if options.kills else ():
             (folder / name).mkdir()
-            rows += soak(name, options.kills, random.Random(f"{options.seed} {name}"), folder / name,
-                         extra if name == "train_student" else ())
+            rows += soak(name, options.kills, random.Random(f"{options.seed} {name}"), folder / name)
+            record(options.measured, rows, ("what",))
         if options.minutes:
             first, growth = memory(options.minutes, folder)
             rows.append({"what": "train_teacher: memory", "tried": 1, "lost": int(growth >= 2),
                          "minutes": options.minutes, "first_mb": round(first), "growth_percent": round(growth, 2)})
+    if options.fuzz:
+        rows += fuzz()
     for row in rows:
         print(row)
     record(options.measured, rows, ("what",))

@@ -21,7 +21,7 @@ def counting(monkeypatch):
 def test_a_training_that_goes_on_loses_nothing(counting, tmp_path):
     rows = soak.soak("counting", 4, random.Random(0), tmp_path)
     tried = {row["what"].removeprefix("counting: "): row["tried"] for row in rows}
-    assert sum(tried[kind] for kind in soak.KINDS) == 4 and tried["trainings"] >= 1
+    assert soak.killed({kind: tried[kind] for kind in soak.KINDS}) == 4 and tried["trainings"] >= 1
     assert all(row["lost"] == 0 for row in rows)
     assert soak.kept(tmp_path / "whole")["checkpoints-20/variables/0/.ATTRIBUTES/VARIABLE_VALUE"] == \
         (20).to_bytes(8, "little")
@@ -60,6 +60,35 @@ def test_every_damage_is_found(tmp_path, seed):
         states.save(number, {"number": number})
     assert soak.damage(tmp_path, random.Random(seed)) == 1
     assert states.restore() == {"number": 1} and float(variable) == 1
+
+
+STATISTICS = """
+tests/test_fuzz.py::test_arrays:
+
+  - during generate phase (0.34 seconds):
+    - Typical runtimes: ~ 0-3 ms, of which ~ 0-2 ms in data generation
+    - 40 passing, 0 failing, and 9 invalid test cases
+
+  - Stopped because settings.max_examples=40
+
+
+tests/test_fuzz_configs.py::test_configs[table of distillation]:
+
+  - during reuse phase (0.06 seconds):
+    - 1 passing examples, 0 failing examples, 0 invalid examples
+  - during generate phase (0.06 seconds):
+    - 6 passing examples, 1 failing examples, 0 invalid examples
+
+
+=========================== short test summary info ============================
+FAILED tests/test_fuzz_configs.py::test_configs[table of distillation] - Type...
+"""
+
+
+def test_what_hypothesis_tried_is_read():
+    assert soak.fuzz_rows(STATISTICS) == [
+        {"what": "fuzz: test_arrays", "tried": 40, "lost": 0},
+        {"what": "fuzz: test_configs[table of distillation]", "tried": 8, "lost": 1}]
 
 
 def test_memory_is_read():
