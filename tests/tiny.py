@@ -37,6 +37,12 @@ def dense_batchnorm() -> keras.Model:
                     layers.Activation("tanh"))
 
 
+def synchronized_batchnorm() -> keras.Model:
+    layers = keras.layers
+    return _network(layers.Flatten(), layers.Dense(5), layers.BatchNormalization(momentum=0.8, synchronized=True),
+                    layers.Activation("tanh"))
+
+
 def conv_batchnorm() -> keras.Model:
     layers = keras.layers
     return _network(layers.Conv2D(3, 3), layers.BatchNormalization(momentum=0.8), layers.Activation("gelu"),

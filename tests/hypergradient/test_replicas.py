@@ -30,6 +30,8 @@ def split(problem, strategy):
     ("plain", sgd(0.2, momentum=0.9), "forward_over_reverse"),
     ("plain", sgd(0.2, momentum=0.9), "reverse_over_reverse"),
     ("regularised", adam(0.05, epsilon=0.01), "forward_over_reverse"),
+    ("synchronized_batchnorm", sgd(0.2, momentum=0.9), "forward_over_reverse"),
+    ("synchronized_batchnorm", adam(0.05, epsilon=0.01), "reverse_over_reverse"),
     ("layernorm", sgd(0.2, momentum=0.9, nesterov=True), "auto")])
 def test_a_split_batch_has_the_hypergradient_of_the_whole(strategy, student, optimizer, hvp):
     problem, state = tiny.problem(getattr(tiny, student), optimizer, batch_size=8)
@@ -41,14 +43,16 @@ def test_a_split_batch_has_the_hypergradient_of_the_whole(strategy, student, opt
     np.testing.assert_allclose(parts.objective, whole.objective, rtol=1e-7)
     for a, b in zip((*parts.gradient, *parts.adjoint.params, *parts.rollout.final_state.params),
                     (*whole.gradient, *whole.adjoint.params, *whole.rollout.final_state.params), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * float(tf.reduce_max(tf.abs(b))))
+        # The adjoint of a bias in front of a batch normalisation is zero, but for rounding.
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * float(tf.reduce_max(tf.abs(b))) + 1e-14)
     np.testing.assert_allclose(parts.rollout.trace["loss"], whole.rollout.trace["loss"], rtol=1e-6)
     np.testing.assert_allclose(parts.rollout.trace["adjoint_norm"], whole.rollout.trace["adjoint_norm"], rtol=1e-6)
 
 
-@pytest.mark.parametrize("student", ["dense_batchnorm", "dropout"])
+@pytest.mark.parametrize("student", ["dense_batchnorm", "dropout", "synchronized_batchnorm"])
 def test_the_hypergradient_of_a_split_batch_is_that_of_differences(strategy, student):
-    """Each part is normalised by itself: another function than that of the whole batch, differentiated as exactly."""
+    """Each part is normalised by itself, if not synchronised: another function than that of the whole batch,
+    differentiated as exactly."""
     problem, state = tiny.problem(getattr(tiny, student), batch_size=8)
     report = check_hypergradient(split(problem, strategy), tiny.teacher(), state, 3, num_directions=2,
                                  hvp_modes=("forward_over_reverse", "reverse_over_reverse"), dot_product=False,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_l2t.hypergradient import tangents
+from tf_l2t.hypergradient import replaced, tangents
 from tf_l2t.hypergradient.tangents import forward_accumulator
 
 _IMAGE = {"strides": [1, 1, 1, 1], "padding": "VALID"}
@@ -149,7 +149,7 @@ def test_what_has_no_tangents_is_refused():
     @tf.function
     def traced(w):
         with forward_accumulator([w], [w]) as accumulator:
-            y = tf.map_fn(tf.tanh, w)  # a loop that stacks its results
+            y = tf.TensorArray(w.dtype, size=1, element_shape=w.shape).write(0, tf.tanh(w)).stack()
         return accumulator.jvp(y)
 
     with pytest.raises(TypeError, match="variant"):
@@ -200,6 +200,39 @@ def test_other_threads_get_tensorflow_s_own():
         thread.start()
         thread.join()
     np.testing.assert_allclose(results[0], tf.cos(w) * w, rtol=1e-14)
+
+
+def test_threads_take_turns():
+    """As replicas do, wherever they reduce something: each has its own tangents, whoever enters and leaves first."""
+    order, w = [threading.Semaphore(1), threading.Semaphore(0)], draw((4, 3), 0)
+    functions, results = [tf.sin, lambda x: x * x * x], [None, None]
+
+    def turn(i):
+        order[1 - i].release()
+        assert order[i].acquire(timeout=60)
+
+    def work(i):
+        @tf.function(autograph=False)
+        def traced(w):
+            with forward_accumulator([w], [w]) as accumulator:
+                turn(i)
+                y = functions[i](w)
+                turn(i)
+            turn(i)
+            return y, accumulator.jvp(y)
+
+        assert order[i].acquire(timeout=60)
+        results[i] = traced(w)
+        order[1 - i].release()
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_allclose(results[0], (tf.sin(w), tf.cos(w) * w), rtol=1e-14)
+    np.testing.assert_allclose(results[1], (w**3, 3 * w**3), rtol=1e-14)
+    assert not tangents._active and not replaced._used
 
 
 def test_tensorflow_s_own_products_are_put_back():

@@ -72,6 +72,10 @@ def test_what_does_not_fit_a_strategy(strategy):
     for option in ({"jit": True}, {"hvp": "saved_residuals"}):
         with pytest.raises(ValueError, match="no XLA and no saved residuals"):
             trainer(strategy=strategy, distribute="batch", **option)
+    made = tf_l2t.TeacherTrainer(tiny.synchronized_batchnorm, tiny.teacher(), num_steps=5, batch_size=8,
+                                 student_optimizer=keras.optimizers.SGD(0.1))
+    with pytest.raises(ValueError, match=r"\['batch_normalization\w*'\] are synchronised over replicas"):
+        made.compile(keras.optimizers.Adam(0.01), strategy=strategy)
     with strategy.scope():
         teacher = tiny.teacher()
     with pytest.raises(ValueError, match="outside of strategy"):
@@ -94,7 +98,7 @@ def test_replicas_take_turns(strategy):
 class Cluster:
     """Two processes on this machine, one core's worth of work each."""
 
-    def __init__(self, folder, way="rollouts", seeds=(0, 0), states=True):
+    def __init__(self, folder, way="rollouts", seeds=(0, 0), states=True, student="plain"):
         self.folder, self.states = folder, folder / "states" if states else ""
         ports = []
         for _ in range(2):
@@ -108,7 +112,7 @@ class Cluster:
             told = {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})}
             self.processes.append(subprocess.Popen(
                 [sys.executable, "-m", "tests.training.worker", str(folder / f"out{index}.json"), str(self.states), way,
-                 str(seeds[index])], cwd=ROOT, env={**os.environ, **told}, stdout=log.open("w"),
+                 str(seeds[index]), student], cwd=ROOT, env={**os.environ, **told}, stdout=log.open("w"),
                 stderr=subprocess.STDOUT))
 
     def wait(self):
@@ -146,10 +150,12 @@ def test_two_processes_train_the_teacher_of_one(whole):
     assert 6 * (4 * size + 8 * 3 * 7) < first["bytes"] < 6 * (4 * size + 8 * 3 * 7) + 20_000
 
 
-def test_a_batch_split_over_two_processes(tmp_path):
-    codes, (first, second) = Cluster(tmp_path, "batch", states=False).wait()
+@pytest.mark.parametrize(("student", "whole_student"), [
+    ("plain", "plain"), ("synchronized_batchnorm", "dense_batchnorm")])
+def test_a_batch_split_over_two_processes(tmp_path, student, whole_student):
+    codes, (first, second) = Cluster(tmp_path, "batch", states=False, student=student).wait()
     assert codes == [0, 0] and first["weights"] == second["weights"]
-    made, _ = fit(6, jit=False)
+    made, _ = fit(6, jit=False, student=getattr(tiny, whole_student))
     for a, b in zip(first["weights"], made.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 

@@ -26,8 +26,8 @@ def noisy_train():
     return ArrayPair(train.x, y)
 
 
-def trainer(teacher=None, num_steps=25, student_optimizer=None, **options):
-    made = TeacherTrainer(tiny.plain, teacher or tf_l2t.teachers.AttentionTeacher(3, 6, num_keys=4),
+def trainer(teacher=None, num_steps=25, student_optimizer=None, student=tiny.plain, **options):
+    made = TeacherTrainer(student, teacher or tf_l2t.teachers.AttentionTeacher(3, 6, num_keys=4),
                           num_steps=num_steps, batch_size=12, refresh_every=5,
                           student_optimizer=student_optimizer or keras.optimizers.SGD(0.05, momentum=0.9))
     made.compile(keras.optimizers.Adam(0.01), **options)

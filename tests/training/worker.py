@@ -1,4 +1,4 @@
-"""A process of a cluster that trains a teacher: `python -m tests.training.worker OUT STATES WAY SEED`.
+"""A process of a cluster that trains a teacher: `python -m tests.training.worker OUT STATES WAY SEED STUDENT`.
 
 TF_CONFIG says which it is. It writes OUT: the teacher's weights, the history, and the bytes that it sent.
 """
@@ -13,7 +13,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 import tensorflow as tf
 
 
-def main(out: str, states: str, way: str, seed: str) -> None:
+def main(out: str, states: str, way: str, seed: str, student: str) -> None:
     strategy = tf.distribute.MultiWorkerMirroredStrategy()  # before anything else of TensorFlow's
     import keras
 
@@ -26,7 +26,7 @@ def main(out: str, states: str, way: str, seed: str) -> None:
         def on_epoch_end(self, epoch, logs=None):
             print(f"step {epoch}", flush=True)
 
-    trainer = TeacherTrainer(tiny.plain, tf_l2t.teachers.AttentionTeacher(3, 6, num_keys=4), num_steps=12,
+    trainer = TeacherTrainer(getattr(tiny, student), tf_l2t.teachers.AttentionTeacher(3, 6, num_keys=4), num_steps=12,
                              batch_size=12, refresh_every=5, seed=int(seed),
                              student_optimizer=keras.optimizers.SGD(0.05, momentum=0.9))
     trainer.compile(keras.optimizers.Adam(0.01), rollouts=3 if way == "rollouts" else 1, penalty=0.01,

@@ -11,13 +11,16 @@ kernel at every step, and the tangent of a reduction is a Tile of a reshaped Til
 
 all written straight into the graph that is being traced. Max pooling is linear in the sense of `pooling`, whose masks
 serve its tangent and that of its gradient.
+
+What replicas reduce between them, such as the moments of a synchronised batch normalisation, is reduced outside of their
+threads, where no accumulator sees it: its tangents would be zero without a word. They are reduced as the values are.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -25,7 +28,7 @@ from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import execute, forwardprop
 
 from tf_l2t.hypergradient.pooling import linear_window, maxima, pooled, spread
-from tf_l2t.hypergradient.replaced import replaced
+from tf_l2t.hypergradient.replaced import replaced, while_used
 
 _ZERO = tf.UnconnectedGradients.ZERO
 # Ops and the inputs in each of which they are linear; in others of floating-point type, their derivative is zero.
@@ -54,33 +57,64 @@ def forward_accumulator(primals: Sequence[tf.Tensor], tangents: Sequence[tf.Tens
         be told.
     """
     accumulator, thread = tf.autodiff.ForwardAccumulator(primals, tangents), threading.get_ident()
-    enter = tf.autodiff.ForwardAccumulator.__enter__
-    masks: dict[Any, tf.Tensor] = {}
-
-    def jvp(op_name: str, attributes: Any, inputs: Any, outputs: Any, tangents: Any, use_batch: bool = False) -> Any:
-        if tf.executing_eagerly() or threading.get_ident() != thread:
-            return forwardprop._jvp_dispatch(op_name, attributes, inputs, outputs, tangents, use_batch)
-        if op_name in forwardprop._SPECIAL_CASES:
-            return forwardprop._SPECIAL_CASES[op_name](attributes, inputs, outputs, tangents)
-        # It would ask for the tangents of what is written here, too. The student's tape sees that, which costs time in
-        # tracing only: no target of the tape depends on it.
-        accumulator._pop_accumulator()
-        try:
-            return _tangents(op_name, attributes, inputs, outputs, tangents, masks)
-        finally:
-            accumulator._push_accumulator()
-
-    def enter_inside(other: Any) -> Any:
-        if tf.executing_eagerly() or threading.get_ident() != thread:
-            return enter(other)
-        raise NotImplementedError("a ForwardAccumulator inside a student's loss")
-
-    with accumulator, replaced(tf.autodiff.ForwardAccumulator, "__enter__", enter_inside):
-        pywrap_tfe.TFE_Py_RegisterJVPFunction(jvp)
+    with (accumulator, replaced(tf.autodiff.ForwardAccumulator, "__enter__", _enter_inside),
+          replaced(tf.distribute.ReplicaContext, "all_reduce", _all_reduce),
+          while_used("the tangents of ops", _register)):
+        _active[thread] = accumulator, {}
         try:
             yield accumulator
         finally:
-            pywrap_tfe.TFE_Py_RegisterJVPFunction(forwardprop._jvp_dispatch)
+            del _active[thread]
+
+
+_enter = tf.autodiff.ForwardAccumulator.__enter__
+_stock_all_reduce = tf.distribute.ReplicaContext.all_reduce
+# Of every thread that is inside: its accumulator, and masks of max pooling. Replicas are threads that take turns.
+_active: dict[int, tuple[Any, dict[Any, tf.Tensor]]] = {}
+
+
+def _register() -> Callable[[], None]:
+    pywrap_tfe.TFE_Py_RegisterJVPFunction(_jvp)
+    return lambda: pywrap_tfe.TFE_Py_RegisterJVPFunction(forwardprop._jvp_dispatch)
+
+
+def _jvp(op_name: str, attributes: Any, inputs: Any, outputs: Any, tangents: Any, use_batch: bool = False) -> Any:
+    accumulator, masks = _active.get(threading.get_ident(), (None, {}))
+    if tf.executing_eagerly() or accumulator is None:
+        return forwardprop._jvp_dispatch(op_name, attributes, inputs, outputs, tangents, use_batch)
+    if op_name in forwardprop._SPECIAL_CASES:
+        return forwardprop._SPECIAL_CASES[op_name](attributes, inputs, outputs, tangents)
+    # It would ask for the tangents of what is written here, too. The student's tape sees that, which costs time in
+    # tracing only: no target of the tape depends on it.
+    accumulator._pop_accumulator()
+    try:
+        return _tangents(op_name, attributes, inputs, outputs, tangents, masks)
+    finally:
+        accumulator._push_accumulator()
+
+
+def _enter_inside(other: Any) -> Any:
+    if tf.executing_eagerly() or threading.get_ident() not in _active:
+        return _enter(other)
+    raise NotImplementedError("a ForwardAccumulator inside a student's loss")
+
+
+def _all_reduce(context: tf.distribute.ReplicaContext, reduce_op: Any, value: Any, options: Any = None) -> Any:
+    """A replica's all-reduce, whose tangents are the reduced tangents: it is linear in the values of all replicas."""
+    accumulator, _ = _active.get(threading.get_ident(), (None, None))
+    if tf.executing_eagerly() or accumulator is None:
+        return _stock_all_reduce(context, reduce_op, value, options)
+    values = [tf.convert_to_tensor(v) for v in tf.nest.flatten(value)]
+    tangents = [accumulator.jvp(v, unconnected_gradients=_ZERO) for v in values]
+    accumulator._pop_accumulator()
+    try:
+        reduced = _stock_all_reduce(context, reduce_op, values, options)
+        moved = _stock_all_reduce(context, reduce_op, tangents, options)
+    finally:
+        accumulator._push_accumulator()
+    for y, tangent in zip(reduced, moved, strict=True):
+        accumulator._watch(y, tangent)
+    return tf.nest.pack_sequence_as(value, reduced)
 
 
 def _tangents(op_name: str, attributes: Any, inputs: Any, outputs: Any, tangents: Any,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -62,11 +63,17 @@ class TeacherOptions:
         self.spread = Replicas(None) if split else self.replicas
         self.shards = Shards(self.strategy) if split else None
 
-    def check_fits(self, teacher: Teacher, batch_size: int) -> None:
-        """Raises ValueError unless the strategy's replicas can train this teacher, with batches of this size."""
+    def check_fits(self, teacher: Teacher, batch_size: int, student: keras.Model) -> None:
+        """Raises ValueError unless the strategy's replicas can train this teacher, with batches of this size and such a
+        student."""
         if any(isinstance(v, tf.distribute.DistributedValues) for v in teacher.theta):
             raise ValueError("make the teacher outside of strategy.scope(): the trainer hands its weights to the "
                              "replicas itself.")
+        together = [layer.name for layer in student._flatten_layers() if getattr(layer, "synchronized", False)]
+        if self.spread.strategy and together:
+            raise ValueError(f"layers {together} are synchronised over replicas, each of which has a student of its own "
+                             'with distribute="rollouts". Make them with synchronized=False, or split one student\'s '
+                             'batches: distribute="batch".')
         if self.shards and batch_size % self.shards.count:
             raise ValueError(f"batch_size must be a multiple of the {self.shards.count} replicas that share a batch; "
                              f"received {batch_size!r}.")

@@ -136,8 +136,8 @@ class TeacherTrainer:
           distribute: what is spread over the strategy's replicas: "rollouts", whole student runs, those of validations
             too, with one all-reduce of dθ for each teacher step; or "batch", every mini-batch of one student, with an
             all-reduce in every student step and another on its way back. Then loss and gradient are means over the
-            replicas: BatchNormalization normalises each part by itself, and random layers draw the same numbers for
-            each.
+            replicas: BatchNormalization normalises each part by itself, but with `synchronized=True` all of them
+            together as on one device, and random layers draw the same numbers for each.
 
         Raises:
           ValueError: for an unknown objective or a number out of range.
@@ -150,7 +150,7 @@ class TeacherTrainer:
             objective, penalty, clip_norm, rollouts, rollback, judge, adjoint_alarm, max_dropped, strategy, distribute,
             {"hvp": hvp, "schedule": schedule, "memory_budget": memory_budget, "truncate": truncate, "jit": jit,
              "debug": debug})
-        options.check_fits(self.teacher, self._run["batch_size"])
+        options.check_fits(self.teacher, self._run["batch_size"], self._task.student.model)
         self.optimizer = optimizer
         self.optimizer.build(self.teacher.theta)
         self._options = options
