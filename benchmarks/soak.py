@@ -66,7 +66,8 @@ JOBS = {
         "--config.teacher_training.curriculum=((20,4),)"), ".teacher-*"),
     "train_student": Job((
         "trainers.train_student", "--config", "configs/demo.py", "--config.training.num_steps=60",
-        "--config.compare.evaluate_every=6"), "student.keras", "", ("train_teacher", "--config.compare.teacher={}/teacher")),
+        "--config.compare.evaluate_every=6"), "student.keras", "",
+        ("train_teacher", "--config.compare.teacher={}/teacher")),
     "train_baseline": Job((
         "trainers.train_baseline", "--config", "configs/demo.py", "--config.training.num_steps=60",
         "--config.compare.evaluate_every=6"), "student.keras"),
@@ -92,7 +93,8 @@ JOBS = {
         "--config.student.name=mlp", "--config.compare.students=(('mlp',(('training.num_steps',8),)),)",
         "--config.compare.methods=(('none',(('method.name','none'),)),('kd',(('method.name','kd'),)),"
         "('prokt',(('method.name','prokt'),)))", "--config.compare.skipped=()", "--config.compare.tuned=()",
-        "--config.compare.seeds=2", "--config.training.num_steps=8", "--config.training.evaluate_every=2"), "report.html"),
+        "--config.compare.seeds=2", "--config.training.num_steps=8", "--config.training.evaluate_every=2"),
+        "report.html"),
     "compare, translation": Job((
         "trainers.compare", "--config", "configs/compare_translation.py", *SMALL_TRANSLATION, *SMALL_TEACHER,
         "--config.training.num_steps=4", "--config.training.keep_every=1", "--config.compare.start=kept/2",

@@ -114,9 +114,11 @@ def test_a_whole_table_is_run_resumed_and_reported(tmp_path):
     (workdir / "dev80" / "rows" / "taught.json").unlink()
     again = run("compare", workdir, *arguments)
     assert again.returncode == 0, again.stderr
-    told = [json.loads(line) for line in again.stdout.splitlines() if line.startswith("{")]
-    assert [line for line in told if "step" not in line] == [
+    told = [json.loads(line) for line in again.stdout.splitlines()]  # nothing else
+    assert [line for line in told if {"teacher", "row"} & set(line)] == [
         {"teacher": 0, "dev size": 80}, {"row": "taught", "done": "2 of 2", "seconds_left": 0.0}]
+    assert [line["rows"] for line in told if "rows" in line] == [*results.values()]
+    assert told[-1] == {"report": str(workdir / "report.html")}
     assert json.loads((workdir / "results.json").read_text()) == results
     assert (workdir / "dev60" / "teachers" / "0" / "teacher" / "tf_l2t.json").read_bytes() == kept
     other = run("compare", workdir, *arguments, "--config.compare.seeds=3")
@@ -147,10 +149,15 @@ def test_ablate(tmp_path):
 
 @pytest.mark.parametrize("name", ["train_student", "train_baseline"])
 def test_students(name, teacher_run, tmp_path):
-    done = run(name, tmp_path / "run", *SMALL, "--verbose=0",
+    (tmp_path / "log").mkdir()
+    done = run(name, tmp_path / "run", *SMALL, "--verbose=0", f"--log_dir={tmp_path / 'log'}",
                f"--config.compare.teacher={teacher_run[0] / 'teacher'}")
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "run" / "results.json").read_text())
+    (log,) = (file.read_text() for file in (tmp_path / "log").iterdir() if not file.is_symlink())
+    assert re.search(r"^I.* command\.py:\d+\] python -m trainers\." + name, log, re.MULTILINE)
+    assert re.search(r"^I.* pace\.py:\d+\] step 12, .*loss", log, re.MULTILINE) and "] test accuracy " in log
+    assert "step" not in done.stdout and done.stdout.startswith("test accuracy ")
     network = keras.models.load_model(tmp_path / "run" / "student.keras")
     splits = tf_l2t.data.mnist_5k(60, 200)
     predicted = np.argmax(network.predict(splits.test.x, verbose=0), axis=1)
@@ -193,6 +200,7 @@ BAD = {
     "pairs of classes": (["--config.compare.pairs=((4,10),)"], "names [10]; there are classes 0 … 9"),
     "profile": (["--config.teacher_training.profile=(3,2)"], "received (3, 2)"),
     "verbose": (["--verbose=3"], "verbose"),
+    "log": (["--log_dir=/nowhere"], "--log_dir must be a directory that can be written to; received '/nowhere'"),
     "timed steps": (["--dry_run", "--timed_steps=1"], "must be 0 or at least 2; received 1"),
 }
 

@@ -41,7 +41,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
             if MEASURED.value:
                 measured.record(MEASURED.value, new, KEY)
         (folder / "table.md").write_text(measured.ablation_table(rows) + "\n", encoding="utf-8")
-        print(measured.ablation_table(rows))
+        command.result(measured.ablation_table(rows), rows=rows)
 
     return work
 

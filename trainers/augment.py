@@ -13,12 +13,11 @@ neighbours among --vectors, or among the encoder's own embeddings.
 from __future__ import annotations
 
 import pathlib
-import sys
 from collections.abc import Callable, Sequence
 
 import ml_collections
 import numpy as np
-from absl import flags
+from absl import flags, logging
 
 from tf_l2t.text import Examples
 from tf_l2t.training.pace import Pace, tell
@@ -44,7 +43,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
     def work() -> None:
         count = augment(task.train, task.labels, OUTPUT.value, config.encoder, VECTORS.value, COPIES.value,
                         CANDIDATES.value, PROBABILITY.value, config.seed, command.VERBOSE.value)
-        print(f"{count} examples: {OUTPUT.value}")
+        command.result(f"{count} examples: {OUTPUT.value}", examples=count, output=OUTPUT.value)
 
     return work
 
@@ -66,7 +65,7 @@ def augment(examples: Examples, labels: Sequence[str], target: str, encoder: str
     try:
         sources = [masked_candidates(*load_masked_language_model(encoder)), near]
     except ValueError as error:
-        print(f"neighbours alone: {error}", file=sys.stderr)
+        logging.warning("neighbours alone: %s", error)
         sources = [near]
     rng, lines = np.random.default_rng(seed), []
     columns = [examples.first, *([] if examples.second is None else [examples.second])]

@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 import types
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -36,6 +37,7 @@ from tf_l2t.training import (
     UnwritableError,
     WorkerLostError,
 )
+from tf_l2t.training.pace import json_line
 from tf_l2t.training.rates import learning_rate
 from trainers import fields
 
@@ -45,7 +47,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "A new directory for everything t
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan, with what is predicted of it, and stop.")
 TIMED_STEPS = flags.DEFINE_integer("timed_steps", 8, "Steps that a dry run times; 0, of a teacher, for memory alone.")
 VERBOSE = flags.DEFINE_integer("verbose", 1, "1 for a progress bar, or a line at every look, with the time left; 2 for "
-                               "lines of JSON in their place; 0 for none. Results are printed in any case.",
+                               "lines of JSON in their place, results among them; 0 for none, but results.",
                                lower_bound=0, upper_bound=2)
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
@@ -63,8 +65,7 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
     flags.mark_flag_as_required("config")  # what needs a directory says so
 
     def run(argv: list[str]) -> None:
-        if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)  # TensorFlow's notes on every file it saves help nobody here
+        _begin_log()
         if len(argv) > 1:
             fail(f"unexpected arguments {argv[1:]}; options begin with --.")
         if DRY_RUN.value and not dry_run:
@@ -79,6 +80,7 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
         except (StudentDivergedError, TeacherDivergedError, UnwritableError) as error:
             fail(str(error))
         except (TerminatedError, WorkerLostError) as error:
+            logging.info("%s", error)
             print(error, file=sys.stderr)
             sys.exit(os.EX_TEMPFAIL)
         except MemoryError as error:
@@ -89,6 +91,26 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
             fail(f"{error.filename or WORKDIR.value!r} cannot be written: {error.strerror}.")
 
     app.run(run, flags_parser=_parse)
+
+
+def _begin_log() -> None:
+    """Warnings go through absl's log, to standard error; with --log_dir everything goes there, progress as well."""
+    folder = flags.FLAGS.log_dir
+    if folder:
+        if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+            fail(f"--log_dir must be a directory that can be written to; received {folder!r}.")
+        logging.get_absl_handler().use_absl_log_file()
+    if not flags.FLAGS["verbosity"].present:  # TensorFlow's notes on every file it saves help nobody at a terminal
+        logging.set_verbosity(logging.INFO if folder else logging.WARNING)
+    warnings.showwarning = lambda message, *_, **__: logging.warning("%s", message)
+    logging.info("%s", command_line())
+
+
+def result(text: str, **values: Any) -> None:
+    """Prints what a command has found: `text`, or with --verbose=2 the values as a line of JSON."""
+    logging.info("%s", text)
+    as_json = flags.FLAGS.is_parsed() and VERBOSE.value == 2
+    print(json_line(values) if as_json else text, flush=True)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -104,6 +126,8 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def fail(message: str) -> NoReturn:
+    """Ends the command: one sentence, exit code 2."""
+    logging.info("error: %s", message)
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
 

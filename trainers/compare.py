@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_collections
-from absl import flags
+from absl import flags, logging
 
 import tf_l2t
 from tf_l2t.students import FunctionalStudent
@@ -79,7 +79,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
         for table in tables:
             parts.append(table.run(path / f"dev{table.dev_size}", record))
         write_json(path / "results.json", {str(p.dev_size): [r._asdict() for r in p.results] for p in parts})
-        print("report:", write_reports(path, config, parts))
+        report = write_reports(path, config, parts)
+        command.result(f"report: {report}", report=report)
 
     return work
 
@@ -147,8 +148,7 @@ class Table:
 
     @staticmethod
     def _log(line: str) -> None:
-        if command.VERBOSE.value == 1:
-            print(line, flush=True)
+        tell({"note": line}, command.VERBOSE.value)
 
     def run(self, path: pathlib.Path, done: Callable[[ml_collections.ConfigDict, RowResult], None] | None = None
             ) -> Part:
@@ -184,7 +184,7 @@ class Table:
             try:
                 self._training(number)(partial)
             except TeacherDivergedError as error:  # it counts all the same, with its best weights
-                print(error)
+                logging.warning("%s", error)
             partial.rename(path)
         return path
 

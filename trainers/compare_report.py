@@ -48,11 +48,13 @@ def write_reports(path: pathlib.Path, config: ml_collections.ConfigDict, parts: 
         if config.quoted:
             said.append(f"Quoted, not measured here: {config.quoted}.")
         tables.append(f"## {title}\n\n{table}\n\n" + "\n".join(f"- {sentence}" for sentence in said))
-        print("", table, "", *said, sep="\n")
+        command.result("\n".join(["", table, "", *said]), dev_size=part.dev_size, verdicts=said,
+                       rows=[result._asdict() for result in part.results])
         write_hparams(path / "tensorboard", part)
         sections.append(Section(title, table, said, draw(part, path / "figures" / f"dev{part.dev_size}")))
     (path / "table.md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")
-    print("", "pictures:", *(f"  {picture}" for section in sections for picture in section.pictures.values()), sep="\n")
+    pictures = [str(picture) for section in sections for picture in section.pictures.values()]
+    command.result("\n".join(["", "pictures:", *(f"  {picture}" for picture in pictures)]), pictures=pictures)
     about = json.dumps({"command": command.command_line(), "config": command.plain(config)}, indent=2,
                        ensure_ascii=False)
     return write_html(path / "report.html", f"Comparison: {config.compare.setting or config.student.name}", sections,

@@ -58,12 +58,14 @@ def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbos
         results: dict[str, Any] = {"ms_per_step": min(times)}
         for name, file in (("last", LAST), ("best", BEST)):
             results[name] = parts = figures(load_network(path / file), data)
-            print(f"{name} weights: test accuracy {100 * parts['test']:.2f} %, dev {100 * parts['dev']:.2f} %")
+            command.result(f"{name} weights: test accuracy {100 * parts['test']:.2f} %, dev {100 * parts['dev']:.2f} %",
+                           weights=name, **parts)
         if found.teacher == "trained":
             trainer.teacher.save(path / "teacher.keras")
             results["teacher"] = figures(trainer.teacher, data)
         write_json(path / "results.json", results)
-        print(f"student: {path / LAST}\nTensorBoard: {path / 'tensorboard'}")
+        student, tensorboard = path / LAST, path / "tensorboard"
+        command.result(f"student: {student}\nTensorBoard: {tensorboard}", student=student, tensorboard=tensorboard)
 
     return work
 
@@ -86,11 +88,11 @@ def dry_run(config: ml_collections.ConfigDict, timed_steps: int) -> float:
                                        teacher_of(config, found))
     data = load_data(config)
     parts = {"student": trainer.student, **({} if trainer.teacher is None else {"teacher": trainer.teacher})}
-    print(f"method {found.name}: " + ", ".join(f"{part} {net.name} of {net.count_params():,} weights"
-                                               for part, net in parts.items()))
-    print(f"{data.splits.name}: {data.splits.train.size} train, {data.splits.dev.size} dev examples")
-    if config.quoted:
-        print(f"quoted: {config.quoted}")
+    networks = ", ".join(f"{part} {net.name} of {net.count_params():,} weights" for part, net in parts.items())
+    plan = [f"method {found.name}: {networks}",
+            f"{data.splits.name}: {data.splits.train.size} train, {data.splits.dev.size} dev examples",
+            *([f"quoted: {config.quoted}"] if config.quoted else [])]
+    command.result("\n".join(plan), plan=plan)
     total = 0.0
     for phase in phases:
         trainer.begin(phase.name)
@@ -101,16 +103,17 @@ def dry_run(config: ml_collections.ConfigDict, timed_steps: int) -> float:
         trainer.fit(batch_dataset(batches, config.seed, 1 + timed_steps, 1), **once)
         seconds = (time.perf_counter() - started) / timed_steps
         total += phase.num_steps * seconds
-        print(f"phase {phase.name}: {phase.num_steps:,} steps of {1000 * seconds:.0f} ms", flush=True)
+        command.result(f"phase {phase.name}: {phase.num_steps:,} steps of {1000 * seconds:.0f} ms", phase=phase.name,
+                       num_steps=phase.num_steps, step_seconds=seconds)
     size = min(500, data.splits.dev.size)
     trainer.evaluate(data.splits.dev.x[:size], data.splits.dev.y[:size], batch_size=500, verbose=0)
     started = time.perf_counter()
     trainer.evaluate(data.splits.dev.x[:size], data.splits.dev.y[:size], batch_size=500, verbose=0)
     look = (time.perf_counter() - started) * data.splits.dev.size / size
     looks = sum(-(-phase.num_steps // config.training.evaluate_every) for phase in phases)
-    print(f"{looks} looks at dev of {look:.1f} s")
     hours = (total + looks * look) / 3600
-    print(f"predicted: {hours:.2f} hours on this machine")
+    command.result(f"{looks} looks at dev of {look:.1f} s\npredicted: {hours:.2f} hours on this machine", looks=looks,
+                   look_seconds=look, predicted_hours=hours)
     return hours
 
 

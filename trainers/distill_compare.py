@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import keras
 import ml_collections
+from absl import logging
 
 from tf_l2t.distillation import METHODS, Term, method
 from tf_l2t.plotting import plot_curves
@@ -93,16 +94,17 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
         write_json(path / "results.json", rows)
         table = distillation_table(rows, compare.task)
         (path / "table.md").write_text(table + "\n", encoding="utf-8")
-        print("", table, "", sep="\n")
+        command.result(f"\n{table}\n", rows=rows)
         pictures = {**dynamics(path, teacher, config, best), **accuracy_by_lam(path, config, best)}
         quoted = [f"Quoted, not measured here: {config.quoted}."] if config.quoted else []
         accuracy = read(teacher / "results.json")["last"]["test"]
         said = [f"The teacher's test accuracy is {100 * accuracy:.2f} %.", *quoted]
         if lost:
             said.append(f"Diverged with every seed: {', '.join(lost)}.")
-        print("report:", write_html(path / "report.html", f"Distillation, {compare.task}",
-                                    [Section("Test accuracy, %", table, said, pictures)],
-                                    json.dumps(command.plain(config), indent=2)))
+        report = write_html(path / "report.html", f"Distillation, {compare.task}",
+                            [Section("Test accuracy, %", table, said, pictures)],
+                            json.dumps(command.plain(config), indent=2))
+        command.result(f"report: {report}", report=report)
 
     return work
 
@@ -201,7 +203,7 @@ def train(cell: Cell, seed: int, teacher: pathlib.Path, verbose: int) -> None:
         run(command.changed(cell.config, changes), folder, verbose)
         cell.folders.append(folder)
     except StudentDivergedError as error:
-        print(error)
+        logging.warning("%s", error)
         cell.diverged.append(folder)
 
 
@@ -216,11 +218,12 @@ def dry_run(config: ml_collections.ConfigDict, timed_steps: int) -> None:
     for group in groups_of(pathlib.Path(), cells):  # of several rates one is timed
         hours += config.compare.seeds * len(group) * predicted(f"{group[0].student} by {group[0].method}",
                                                                group[0].config, timed_steps)
-    print(f"predicted, with {config.compare.seeds} seeds: {hours:.1f} hours on this machine")
+    command.result(f"predicted, with {config.compare.seeds} seeds: {hours:.1f} hours on this machine",
+                   predicted_hours=hours, seeds=config.compare.seeds)
 
 
 def predicted(name: str, config: ml_collections.ConfigDict, steps: int) -> float:
-    print(f"{name}:", flush=True)
+    command.result(f"{name}:", run=name)
     return distill.dry_run(config, steps)
 
 

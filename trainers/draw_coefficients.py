@@ -38,7 +38,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
 
     def work() -> None:
         for caption, picture in draw_coefficients(config, splits, student, teacher, (), path / "figures").items():
-            print(f"{caption}: {picture}")
+            command.result(f"{caption}: {picture}", caption=caption, picture=picture)
 
     return work
 

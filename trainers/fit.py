@@ -48,8 +48,10 @@ def prepare_fit(config: ml_collections.ConfigDict, workdir: str, wrap: Callable[
                    for key, value in model.evaluate(*part, verbose=0, return_dict=True).items()}
         network.save(path / "student.keras")
         write_json(path / "results.json", results)
-        print(f"test accuracy {100 * results['test_accuracy']:.2f} %, "
-              f"dev accuracy {100 * results['dev_accuracy']:.2f} %\n"
-              f"student: {path / 'student.keras'}\nTensorBoard: {path / 'tensorboard'}")
+        student, tensorboard = path / "student.keras", path / "tensorboard"
+        command.result(f"test accuracy {100 * results['test_accuracy']:.2f} %, "
+                       f"dev accuracy {100 * results['dev_accuracy']:.2f} %\n"
+                       f"student: {student}\nTensorBoard: {tensorboard}", **results, student=student,
+                       tensorboard=tensorboard)
 
     return work

@@ -46,7 +46,8 @@ def prepare_submission(config: ml_collections.ConfigDict, workdir: str, file: st
     def work() -> None:
         for name, examples in data.task.unlabelled.items():
             predicted = network.predict(data.encode(examples), batch_size=500, verbose=0).argmax(axis=-1)
-            print(write_submission(workdir, name, predicted, data.task.labels))
+            file = write_submission(workdir, name, predicted, data.task.labels)
+            command.result(str(file), submission=file)
 
     return work
 

@@ -47,7 +47,9 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
 
     def work() -> None:
         teacher_dir, curve = fit(path)
-        print(f"teacher: {teacher_dir}\nTensorBoard: {path / 'tensorboard'}\ncurve: {curve}")
+        tensorboard = path / "tensorboard"
+        command.result(f"teacher: {teacher_dir}\nTensorBoard: {tensorboard}\ncurve: {curve}", teacher=teacher_dir,
+                       tensorboard=tensorboard, curve=curve)
 
     return work
 
@@ -122,13 +124,14 @@ def dry_run(config: ml_collections.ConfigDict, plan: TeacherPlan) -> None:
     """
     if command.TIMED_STEPS.value < 2 and command.TIMED_STEPS.value != 0:
         raise ValueError(f"--timed_steps must be 0 or at least 2; received {command.TIMED_STEPS.value}.")
-    print(*plan.description, sep="\n")
-    if config.get("quoted"):
-        print(f"quoted: {config.quoted}")
+    quoted = [f"quoted: {config.quoted}"] if config.get("quoted") else []
+    command.result("\n".join([*plan.description, *quoted]), plan=[*plan.description, *quoted])
     for trainer, steps in plan.stages:
-        print(f"{steps} teacher steps:", flush=True)
-        print(trainer.forecast(plan.train, plan.dev, steps, **frequency(config), timed_steps=command.TIMED_STEPS.value)
-              if command.TIMED_STEPS.value else f"engine: {trainer.plan(plan.train, plan.dev)}")
+        timed = command.TIMED_STEPS.value
+        found = trainer.forecast(plan.train, plan.dev, steps, **frequency(config), timed_steps=timed) if timed else \
+            trainer.plan(plan.train, plan.dev)
+        command.result(f"{steps} teacher steps:\n{found if timed else f'engine: {found}'}", teacher_steps=steps,
+                       **(found._asdict() if timed else {"choice": found}))
 
 
 def frequency(config: ml_collections.ConfigDict) -> dict[str, Any]:

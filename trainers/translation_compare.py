@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import ml_collections
+from absl import logging
 
 from tf_l2t import export_teacher
 from tf_l2t.report import Section, write_html
@@ -84,12 +85,13 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
                 record(rows[-1:])
                 write_json(path / "results.json", [r._asdict() for r in results])
         markdown = translation_table(rows, text.name)
-        print("", markdown, "", sep="\n")
+        command.result(f"\n{markdown}\n", rows=rows)
         (path / "table.md").write_text(markdown + "\n", encoding="utf-8")
         said = [f"Quoted, not measured here: {config.quoted}."] if config.quoted else []
         section = Section("Test BLEU", markdown, said, {})
-        print("report:", write_html(path / "report.html", f"Translation of {text.name}", [section],
-                                    json.dumps(command.plain(config), indent=2)))
+        report = write_html(path / "report.html", f"Translation of {text.name}", [section],
+                            json.dumps(command.plain(config), indent=2))
+        command.result(f"report: {report}", report=report)
 
     return work
 
@@ -209,7 +211,7 @@ class StudentTable:
             try:
                 fitting(config, translation_teacher.plan(config))(partial)
             except TeacherDivergedError as error:  # it counts all the same, with its best weights
-                print(error)
+                logging.warning("%s", error)
             partial.rename(done)
         return done / "teacher"
 

@@ -86,14 +86,18 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
                 results[f"{which}_{name}"] = {
                     **{kind: bleu._asdict() for kind, bleu in bleus.items()},
                     "tokens_per_second": round(sum(map(len, subwords.encode_lines(found))) / seconds)}
-                print(f"test BLEU of the {which} weights, {name}: {bleus['detokenized'].score:.2f}; of tokens in lower "
-                      f"case: {bleus['tokenized_lower'].score:.2f}", flush=True)
+                scores = {kind: bleu.score for kind, bleu in bleus.items()}
+                command.result(f"test BLEU of the {which} weights, {name}: {scores['detokenized']:.2f}; of tokens in "
+                               f"lower case: {scores['tokenized_lower']:.2f}", weights=which, decoding=name,
+                               test_bleu=scores)
         if any(cut.values()):
-            print(f"sources that were cut after {how.longest} subwords (config.decoding.longest): "
-                  f"{cut['truncated_dev']} of dev, {cut['truncated_test']} of test", flush=True)
+            command.result(f"sources that were cut after {how.longest} subwords (config.decoding.longest): "
+                           f"{cut['truncated_dev']} of dev, {cut['truncated_test']} of test", **cut)
         examples = translation.write_examples(path / "examples.txt", text.test, found)
         write_json(path / "results.json", results)
-        print(f"translator: {path / 'best'}\nexamples: {examples}\nTensorBoard: {path / 'tensorboard'}")
+        best, tensorboard = path / "best", path / "tensorboard"
+        command.result(f"translator: {best}\nexamples: {examples}\nTensorBoard: {tensorboard}", translator=best,
+                       examples=examples, tensorboard=tensorboard)
 
     return work
 

@@ -2,15 +2,18 @@
 
 import json
 import math
+import pathlib
+from unittest import mock
 
 import keras
+import numpy as np
 import pytest
 
 from tests import tiny
 from tf_l2t.hypergradient import sgd
 from tf_l2t.training import TeacherTrainer, pace, stretches
 from tf_l2t.training.checkpoints import Checkpoints
-from tf_l2t.training.pace import Pace, duration, tell
+from tf_l2t.training.pace import Pace, duration, json_line, tell
 
 
 @pytest.fixture
@@ -33,9 +36,20 @@ def test_the_rest_at_the_pace_so_far(clock):
     assert work.left(4) == pytest.approx(20) and work.left(8) == 0
 
 
+def test_json_has_nothing_that_is_not_json():
+    record = {"path": pathlib.Path("a"), "nan": [math.nan, (1, -math.inf)], "of NumPy": {1: np.float32(0.5)}, "none": None,
+              "flag": np.bool_(True), "ü": np.int64(2**53)}
+    line = json_line(record)
+    assert json.loads(line, parse_constant=pytest.fail) == {
+        "path": "a", "nan": [None, [1, None]], "of NumPy": {"1": 0.5}, "none": None, "flag": True, "ü": 2**53}
+    assert "\n" not in line and "ü" in line
+
+
 def test_a_line(capsys):
     record = {"step": 1200, "loss": 0.123456, "row": "taught", "bad": math.inf}
-    tell(record, 0, 30.0)
+    with mock.patch("absl.logging.info") as log:
+        tell(record, 0, 30.0)
+    log.assert_called_once_with("%s", "step 1,200, loss 0.1235, row taught, bad inf, 30.0 s left")
     assert capsys.readouterr().out == ""
     tell(record, 1, 300.0)
     assert capsys.readouterr().out == "step 1,200, loss 0.1235, row taught, bad inf, 5.0 min left\n"

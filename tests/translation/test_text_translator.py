@@ -57,8 +57,10 @@ def test_lines_are_translated_in_their_order(name, beam_size, subwords):
     model = network(name, end=2.0)
     decoding = Decoding(beam_size=beam_size, length_penalty=0.6, longest=20, batch_size=4)
     translations = TextTranslator(model, subwords, decoding)
-    found = translations(LINES)
+    heard = []
+    found = translations(LINES, progress=lambda done, total: heard.append((done, total)))
     assert found == one_by_one(model, subwords, LINES, decoding)
+    assert heard == [(min(done, len(LINES)), len(LINES)) for done in range(4, len(LINES) + 4, 4)]
     assert len(set(found)) > (len(LINES) / 2 if name == "lstm" else 2)
     order = np.random.default_rng(3).permutation(len(LINES))
     assert translations([LINES[i] for i in order]) == [found[i] for i in order]

@@ -12,8 +12,9 @@ kernel at every step, and the tangent of a reduction is a Tile of a reshaped Til
 all written straight into the graph that is being traced. Max pooling is linear in the sense of `pooling`, whose masks
 serve its tangent and that of its gradient.
 
-What replicas reduce between them, such as the moments of a synchronised batch normalisation, is reduced outside of their
-threads, where no accumulator sees it: its tangents would be zero without a word. They are reduced as the values are.
+What replicas reduce between them, such as the moments of a synchronised batch normalisation, is reduced outside of
+their threads, where no accumulator sees it: its tangents would be zero without a word. They are reduced as the values
+are.
 """
 
 from __future__ import annotations

@@ -42,7 +42,15 @@ class TeacherProgress(keras.callbacks.Callback):
 
 
 class TeacherLines(keras.callbacks.Callback):
-    """A line of JSON for every teacher step: `step`, counted from 1, what the history has of it, and `seconds_left`."""
+    """Tells of every teacher step: `step`, counted from 1, what the history has of it, and `seconds_left`.
+
+    Args:
+      verbose: as for `tell`.
+    """
+
+    def __init__(self, verbose: int):
+        super().__init__()
+        self._verbose = verbose
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._pace: Pace | None = None
@@ -51,7 +59,8 @@ class TeacherLines(keras.callbacks.Callback):
         self._pace = self._pace or Pace(self.params["epochs"], epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        tell({"step": epoch + 1, **(logs or {})}, 2, self._pace.left(epoch + 1) if self._pace else math.nan)
+        left = self._pace.left(epoch + 1) if self._pace else math.nan
+        tell({"step": epoch + 1, **(logs or {})}, self._verbose, left)
 
 
 class _Summaries(keras.callbacks.Callback):

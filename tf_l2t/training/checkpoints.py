@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
+from absl import logging
 
 from tf_l2t.training.errors import UnwritableError
 from tf_l2t.training.workdir import claim, sync, write_json
@@ -95,6 +96,7 @@ class Checkpoints:
             damage = self._damage(there)
             if not damage:
                 self._checkpoint.restore(str(self._folder / f"{NAME}-{there}")).assert_existing_objects_matched()
+                logging.info("goes on behind %s", self._folder / f"{NAME}-{there}")
                 return json.loads(self._record.numpy())
             used = "the state before it is used" if number is None else "what it holds is made again"
             warnings.warn(f"{str(self._seal(there))!r}: {damage}; {used}.", stacklevel=3)

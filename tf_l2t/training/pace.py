@@ -1,4 +1,4 @@
-"""How far a work is: a line for people, or for programs."""
+"""How far a work is: a line for people, or for programs, and in absl's log."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import math
 import time
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
+from absl import logging
 
 
 class Pace:
@@ -17,33 +20,48 @@ class Pace:
       done: those that are done as this begins, which say nothing of the pace.
     """
 
-    def __init__(self, total: int, done: int = 0):
+    def __init__(self, total: float, done: float = 0):
         self._total, self._first, self._started = total, done, time.perf_counter()
 
-    def left(self, done: int) -> float:
+    def left(self, done: float) -> float:
         """Seconds for the parts behind `done`; NaN while none has been made."""
         made = done - self._first
         return (self._total - done) * (time.perf_counter() - self._started) / made if made else math.nan
 
 
 def tell(record: Mapping[str, Any], verbose: int, seconds_left: float = math.nan) -> None:
-    """Prints a record, with the time left if it is known.
+    """Prints a record, with the time left if it is known, and logs it.
 
     Args:
       record: JSON values by name.
       verbose: 0 for nothing, 1 for a line that reads, 2 for a line of JSON.
       seconds_left: NaN for unknown.
     """
+    parts = [f"{name} {value:,.4g}" if isinstance(value, float) else f"{name} {value:,}"
+             if isinstance(value, int) else f"{name} {value}" for name, value in record.items()]
+    line = ", ".join(parts + ([] if math.isnan(seconds_left) else [f"{duration(seconds_left)} left"]))
+    logging.info("%s", line)
     if verbose == 1:
-        parts = [f"{name} {value:,.4g}" if isinstance(value, float) else f"{name} {value:,}"
-                 if isinstance(value, int) else f"{name} {value}" for name, value in record.items()]
-        print(", ".join(parts + ([] if math.isnan(seconds_left) else [f"{duration(seconds_left)} left"])), flush=True)
+        print(line, flush=True)
     elif verbose == 2:
-        plain = {name: None if isinstance(value, float) and not math.isfinite(value) else value
-                 for name, value in record.items()}  # JSON has no NaN
-        if not math.isnan(seconds_left):
-            plain["seconds_left"] = round(seconds_left, 1)
-        print(json.dumps(plain, ensure_ascii=False, default=float), flush=True)  # NumPy's numbers
+        left = {} if math.isnan(seconds_left) else {"seconds_left": round(seconds_left, 1)}
+        print(json_line({**record, **left}), flush=True)
+
+
+def json_line(record: Mapping[str, Any]) -> str:
+    """A record as one line of JSON: numbers that are not finite are null, paths and whatever else as text."""
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): plain(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(inner) for inner in value]
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+    return json.dumps(plain(record), ensure_ascii=False)
 
 
 def duration(seconds: float) -> str:

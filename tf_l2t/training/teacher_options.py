@@ -71,9 +71,9 @@ class TeacherOptions:
                              "replicas itself.")
         together = [layer.name for layer in student._flatten_layers() if getattr(layer, "synchronized", False)]
         if self.spread.strategy and together:
-            raise ValueError(f"layers {together} are synchronised over replicas, each of which has a student of its own "
-                             'with distribute="rollouts". Make them with synchronized=False, or split one student\'s '
-                             'batches: distribute="batch".')
+            raise ValueError(f"layers {together} are synchronised over replicas, each of which has a student of its "
+                             'own with distribute="rollouts". Make them with synchronized=False, or split the batches '
+                             'of one student: distribute="batch".')
         if self.shards and batch_size % self.shards.count:
             raise ValueError(f"batch_size must be a multiple of the {self.shards.count} replicas that share a batch; "
                              f"received {batch_size!r}.")

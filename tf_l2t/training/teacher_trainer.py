@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from tf_l2t.data import arrays_digest
 from tf_l2t.data.augment import Augment
@@ -228,7 +229,9 @@ class TeacherTrainer:
         _, measure = self._task.measures(options.objective, dev)
 
         history = keras.callbacks.History()
-        bar = {1: [TeacherProgress(teacher_steps, progress.step)], 2: [TeacherLines()]}.get(verbose, [])
+        bar = [TeacherLines(0 if verbose == 1 else verbose)]
+        if verbose == 1:
+            bar.append(TeacherProgress(teacher_steps, progress.step))
         calls = keras.callbacks.CallbackList([*callbacks, history, *bar], add_history=False, add_progbar=False,
                                              model=self, verbose=0, epochs=teacher_steps, steps=1)
         self.stop_training = False
@@ -236,8 +239,10 @@ class TeacherTrainer:
         calls.on_train_begin()
         history.epoch, history.history, self.history = progress.epochs, progress.history, history
         history.params["validated"] = progress.validated
+        begins = f"{f'goes on {progress.where()}' if progress.step else 'begins'}, {options.replicas}"
+        logging.info("%s", begins)
         if verbose == 1 and (progress.step or options.replicas.count > 1):
-            print(f"goes on {progress.where()}" if progress.step else "begins", options.replicas, sep=", ")
+            print(begins)
         steps = TeacherFit(self, options, task=self._task, problem=problem, gradient_fn=gradient_fn, measure=measure,
                            apply=self._apply, validate=validate, validation_freq=validation_freq, states=states,
                            deferred=checkpoint_dir is not None, progress=progress, first_seed=self._seed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,7 +72,16 @@ class TextTranslator:
             return greedy(self.model, source, limits)
         return beam_search(self.model, source, limits, how.beam_size, how.length_penalty).tokens[:, 0]
 
-    def __call__(self, lines: Sequence[str]) -> list[str]:
+    def __call__(self, lines: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[str]:
+        """The lines' translations, in their order.
+
+        Args:
+          lines: text.
+          progress: hears after every batch how many lines are translated, and of how many.
+
+        Raises:
+          ValueError: for one string, or for lines that are no strings.
+        """
         if isinstance(lines, str):
             raise ValueError("lines must be several lines of text; received one string. Pass a list of lines.")
         lines = list(lines)
@@ -84,20 +93,24 @@ class TextTranslator:
             return [""] * len(lines)
         text = ParallelText(tuple(spoken), tuple(spoken), "lines to translate")
         encoded = encode_pairs(self.subwords, text, self.decoding.longest, too_long="truncate")
-        found = iter(self.tokens(encoded))
+        found = iter(self.tokens(encoded, progress))
         return [self.subwords.decode(next(found)) if line.strip() else "" for line in lines]
 
     def cut(self, lines: Sequence[str]) -> list[int]:
         """The places, from 0, of lines that with their end are longer than `decoding.longest`: they are cut."""
         return [i for i, ids in enumerate(self.subwords.encode_lines(lines)) if len(ids) >= self.decoding.longest]
 
-    def tokens(self, encoded: EncodedText) -> list[np.ndarray]:
+    def tokens(self, encoded: EncodedText, progress: Callable[[int, int], None] | None = None) -> list[np.ndarray]:
         """The translations' ids, in the order of the pairs, of which the targets are not looked at."""
         found: list[Any] = [None] * encoded.size
+        done = 0
         for batch in eval_batches(encoded, self.decoding.batch_size):
             decoded = self._decode(batch.tokens.source).numpy()
             for row, index in enumerate(batch.indices):
                 found[index] = decoded[row]
+            done += len(batch.indices)
+            if progress:
+                progress(done, encoded.size)
         return found
 
     def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
