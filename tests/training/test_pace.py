@@ -37,8 +37,8 @@ def test_the_rest_at_the_pace_so_far(clock):
 
 
 def test_json_has_nothing_that_is_not_json():
-    record = {"path": pathlib.Path("a"), "nan": [math.nan, (1, -math.inf)], "of NumPy": {1: np.float32(0.5)}, "none": None,
-              "flag": np.bool_(True), "ü": np.int64(2**53)}
+    record = {"path": pathlib.Path("a"), "nan": [math.nan, (1, -math.inf)], "of NumPy": {1: np.float32(0.5)},
+              "none": None, "flag": np.bool_(True), "ü": np.int64(2**53)}
     line = json_line(record)
     assert json.loads(line, parse_constant=pytest.fail) == {
         "path": "a", "nan": [None, [1, None]], "of NumPy": {"1": 0.5}, "none": None, "flag": True, "ü": 2**53}
