@@ -114,8 +114,10 @@ def test_which_layers_have_a_fused_kernel(layer, fused):
 
 
 def test_nothing_is_asked_of_a_layer_on_data():
-    report = tf_l2t.preflight(mlp(hidden=20))
+    heard = []
+    report = tf_l2t.preflight(mlp(hidden=20), progress=lambda *count: heard.append(count))
     assert report.modes == BOTH and rows(report)["hidden"][2:4] == ("ok", "ok")
+    assert heard == [(number, len(report.rows)) for number in range(1, len(report.rows))]
     assert rows(report)["flatten"][2:5] == ("not needed", "not needed", True)
 
 

@@ -5,7 +5,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 
 import keras
 import numpy as np
@@ -22,7 +21,7 @@ from tests.event_files import tags
 from tf_l2t.students import AttentionLSTM, Transformer
 from tf_l2t.teachers import DiagonalTeacher
 from tf_l2t.translation import embedded_help, load_translator, report_bleus, split_text
-from trainers import command, translate, translation, translation_teacher
+from trainers import command, translation, translation_teacher
 from trainers.translator_fit import compiled_alone, prepare_translator
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -337,15 +336,3 @@ def test_a_teacher_its_student_and_lines(whole, tmp_path):
     found = done.stdout.decode()
     assert found.split("\n") == [*translator(lines.split("\n")[:3]), ""] and "ööö" in found
     assert b"more than 12 subwords are cut: 3\n" in done.stderr and b"left" not in done.stderr
-
-
-def test_translation_tells_how_far_it_is(monkeypatch, capsys):
-    """Every five seconds: four batches of two seconds each."""
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    progress = translate._progress()
-    for done in (500, 1000, 1500, 2000):
-        now[0] += 2
-        progress(done, 2000)
-    assert capsys.readouterr().err == "1,500 of 2,000 lines, 2.0 s left\n"

@@ -10,8 +10,6 @@ lines are done.
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 
 from absl import app, flags
 
@@ -19,7 +17,6 @@ MODEL = flags.DEFINE_string("model", None, "The directory of a translator, best/
 BEAM_SIZE = flags.DEFINE_integer("beam_size", None, "1 for greedy decoding; by default that of the translator.")
 LENGTH_PENALTY = flags.DEFINE_float("length_penalty", None, "By default that of the translator.")
 PROGRESS = flags.DEFINE_bool("progress", True, "Say on standard error how many lines are done, if it takes longer.")
-SECONDS = 5.0  # between two lines of progress
 
 
 def main(argv: list[str]) -> None:
@@ -39,23 +36,12 @@ def main(argv: list[str]) -> None:
     if cut := translator.cut(lines):
         print(f"warning: lines that with their end have more than {translator.decoding.longest} subwords are cut: "
               f"{', '.join(str(i + 1) for i in cut)}", file=sys.stderr)
-    found = translator(lines, _progress() if PROGRESS.value else None)
+    from tf_l2t.training.pace import every_few_seconds
+
+    progress = every_few_seconds(lambda said: print(said, file=sys.stderr), "lines") if PROGRESS.value else None
+    found = translator(lines, progress)
     # As UTF-8, whatever the locale says: lines come in so.
     sys.stdout.buffer.write("".join(f"{line}\n" for line in found).encode())
-
-
-def _progress() -> Callable[[int, int], None]:
-    from tf_l2t.training.pace import Pace, duration
-
-    pace, told = Pace(1), time.monotonic()
-
-    def progress(done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told >= SECONDS:
-            told = time.monotonic()
-            print(f"{done:,} of {total:,} lines, {duration(pace.left(done / total))} left", file=sys.stderr)
-
-    return progress
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from tests import tiny
 from tf_l2t.hypergradient import sgd
 from tf_l2t.training import TeacherTrainer, pace, stretches
 from tf_l2t.training.checkpoints import Checkpoints
-from tf_l2t.training.pace import Pace, duration, json_line, tell
+from tf_l2t.training.pace import Pace, duration, every_few_seconds, json_line, tell
 
 
 @pytest.fixture
@@ -34,6 +34,16 @@ def test_the_rest_at_the_pace_so_far(clock):
     assert math.isnan(work.left(2))
     clock[0] += 10
     assert work.left(4) == pytest.approx(20) and work.left(8) == 0
+
+
+def test_how_far_a_work_is_every_few_seconds(monkeypatch, clock):
+    monkeypatch.setattr(pace.time, "monotonic", lambda: clock[0])
+    said = []
+    progress = every_few_seconds(said.append, "lines", 5.0)
+    for done in (500, 1000, 1500, 2000):
+        clock[0] += 2
+        progress(done, 2000)
+    assert said == ["1,500 of 2,000 lines, 2.0 s left"]
 
 
 def test_json_has_nothing_that_is_not_json():
@@ -79,7 +89,8 @@ def test_a_teachers_steps_as_json(capsys):
     trainer.compile(keras.optimizers.Adam(0.01), jit=False)
     history = trainer.fit(tiny.arrays(24, 0), tiny.arrays(15, 1), teacher_steps=3, validation_freq=3, verbose=2,
                           preflight=False).history
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    first, *lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert first == {"compiling": "a rollout and its reverse sweep"}
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert [line["objective"] for line in lines] == history["objective"]
     assert lines[-1]["seconds_left"] == 0 < lines[0]["seconds_left"] and lines[-1]["val_objective"] is not None

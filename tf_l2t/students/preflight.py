@@ -95,7 +95,8 @@ class PreflightReport(NamedTuple):
         return "\n".join([*lines, f"right for the whole student: {', '.join(self.modes)}" if self.passed else "FAILED"])
 
 
-def preflight(student: keras.Model | Callable[[], keras.Model]) -> PreflightReport:
+def preflight(student: keras.Model | Callable[[], keras.Model],
+              progress: Callable[[int, int], None] | None = None) -> PreflightReport:
     """Checks every layer of a student, and the student as a whole, before a teacher is trained through it.
 
     A teacher's gradient needs second derivatives of the student. Some layers have none in one way of computing them;
@@ -109,6 +110,7 @@ def preflight(student: keras.Model | Callable[[], keras.Model]) -> PreflightRepo
       student: a function that builds a Functional or Sequential model or a `Translator`, or such a model, built; it is
         left unchanged. A layer that cannot be made anew in float64, by the function under a float64 policy or from its
         config, is checked in its own precision, roughly.
+      progress: hears after every layer how many are checked, and of how many, the whole model among them.
 
     Returns:
       A `PreflightReport`.
@@ -126,7 +128,11 @@ def preflight(student: keras.Model | Callable[[], keras.Model]) -> PreflightRepo
                              "keras.Input, or wrap it: x = keras.Input(shape); keras.Model(x, model(x)).")
         model = _in_float64(model)
         found: dict[Any, Findings] = {}
-        rows = [_row(name, call, MODES, found) for name, call in _calls(model)]
+        calls, rows = [*_calls(model)], []
+        for name, call in calls:
+            rows.append(_row(name, call, MODES, found))
+            if progress:
+                progress(len(rows), len(calls) + 1)
         functional = _functional(model)
         whole = Call(model, (functional._inputs_struct,), {}, frozenset(map(id, functional.inputs)))
         modes = tuple(mode for mode in MODES if not any(row.fails(mode) for row in rows))

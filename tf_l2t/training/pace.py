@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,25 @@ class Pace:
         """Seconds for the parts behind `done`; NaN while none has been made."""
         made = done - self._first
         return (self._total - done) * (time.perf_counter() - self._started) / made if made else math.nan
+
+
+def every_few_seconds(say: Callable[[str], Any], what: str, seconds: float = 5.0) -> Callable[[int, int], None]:
+    """A function that is told (done, total), and says it with the time left, at most every so many seconds.
+
+    Args:
+      say: hears "DONE of TOTAL `what`, TIME left".
+      what: the parts' name.
+      seconds: between two of these, and before the first.
+    """
+    pace, said = Pace(1), time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal said
+        if time.monotonic() - said >= seconds:
+            said = time.monotonic()
+            say(f"{done:,} of {total:,} {what}, {duration(pace.left(done / total))} left")
+
+    return progress
 
 
 def tell(record: Mapping[str, Any], verbose: int, seconds_left: float = math.nan) -> None:

@@ -65,8 +65,9 @@ class Task:
         """(params, non_trainable) of the student that begins a run of that seed."""
         return self.student.init(seed)
 
-    def preflight(self) -> PreflightReport | None:
-        """A check of the students' second derivatives; None for students that have none to be made."""
+    def preflight(self, progress: Callable[[int, int], None] | None = None) -> PreflightReport | None:
+        """A check of the students' second derivatives, of which `progress` hears as from `tf_l2t.preflight`; None for
+        students that have none to be made."""
         raise NotImplementedError
 
 
@@ -134,8 +135,8 @@ class ClassificationTask(Task):
 
         return measure(_function(objective)), measure(accuracy)
 
-    def preflight(self) -> PreflightReport:
-        return preflight(self._student_fn)
+    def preflight(self, progress: Callable[[int, int], None] | None = None) -> PreflightReport:
+        return preflight(self._student_fn, progress)
 
 
 def _function(objective: Any) -> Callable[..., tf.Tensor]:

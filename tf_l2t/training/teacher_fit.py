@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tf_l2t.hypergradient import Hypergradient, HypergradientFunction, Problem, StudentState, initial_state
 from tf_l2t.training.errors import TeacherDivergedError
+from tf_l2t.training.pace import tell
 from tf_l2t.training.tasks import Measure, Task
 from tf_l2t.training.teacher_options import TeacherOptions
 from tf_l2t.training.teacher_progress import Progress, TeacherCheckpoints
@@ -84,6 +85,8 @@ class TeacherFit:
         progress, options, trainer = self._progress, self._options, self._trainer
         started = time.perf_counter()
         first = self._first_seed + progress.step * options.rollouts
+        if trainer.choice is None:
+            tell({"compiling": "a rollout and its reverse sweep"}, verbose)
         try:
             results = options.spread.run(self._hypergradients, range(first, first + options.rollouts))
         except tf.errors.ResourceExhaustedError as error:

@@ -31,6 +31,7 @@ from tf_l2t.teachers import Teacher
 from tf_l2t.training.callbacks import TeacherLines, TeacherProgress, TeacherSummaries
 from tf_l2t.training.forecast import Forecast, forecast
 from tf_l2t.training.optimizers import inner_optimizer
+from tf_l2t.training.pace import every_few_seconds, tell
 from tf_l2t.training.tasks import ClassificationTask, Task
 from tf_l2t.training.teacher_fit import TeacherFit
 from tf_l2t.training.teacher_options import TeacherOptions
@@ -220,9 +221,7 @@ class TeacherTrainer:
             states = TeacherCheckpoints(checkpoint_dir, identity, self.teacher, self.optimizer, validate,
                                         options.replicas)
             progress = states.restore()
-        if verbose == 1 and preflight and self._preflight is None:
-            print("checks the student's layers", flush=True)
-        report = self.preflight() if preflight and progress.step < teacher_steps else None
+        report = self._checked_student(verbose) if preflight and progress.step < teacher_steps else None
         engine = options.engine | ({"hvp": choose_hvp(report, options.engine["hvp"])} if report else {})
         gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients", "loss", "adjoint_norm"),
                                     strategy=options.spread.strategy, **engine)
@@ -306,8 +305,13 @@ class TeacherTrainer:
     def preflight(self) -> PreflightReport | None:
         """`tf_l2t.preflight` of this trainer's students, made once: `print(trainer.preflight())`; None for students
         that the library itself has checked."""
+        return self._checked_student(0)
+
+    def _checked_student(self, verbose: int) -> PreflightReport | None:
         if self._preflight is None:
-            self._preflight = self._task.preflight()
+            tell({"checking": "the student's layers"}, verbose)
+            self._preflight = self._task.preflight(
+                every_few_seconds(lambda said: tell({"checked": said}, verbose), "layers"))
         return self._preflight
 
     def plan(self, train: Any, dev: Any) -> Choice:

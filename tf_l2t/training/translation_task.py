@@ -99,5 +99,5 @@ class TranslationTask(Task):
             params = tuple(tf.constant(np.asarray(w), self.student.dtype) for w in self._start.trainable_variables)
         return params, non_trainable
 
-    def preflight(self) -> PreflightReport:
-        return preflight(self._student_fn)
+    def preflight(self, progress: Callable[[int, int], None] | None = None) -> PreflightReport:
+        return preflight(self._student_fn, progress)
