@@ -5,6 +5,7 @@ import inspect
 import json
 import pathlib
 import re
+import types
 
 import pytest
 import yaml
@@ -54,6 +55,18 @@ def test_public_names_are_documented(name):
         if not key.startswith("_") and getattr(value, "__module__", "") == module.__name__]
     silent = [key for key in public if callable(getattr(module, key)) and not inspect.getdoc(getattr(module, key))]
     assert module.__doc__ and public and not silent
+    for made in (getattr(module, key) for key in public):
+        if inspect.isclass(made):
+            assert not silent_methods(made), made
+
+
+def silent_methods(made):
+    """Public methods and properties of the package's own, rather than Keras' or TensorFlow's, without a docstring."""
+    own, others = ([base for base in made.__mro__ if base.__module__.startswith("tf_l2t") == mine]
+                   for mine in (True, False))
+    return [f"{base.__name__}.{key}" for base in own for key, value in vars(base).items()
+            if not key.startswith("_") and isinstance(value, types.FunctionType | property | classmethod | staticmethod)
+            and not inspect.getdoc(getattr(base, key)) and not any(key in vars(other) for other in others)]
 
 
 def test_citation():

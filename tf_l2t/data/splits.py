@@ -23,6 +23,7 @@ class ArrayPair(NamedTuple):
         return len(self.x)
 
     def take(self, indices: np.ndarray) -> ArrayPair:
+        """The examples at `indices`, in their order."""
         return ArrayPair(self.x[indices], self.y[indices])
 
 

@@ -78,9 +78,11 @@ class MatchingLoss(keras.distillation.DistillationLoss):
         return MATCHING[self.loss].loss(tf.stop_gradient(teacher_outputs), student_outputs, **self.options)
 
     def get_config(self) -> dict[str, Any]:
+        """Its arguments, as Keras serialises them."""
         return {"loss": self.loss, "teacher_layer_name": self.teacher_layer_name,
                 "student_layer_name": self.student_layer_name, **self.options}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> MatchingLoss:
+        """The loss that `get_config` described."""
         return cls(**config)

@@ -71,6 +71,7 @@ class Method(NamedTuple):
 
     @property
     def last(self) -> Phase:
+        """The phase that makes the student: the last one."""
         return self.phases[-1]
 
     def to_config(self) -> dict[str, Any]:
@@ -81,6 +82,7 @@ class Method(NamedTuple):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Method:
+        """The method that `to_config` described."""
         phases = tuple(Phase(**{**phase, "terms": tuple((term if isinstance(term, str) else
                                 keras.saving.deserialize_keras_object(term), weight) for term, weight in
                                 phase["terms"])})

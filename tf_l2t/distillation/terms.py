@@ -129,11 +129,13 @@ class Term:
 
     @property
     def layers(self) -> list[keras.layers.Layer]:
+        """The Keras layers that are trained with the student: connectors, memories; each once."""
         parts = {id(part): part for part in self._parts}
         return [part for part in parts.values() if isinstance(part, keras.layers.Layer)]
 
     @property
     def needs_index(self) -> bool:
+        """Whether the term must know which examples of the data set a batch holds."""
         return self._kind.examples
 
     def loss(self, teacher: Mapping[str, tf.Tensor], student: Mapping[str, tf.Tensor], examples: Examples,

@@ -25,6 +25,7 @@ class CheckRow(NamedTuple):
 
     @property
     def passed(self) -> bool:
+        """Whether the error is within the tolerance."""
         return self.error <= self.tolerance  # False for NaN
 
 
@@ -35,6 +36,7 @@ class CheckReport(NamedTuple):
 
     @property
     def passed(self) -> bool:
+        """Whether every row has passed."""
         return all(row.passed for row in self.rows)
 
     def __str__(self) -> str:

@@ -54,9 +54,11 @@ class Examples(NamedTuple):
 
     @property
     def size(self) -> int:
+        """How many examples there are."""
         return len(self.first)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> Examples:
+        """The examples at `indices`, in their order."""
         second = None if self.second is None else tuple(self.second[i] for i in indices)
         return Examples(tuple(self.first[i] for i in indices), second, self.labels[indices])
 
@@ -85,6 +87,7 @@ class TextTask(NamedTuple):
 
     @property
     def pair(self) -> bool:
+        """Whether an example is two sentences."""
         return self.train.second is not None
 
 

@@ -66,10 +66,12 @@ class WordPieces:
 
     @property
     def size(self) -> int:
+        """The number of pieces, special ones among them."""
         return len(self.pieces)
 
     @property
     def fingerprint(self) -> str:
+        """The SHA-256 of the pieces and of how text is split into them."""
         return hashlib.sha256("\n".join((*self.pieces, str((self.lowercase, self.strip_accents)))).encode()).hexdigest()
 
     def encode(self, examples: Examples, length: int) -> np.ndarray:

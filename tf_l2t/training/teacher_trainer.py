@@ -370,9 +370,11 @@ class TeacherTrainer:
 
     # What stock Keras callbacks (ModelCheckpoint, EarlyStopping, TensorBoard, …) call.
     def get_weights(self) -> list[np.ndarray]:
+        """The teacher's trained weights θ, as arrays."""
         return weights_of(self.teacher)
 
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
+        """Gives the teacher the weights that `get_weights` returned."""
         for variable, value in zip(self.teacher.theta, weights, strict=True):
             variable.assign(value)
 
@@ -384,5 +386,6 @@ class TeacherTrainer:
         export_teacher(self.teacher, filepath, num_steps=self.num_steps, overwrite=overwrite)
 
     def save_weights(self, filepath: str, overwrite: bool = True) -> None:
+        """Writes θ as a TensorFlow checkpoint, `filepath` the prefix of its files."""
         del overwrite
         tf.train.Checkpoint(teacher=self.teacher).write(str(filepath))

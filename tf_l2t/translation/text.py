@@ -29,6 +29,7 @@ class ParallelText(NamedTuple):
         return len(self.source)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> ParallelText:
+        """The pairs at `indices`, in their order."""
         return self._replace(source=tuple(self.source[i] for i in indices),
                              target=tuple(self.target[i] for i in indices))
 
