@@ -5,16 +5,18 @@
 
 Every training is a real command at a tiny size, on embedded data. It is ended by SIGKILL at a random moment, in the
 middle of writing a state, or at its end, while it exports; or by SIGTERM, which it has to answer with exit code 75; in
-between a newest state loses a bit, or its end, or a file. The same command is given until the training is through; then
-everything that its last states hold has to be what it is after an uninterrupted training, to the bit. With --minutes a
-teacher is trained for as long, and its resident memory watched. With --fuzz the tests of spoiled files, arrays and
-configs run with fifty times as many examples. Rows {what, tried, lost} go to docs/measured/reliability.json.
+between a newest state loses a bit, or its end, or a file, or the list of states does. The same command is given until
+the training is through; then everything that its last states hold, and the weights of all that it has exported or saved,
+have to be what they are after an uninterrupted training, to the bit. With --minutes a teacher is trained for as long, and
+its resident memory watched. With --fuzz the tests of spoiled files, arrays and configs run with fifty times as many
+examples. Rows {what, tried, lost} go to docs/measured/reliability.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import pathlib
 import random
@@ -25,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -152,15 +155,24 @@ def killed(ended: dict[str, int]) -> int:
 def _reached(process: subprocess.Popen[bytes], kind: str, workdir: pathlib.Path, seconds: float, rng: random.Random,
              ending: str) -> bool:
     """Waits for the moment of that kind; False if the training is through before."""
-    began, moment = time.monotonic(), rng.uniform(0, seconds)
+    began, moment, before = time.monotonic(), rng.uniform(0, seconds), _there(workdir, ending)
     here: Callable[[], bool] = {
         KINDS[1]: lambda: _unsealed(workdir) and rng.random() < 0.2,
-        KINDS[2]: lambda: any(workdir.glob(ending))}.get(kind, lambda: time.monotonic() - began > moment)
+        KINDS[2]: lambda: _there(workdir, ending) != before}.get(kind, lambda: time.monotonic() - began > moment)
     while process.poll() is None:
         if here():
             return True
         time.sleep(0.001)
     return False
+
+
+def _there(workdir: pathlib.Path, ending: str) -> dict[str, int]:
+    """The files of that name, and when each was written."""
+    found = {}
+    for file in workdir.glob(ending):
+        with contextlib.suppress(OSError):  # it may go while it is looked at
+            found[str(file)] = file.stat().st_mtime_ns
+    return found
 
 
 def _unsealed(workdir: pathlib.Path) -> bool:
@@ -173,11 +185,12 @@ def _unsealed(workdir: pathlib.Path) -> bool:
 
 
 def damage(workdir: pathlib.Path, rng: random.Random) -> int:
-    """Spoils one file of the newest state of the newest part of a training; how many it has spoiled."""
+    """Spoils one file of the newest state of the newest part of a training, or the list of its states; how many it has
+    spoiled."""
     seals = sorted(workdir.rglob("state-*.json"), key=lambda file: file.stat().st_mtime)
     if not seals:
         return 0
-    file = rng.choice(sorted(seals[-1].parent.glob(f"{seals[-1].stem}.*")))
+    file = rng.choice(sorted([*seals[-1].parent.glob(f"{seals[-1].stem}.*"), *seals[-1].parent.glob("checkpoint")]))
     content = bytearray(file.read_bytes())
     how = rng.choice(("flip", "cut", "remove"))
     if how == "remove" and file.suffix != ".json":
@@ -191,10 +204,21 @@ def damage(workdir: pathlib.Path, rng: random.Random) -> int:
 
 
 def kept(workdir: pathlib.Path, result: str = "") -> dict[str, Any]:
-    """The bytes of every tensor of the last states, but for their records, which have times; and those of `result`."""
+    """The bytes of every tensor of the last states, but for their records, which have times; those of the weights of
+    exported teachers and saved networks; and those of `result`."""
+    import h5py
     import tensorflow as tf
 
     found: dict[str, Any] = {result: (workdir / result).read_bytes()} if result else {}
+    for exported in sorted(workdir.rglob("variables/variables.index")):
+        reader = tf.train.load_checkpoint(str(exported.with_suffix("")))
+        for name in reader.get_variable_to_shape_map():
+            if not name.startswith("_CHECKPOINTABLE"):
+                found[f"{exported.relative_to(workdir)}/{name}"] = np.asarray(reader.get_tensor(name)).tobytes()
+    for saved in sorted(workdir.rglob("*.keras")):
+        with zipfile.ZipFile(saved) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
+            weights.visititems(lambda name, value, saved=saved: found.update(
+                {f"{saved.relative_to(workdir)}/{name}": value[()].tobytes()} if isinstance(value, h5py.Dataset) else {}))
     for folder in sorted({seal.parent for seal in workdir.rglob("state-*.json")}):
         last = max(int(seal.stem.removeprefix("state-")) for seal in folder.glob("state-*.json"))
         reader = tf.train.load_checkpoint(str(folder / f"state-{last}"))
@@ -210,11 +234,14 @@ def memory(minutes: float, folder: pathlib.Path) -> tuple[float, float]:
     with subprocess.Popen(command(JOBS["train_teacher"], folder / "memory", longer), cwd=ROOT,
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         warm = min(60 * WARM_MINUTES, 10 * minutes)
-        samples = [(second, megabytes) for second, megabytes in _resident(process, 60 * minutes) if second >= warm]
+        samples = [megabytes for second, megabytes in _resident(process, 60 * minutes) if second >= warm]
+        if process.poll() is not None:
+            raise RuntimeError(f"the teacher's training ended by itself, with {process.returncode}.")
         process.send_signal(signal.SIGTERM)
-    third = max(1, len(samples) // 3)
-    first, last = (float(np.median([megabytes for _, megabytes in part]))
-                   for part in (samples[:third], samples[-third:]))
+    if process.returncode != os.EX_TEMPFAIL:
+        raise RuntimeError(f"told to end, the teacher's training ended with {process.returncode}.")
+    part = max(1, len(samples) // 20)
+    first, last = (float(np.median(megabytes)) for megabytes in (samples[:part], samples[-part:]))
     return first, 100 * (last / first - 1)
 
 
@@ -253,7 +280,10 @@ def fuzz() -> list[dict[str, Any]]:
         sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=", "--hypothesis-profile=soak",
         "--hypothesis-show-statistics", "-rf", *FUZZ_TESTS], cwd=ROOT, capture_output=True, text=True, check=False)
     print(done.stdout[-5000:], flush=True)
-    return fuzz_rows(done.stdout)
+    rows = fuzz_rows(done.stdout)
+    if done.returncode not in (0, 1) or done.returncode != any(row["lost"] for row in rows) or not rows:
+        raise RuntimeError(f"the fuzz tests ended with {done.returncode}, {len(rows)} of them with a count of inputs.")
+    return rows
 
 
 def fuzz_rows(said: str) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -80,6 +81,8 @@ def fitting(config: ml_collections.ConfigDict, plan: TeacherPlan
     earlier = [{"num_steps": trainer.num_steps, "teacher_steps": count} for trainer, count in plan.stages[:-1]]
 
     def finish(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+        for partial in path.glob(".teacher-*"):  # of a run that was stopped while it exported
+            shutil.rmtree(partial, ignore_errors=True)
         teacher_dir = tf_l2t.export_teacher(plan.teacher, path / "teacher", num_steps=last.num_steps, overwrite=True,
                                             summary={"data": dict(plan.source), "curriculum": earlier})
         write_history(last, path)

@@ -58,8 +58,12 @@ def test_every_damage_is_found(tmp_path, seed):
     for number in (1, 2):
         variable.assign(number)
         states.save(number, {"number": number})
+    listed = (tmp_path / "checkpoints" / "checkpoint").read_bytes()
     assert soak.damage(tmp_path, random.Random(seed)) == 1
-    assert states.restore() == {"number": 1} and float(variable) == 1
+    of_list = (tmp_path / "checkpoints" / "checkpoint").read_bytes() if \
+        (tmp_path / "checkpoints" / "checkpoint").exists() else b""
+    newest = 1 if of_list == listed else 2  # the list is not what says which states there are
+    assert states.restore() == {"number": newest} and float(variable) == newest
 
 
 STATISTICS = """

@@ -112,17 +112,37 @@ def test_a_damaged_state_is_not_used_and_training_goes_on_from_the_one_before(tm
     assert_state(tmp_path, 3, values(variables))
 
 
+LISTS = {"none": None, "empty": b"", "garbage": b"garbage {", "no text": b'model_checkpoint_path: "stat\xe5-3"\n',
+         "of one": b'model_checkpoint_path: "state-3"\nall_model_checkpoint_paths: "state-3"\n',
+         "of others": b'model_checkpoint_path: "state-3"\n' + b"".join(
+             b'all_model_checkpoint_paths: "../precious-%d"\nall_model_checkpoint_timestamps: %d\n' % (n, n)
+             for n in (1, 2, 3))}
+
+
+@pytest.mark.parametrize("content", LISTS.values(), ids=LISTS)
+def test_tensorflow_s_list_of_states_is_not_believed(content, tmp_path):
+    """It deletes what stands there, wherever that is, and forgets what does not."""
+    found = saved(tmp_path / "states", (1, 2, 3))
+    for number in (1, 2, 3):
+        tf.train.Checkpoint(v=tf.Variable(1.0)).write(str(tmp_path / f"precious-{number}"))
+    precious = {file.name: file.read_bytes() for file in tmp_path.glob("precious*")}
+    file = tmp_path / "states" / "checkpoint"
+    file.unlink(missing_ok=True) if content is None else file.write_bytes(content)
+    assert_state(tmp_path / "states", 3, found[3])
+    file.unlink(missing_ok=True) if content is None else file.write_bytes(content)
+    saved(tmp_path / "states", (4,))
+    assert sorted(seal.name for seal in (tmp_path / "states").glob("*.json")) == [
+        f"state-{number}.json" for number in (2, 3, 4)]
+    assert {file.name: file.read_bytes() for file in tmp_path.glob("precious*")} == precious
+
+
 @pytest.mark.filterwarnings("ignore:.*state-.*:UserWarning")
-def test_without_the_list_of_states_they_are_found(tmp_path):
-    found = saved(tmp_path, (1, 2, 3))
-    (tmp_path / "checkpoint").write_text("garbage {")
-    assert_state(tmp_path, 3, found[3])
+def test_behind_states_that_are_all_damaged_it_begins_anew(tmp_path):
+    saved(tmp_path, (1, 2, 3))
     for name in ("1", "2", "3"):
         (tmp_path / f"state-{name}.index").unlink()
     assert restored(tmp_path)[0] is None  # from the beginning
     assert_state(tmp_path, 4, saved(tmp_path, (4,))[4])
-    assert sorted(p.name for p in tmp_path.glob("state-*")) == [f"state-4.{end}" for end in (
-        "data-00000-of-00001", "index", "json")]
 
 
 def test_states_of_another_training_are_refused_and_left_as_they_are(tmp_path):

@@ -52,10 +52,25 @@ class Checkpoints:
         self._identity = json.loads(json.dumps({**identity, "variables": shapes}))
         self._record = tf.Variable("", dtype=tf.string, trainable=False)
         self._checkpoint = tf.train.Checkpoint(variables=held, record=self._record)
-        self._manager = tf.train.CheckpointManager(self._checkpoint, str(self._folder), keep, checkpoint_name=NAME)
+        self._keep, self._manager = keep, None
 
     def __str__(self) -> str:
         return repr(str(self._folder))
+
+    def _managed(self) -> tf.train.CheckpointManager:
+        """TensorFlow's manager, its list of states written anew: it deletes whatever stands there, wherever that is."""
+        states, file = sorted(self._sealed()), self._folder / "checkpoint"
+        lines = [f'model_checkpoint_path: "{NAME}-{states[-1]}"'] if states else []
+        for time, number in enumerate(states, start=1):
+            lines += [f'all_model_checkpoint_paths: "{NAME}-{number}"', f"all_model_checkpoint_timestamps: {time}"]
+        file.unlink(missing_ok=True)
+        if lines:
+            file.write_text("\n".join(lines) + "\n")
+        return tf.train.CheckpointManager(self._checkpoint, str(self._folder), self._keep, checkpoint_name=NAME)
+
+    def _sealed(self) -> list[int]:
+        numbers = [seal.stem.removeprefix(f"{NAME}-") for seal in self._folder.glob(f"{NAME}-*.json")]
+        return [int(number) for number in numbers if number.isdecimal()]
 
     def save(self, number: int, record: dict[str, Any]) -> None:
         """Keeps the variables as they are, and the record, JSON values; `number` grows along the training.
@@ -65,6 +80,7 @@ class Checkpoints:
         """
         self._record.assign(json.dumps(record, default=float))
         try:
+            self._manager = self._manager or self._managed()
             self._manager.save(checkpoint_number=number)
             files = self._files(number)
             for file in files:
@@ -88,9 +104,7 @@ class Checkpoints:
         Raises:
           ValueError: if the states are of another training.
         """
-        found = [int(seal.stem.removeprefix(f"{NAME}-")) for seal in self._folder.glob(f"{NAME}-*.json")
-                 if seal.stem.removeprefix(f"{NAME}-").isdecimal()]
-        for there in sorted(found, reverse=True):
+        for there in sorted(self._sealed(), reverse=True):
             if number not in (None, there):
                 continue
             damage = self._damage(there)
@@ -108,7 +122,7 @@ class Checkpoints:
             seal = json.loads(self._seal(number).read_text(encoding="utf-8"))
             whole = seal.pop("digest") == _digest(seal)
             files, identity = dict(seal["files"]), dict(seal["identity"])
-        except (OSError, AttributeError, ValueError, KeyError, TypeError) as error:
+        except (OSError, AttributeError, ValueError, KeyError, TypeError, RecursionError) as error:
             return f"it is damaged ({error!r})"
         if not whole:
             return "it is not what was written"
