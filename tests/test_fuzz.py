@@ -9,22 +9,27 @@ import gzip
 import io
 import json
 import pathlib
+import pickle
 import shutil
 import struct
 import tempfile
 
 import hypothesis.extra.numpy as numpy_strategies
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
 import tf_l2t
 from tests import tiny
-from tf_l2t.data import check_pair, from_arrays, mnist
+from tf_l2t.data import check_pair, cifar, from_arrays, mnist
 from tf_l2t.data.idx import read_idx
+from tf_l2t.students import load_network
 from tf_l2t.text import WordVectors
 from tf_l2t.text.tasks import read_tsv_folder
+from tf_l2t.training.checkpoints import Checkpoints
 from tf_l2t.translation import load_translator
 from tf_l2t.translation.text import read_parallel, read_splits, read_tsv
 
@@ -194,6 +199,64 @@ def test_exported_teachers(exported, folder, name, spoil, signed):
         assert teacher(np.zeros(6, np.float32)).shape == (3, 3)
     there, known = ({str(p.relative_to(root)) for p in root.rglob("*")} for root in (path, exported))
     assert there == known
+
+
+@given(st.sampled_from(FILES[1:]), edits())
+def test_graphs_of_exported_teachers(exported, folder, name, spoil):
+    path = folder / "graph"
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(exported, path)
+    (path / name).write_bytes(spoil((path / name).read_bytes()))
+    with refused_or_done():
+        tf_l2t.load_signatures(path)
+    there, known = ({str(p.relative_to(root)) for p in root.rglob("*")} for root in (path, exported))
+    assert there == known
+
+
+CIFAR = {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, 2]}
+
+
+@given(edits(), st.sampled_from((0, 2, 4)))
+def test_cifars_pickles(folder, spoil, protocol):
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        content = pickle.dumps(CIFAR, protocol)
+        (folder / name).write_bytes(spoil(content) if name == "test_batch" else content)
+    with refused_or_done():
+        assert cifar("cifar10", str(folder), dev_size=1).test.size > 0
+
+
+@pytest.fixture(scope="module")
+def network(folder):
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]).save(folder / "whole.keras")
+    return (folder / "whole.keras").read_bytes()
+
+
+@given(edits())
+def test_networks(network, folder, spoil):
+    (folder / "spoiled.keras").write_bytes(spoil(network))
+    with refused_or_done(), _no_warnings():
+        assert load_network(folder / "spoiled.keras").count_params() == 15
+
+
+@given(st.sampled_from(("checkpoint", "state-2.json", "state-2.index", "state-2.data-00000-of-00001")), edits())
+def test_states_of_a_training(folder, name, spoil):
+    """Whatever becomes of the newest one: it is as it was, or the one before it is used."""
+    path = folder / "states"
+    shutil.rmtree(path, ignore_errors=True)
+    variable = tf.Variable([0.0, 0.0])
+    states = Checkpoints(path, [variable], {"seed": 1})
+    for number in (1, 2):
+        variable.assign([number, -number])
+        states.save(number, {"number": number})
+    (path / name).write_bytes(spoil((path / name).read_bytes()))
+    with _no_warnings():
+        try:
+            found = Checkpoints(path, [variable], {"seed": 1}).restore()
+        except ValueError as error:
+            assert "another training" in str(error)
+            return
+    assert found in ({"number": 1}, {"number": 2})
+    np.testing.assert_array_equal(variable, [found["number"], -found["number"]])
 
 
 VALUES = st.recursive(

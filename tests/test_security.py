@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 import tf_l2t
 from tests import tiny
@@ -120,6 +121,83 @@ def test_graphs_that_do_more_than_compute_are_refused(make, match, tmp_path):
     with pytest.raises(ValueError, match=match):
         load_signatures(tmp_path / "evil")
     assert not (tmp_path / "written").exists()
+
+
+def _writer(target):
+    """A function that writes a checkpoint when it runs."""
+    @tf.function(input_signature=[])
+    def writer():
+        op = tf.raw_ops.SaveV2(prefix=str(target), tensor_names=["a"], shape_and_slices=[""], tensors=[tf.ones(())])
+        with tf.control_dependencies([op]):
+            return tf.identity(1.0)
+
+    return writer
+
+
+def test_a_model_of_tensorflow_1_is_refused(tmp_path):
+    """Without objects, TensorFlow runs what saver_def and the signature of initialisation name as it loads."""
+    model, call = saved_model_pb2.SavedModel(saved_model_schema_version=1), _writer(tmp_path / "written")
+    graph = model.meta_graphs.add()
+    graph.meta_info_def.tags.append("serve")
+    concrete = call.get_concrete_function()
+    with tf.Graph().as_default() as traced:
+        x = tf.compat.v1.placeholder(tf.float32, [6], name="x")
+        name = tf.compat.v1.placeholder(tf.string, [], name="name")
+        concrete()
+    graph.graph_def.CopyFrom(traced.as_graph_def())
+    (function,) = (f for f in graph.graph_def.library.function if "writer" in f.signature.name)
+    function.control_ret["c"] = "SaveV2"
+    function.signature.control_output.append("c")
+    function.signature.is_stateful = True
+    (node,) = (node for node in graph.graph_def.node if "PartitionedCall" in node.op)
+    graph.saver_def.save_tensor_name = graph.saver_def.filename_tensor_name = name.name
+    graph.saver_def.restore_op_name, graph.saver_def.version = node.name, 2
+    for tensor in (graph.signature_def["coefficients"].inputs["features"],
+                   graph.signature_def["coefficients"].outputs["coefficients"]):
+        tensor.name, tensor.dtype = x.name, 1
+        tensor.tensor_shape.dim.add().size = 6
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil" / "saved_model.pb").write_bytes(model.SerializeToString())
+    tf.saved_model.load(str(tmp_path / "evil"))
+    assert [*tmp_path.glob("written*")]  # so it runs
+    for file in tmp_path.glob("written*"):
+        file.unlink()
+    with pytest.raises(ValueError, match="has no objects"):
+        load_signatures(tmp_path / "evil")
+    assert not [*tmp_path.glob("written*")]
+
+
+def test_a_signature_that_is_called_a_saver(tmp_path):
+    """Ops of files in the body of the signature itself, which saver_def names in the saver's place."""
+    file = tf_l2t.export_teacher(tiny.teacher(), tmp_path / "evil") / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    (graph,) = model.meta_graphs
+    nodes, functions = graph.graph_def.node, graph.graph_def.library.function
+    (saver,) = (node for node in nodes if node.name == graph.saver_def.save_tensor_name.split(":")[0])
+    functions.remove(next(f for f in functions if f.signature.name == saver.attr["f"].func.name))
+    nodes.remove(saver)  # which would be refused as no saver any more
+    (output,) = graph.signature_def["coefficients"].outputs.values()
+    graph.saver_def.save_tensor_name = output.name
+    (call,) = (node for node in nodes if node.name == output.name.split(":")[0])
+    (signature,) = (f for f in functions if f.signature.name == call.attr["f"].func.name)
+    for node in _writer(tmp_path / "written").get_concrete_function().function_def.node_def:
+        if node.op in ("Const", "SaveV2") and not any(name.startswith("^") for name in node.input):
+            copied = signature.node_def.add()
+            copied.CopyFrom(node)
+            copied.name = f"evil_{node.name}"
+            copied.input[:] = [f"evil_{name}" for name in node.input]
+            if node.op == "SaveV2":
+                signature.control_ret["evil"] = copied.name
+    signature.signature.control_output.append("evil")
+    signature.signature.is_stateful = True
+    file.write_bytes(model.SerializeToString())
+    tf.saved_model.load(str(tmp_path / "evil")).signatures["coefficients"](features=tf.zeros(6))
+    assert [*tmp_path.glob("written*")]  # so it runs
+    for written in tmp_path.glob("written*"):
+        written.unlink()
+    with pytest.raises(ValueError, match=r"\['SaveV2'\] in '__inference_signature_wrapper_coefficients"):
+        load_signatures(tmp_path / "evil")
+    assert not [*tmp_path.glob("written*")]
 
 
 def test_what_is_no_saved_model(tmp_path):

@@ -35,8 +35,9 @@ def check_saved_model(path: str | pathlib.Path, also_ops: Iterable[str] = ()) ->
     """Raises ValueError unless a SavedModel is made of what teachers are made of; nothing of it is run.
 
     `tf.saved_model.load` runs code of a SavedModel as it loads it, which can write files: initialisers of resources,
-    functions that restore objects of their own. So those, assets, and every op that is not listed here are refused;
-    ops of files may stand only in the functions that save and restore the variables, which no other calls.
+    functions that restore objects of their own, and of a SavedModel without objects, as TensorFlow 1 wrote them, whatever
+    it names. So those, assets, and every op that is not listed here are refused; ops of files may stand only in the
+    functions that save and restore the variables, which nothing else calls, and no object or signature is.
 
     Args:
       path: the directory.
@@ -50,6 +51,8 @@ def check_saved_model(path: str | pathlib.Path, also_ops: Iterable[str] = ()) ->
         graph, = saved_model_pb2.SavedModel.FromString(file.read_bytes()).meta_graphs
     except (DecodeError, OSError, ValueError) as error:
         raise ValueError(f"{str(file)!r} is no SavedModel of one graph: {error}.") from error
+    if not graph.object_graph_def.nodes:
+        raise ValueError(f"{str(file)!r} has no objects: it is of TensorFlow 1, as no teacher is.")
     for node in graph.object_graph_def.nodes:
         kind = node.WhichOneof("kind")
         if kind not in KINDS or (kind == "user_object" and node.user_object.identifier not in OBJECTS):
@@ -58,17 +61,26 @@ def check_saved_model(path: str | pathlib.Path, also_ops: Iterable[str] = ()) ->
         if node.saveable_objects or node.registered_name:
             raise ValueError(f"{str(file)!r} holds an object that is restored by code of its own.")
     main = {node.name: node for node in graph.graph_def.node}
-    first = [main[name] for name in graph.collection_def["saved_model_main_op"].node_list.value if name in main]
-    if any(node.op != "NoOp" or node.input for node in first) or graph.asset_file_def:
+    named = [*graph.collection_def["saved_model_main_op"].node_list.value,
+             *graph.collection_def["legacy_init_op"].node_list.value,
+             *(tensor.name.split(":")[0] for tensor in graph.signature_def["__saved_model_init_op"].outputs.values())]
+    first = [main.get(name) for name in named]
+    if any(node is None or node.op != "NoOp" or node.input for node in first) or graph.asset_file_def:
         raise ValueError(f"{str(file)!r} runs a part of its graph when it is loaded, or has assets; no teacher does.")
     _check_ops(graph, str(file), ARITHMETIC | CALLS | set(also_ops))
 
 
 def _check_ops(graph: Any, file: str, allowed: Iterable[str]) -> None:
     functions = {function.signature.name: function.node_def for function in graph.graph_def.library.function}
-    savers = {node.attr["f"].func.name for node in graph.graph_def.node
-              if node.name in {name.split(":")[0] for name in (graph.saver_def.save_tensor_name,
-                                                               graph.saver_def.restore_op_name)}}
+    if len(functions) < len(graph.graph_def.library.function):
+        raise ValueError(f"{file!r} has two functions of one name.")
+    of_savers = {name.split(":")[0] for name in (graph.saver_def.save_tensor_name, graph.saver_def.restore_op_name)}
+    savers = {node.attr["f"].func.name for node in graph.graph_def.node if node.name in of_savers}
+    # What objects and signatures call: a saver is none of it, whatever saver_def says.
+    savers -= {*graph.object_graph_def.concrete_functions,
+               *(node.attr["f"].func.name for node in graph.graph_def.node if node.name not in of_savers),
+               *(name for node in graph.object_graph_def.nodes for name in node.function.concrete_functions),
+               *(node.bare_concrete_function.concrete_function_name for node in graph.object_graph_def.nodes)}
     for name, nodes in {"": graph.graph_def.node, **functions}.items():
         of_files = FILES if name in savers else frozenset()
         foreign = sorted({node.op for node in nodes} - set(allowed) - of_files)
@@ -86,7 +98,10 @@ def load_signatures(path: str | pathlib.Path, also_ops: Iterable[str] = ()) -> A
     else, and needs no graph.
 
     Raises:
-      ValueError: as `check_saved_model`.
+      ValueError: as `check_saved_model`; for a SavedModel that TensorFlow cannot load, or without signatures.
     """
     check_saved_model(path, also_ops)
-    return tf.saved_model.load(str(path)).signatures
+    try:
+        return tf.saved_model.load(str(path)).signatures
+    except Exception as error:  # of many kinds, in many places: the files are not what was written
+        raise ValueError(f"{str(path)!r} cannot be loaded: {type(error).__name__}: {error}") from error
