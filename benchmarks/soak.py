@@ -6,10 +6,10 @@
 Every training is a real command at a tiny size, on embedded data. It is ended by SIGKILL at a random moment, in the
 middle of writing a state, or at its end, while it exports; or by SIGTERM, which it has to answer with exit code 75; in
 between a newest state loses a bit, or its end, or a file, or the list of states does. The same command is given until
-the training is through; then everything that its last states hold, and the weights of all that it has exported or saved,
-have to be what they are after an uninterrupted training, to the bit. With --minutes a teacher is trained for as long, and
-its resident memory watched. With --fuzz the tests of spoiled files, arrays and configs run with fifty times as many
-examples. Rows {what, tried, lost} go to docs/measured/reliability.json.
+the training is through; then everything that its last states hold, and the weights of all that it has exported or
+saved, have to be what they are after an uninterrupted training, to the bit. With --minutes a teacher is trained for as
+long, and its resident memory watched. With --fuzz the tests of spoiled files, arrays and configs run with fifty times
+as many examples. Rows {what, tried, lost} go to docs/measured/reliability.json.
 """
 
 from __future__ import annotations
@@ -186,8 +186,9 @@ def _unsealed(workdir: pathlib.Path) -> bool:
 
 def damage(workdir: pathlib.Path, rng: random.Random) -> int:
     """Spoils one file of the newest state of the newest part of a training, or the list of its states; how many it has
-    spoiled."""
-    seals = sorted(workdir.rglob("state-*.json"), key=lambda file: file.stat().st_mtime)
+    spoiled. Of a table's parts, one that is not through: nobody asks for the others' states again."""
+    seals = sorted((seal for seal in workdir.rglob("state-*.json") if not _through(seal, workdir)),
+                   key=lambda file: file.stat().st_mtime)
     if not seals:
         return 0
     file = rng.choice(sorted([*seals[-1].parent.glob(f"{seals[-1].stem}.*"), *seals[-1].parent.glob("checkpoint")]))
@@ -201,6 +202,13 @@ def damage(workdir: pathlib.Path, rng: random.Random) -> int:
         content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
         file.write_bytes(content)
     return 1
+
+
+def _through(seal: pathlib.Path, workdir: pathlib.Path) -> bool:
+    """Whether a state is of a part of a table that has its results."""
+    part_of = [folder for folder in seal.parents if workdir in folder.parents]
+    return any((folder / "results.json").exists() or
+               ((folder / "teacher").is_dir() and folder.suffix != ".partial") for folder in part_of)
 
 
 def kept(workdir: pathlib.Path, result: str = "") -> dict[str, Any]:
@@ -218,7 +226,8 @@ def kept(workdir: pathlib.Path, result: str = "") -> dict[str, Any]:
     for saved in sorted(workdir.rglob("*.keras")):
         with zipfile.ZipFile(saved) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
             weights.visititems(lambda name, value, saved=saved: found.update(
-                {f"{saved.relative_to(workdir)}/{name}": value[()].tobytes()} if isinstance(value, h5py.Dataset) else {}))
+                {f"{saved.relative_to(workdir)}/{name}": value[()].tobytes()} if isinstance(value, h5py.Dataset)
+                else {}))
     for folder in sorted({seal.parent for seal in workdir.rglob("state-*.json")}):
         last = max(int(seal.stem.removeprefix("state-")) for seal in folder.glob("state-*.json"))
         reader = tf.train.load_checkpoint(str(folder / f"state-{last}"))

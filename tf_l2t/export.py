@@ -174,7 +174,7 @@ def _read_metadata(path: pathlib.Path) -> dict[str, Any]:
         raise ValueError(f"{str(path)!r} is {kind}: it has no {METADATA}. Give a directory that export_teacher wrote.")
     try:
         metadata = json.loads((path / METADATA).read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path / METADATA} is damaged: {error}. Export the teacher again.") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         found = metadata.get("format") if isinstance(metadata, dict) else None

@@ -35,9 +35,9 @@ def check_saved_model(path: str | pathlib.Path, also_ops: Iterable[str] = ()) ->
     """Raises ValueError unless a SavedModel is made of what teachers are made of; nothing of it is run.
 
     `tf.saved_model.load` runs code of a SavedModel as it loads it, which can write files: initialisers of resources,
-    functions that restore objects of their own, and of a SavedModel without objects, as TensorFlow 1 wrote them, whatever
-    it names. So those, assets, and every op that is not listed here are refused; ops of files may stand only in the
-    functions that save and restore the variables, which nothing else calls, and no object or signature is.
+    functions that restore objects of their own, and of a SavedModel without objects, as TensorFlow 1 wrote them,
+    whatever it names. So those, assets, and every op that is not listed here are refused; ops of files may stand only
+    in the functions that save and restore the variables, which nothing else calls, and no object or signature is.
 
     Args:
       path: the directory.

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 import ml_collections
+import tensorflow as tf
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -83,6 +84,10 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
             logging.info("%s", error)
             print(error, file=sys.stderr)
             sys.exit(os.EX_TEMPFAIL)
+        except tf.errors.OpError as error:
+            if not any(reason in error.message for reason in map(os.strerror, UNWRITABLE)):
+                raise
+            fail(f"something cannot be written: {error.message}")
         except MemoryError as error:
             fail(str(error) or "this machine has too little memory.")
         except OSError as error:

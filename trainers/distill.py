@@ -30,7 +30,7 @@ from tf_l2t.data import batch_dataset
 from tf_l2t.distillation import method
 from tf_l2t.students import load_network
 from tf_l2t.training.distillation_fit import BEST, LAST, fit_distillation
-from tf_l2t.training.workdir import resume_workdir, write_json
+from tf_l2t.training.workdir import resume_workdir, write_json, write_whole
 from trainers import command
 from trainers.distillation import describe_run, figures, load_data, network, planned, teacher_of
 
@@ -61,7 +61,7 @@ def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbos
             command.result(f"{name} weights: test accuracy {100 * parts['test']:.2f} %, dev {100 * parts['dev']:.2f} %",
                            weights=name, **parts)
         if found.teacher == "trained":
-            trainer.teacher.save(path / "teacher.keras")
+            write_whole(path / "teacher.keras", trainer.teacher.save)
             results["teacher"] = figures(trainer.teacher, data)
         write_json(path / "results.json", results)
         student, tensorboard = path / LAST, path / "tensorboard"

@@ -13,7 +13,7 @@ from tf_l2t.students import FunctionalStudent
 from tf_l2t.training.checkpoints import Checkpoints
 from tf_l2t.training.comparison import REPORT_SEED
 from tf_l2t.training.stretches import Record, everything, fit_in_stretches
-from tf_l2t.training.workdir import resume_workdir, write_json
+from tf_l2t.training.workdir import resume_workdir, write_json, write_whole
 from trainers import command
 
 
@@ -46,7 +46,7 @@ def prepare_fit(config: ml_collections.ConfigDict, workdir: str, wrap: Callable[
                          num_steps=num_steps, every=every, verbose=command.VERBOSE.value)
         results = {f"{name}_{key}": float(value) for name, part in (("dev", splits.dev), ("test", splits.test))
                    for key, value in model.evaluate(*part, verbose=0, return_dict=True).items()}
-        network.save(path / "student.keras")
+        write_whole(path / "student.keras", network.save)
         write_json(path / "results.json", results)
         student, tensorboard = path / "student.keras", path / "tensorboard"
         command.result(f"test accuracy {100 * results['test_accuracy']:.2f} %, "

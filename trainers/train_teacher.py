@@ -41,7 +41,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
         return lambda: None
     fit = fitting(config, training)
     replicas = Replicas(cluster.strategy(config))
-    replicas.check_same([command.plain(config), training.about])
+    with replicas.lost_workers(lambda: "before the training"):
+        replicas.check_same([command.plain(config), training.about])
     if not replicas.is_chief:
         return lambda: fit_stages(config, training, None)
     path = resume_workdir(workdir, command.command_line(), command.plain(config), training.about)

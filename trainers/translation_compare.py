@@ -14,7 +14,7 @@ from absl import logging
 
 from tf_l2t import export_teacher
 from tf_l2t.report import Section, write_html
-from tf_l2t.training import TeacherDivergedError
+from tf_l2t.training import StudentDivergedError, TeacherDivergedError
 from tf_l2t.training.pace import tell
 from tf_l2t.training.results import mean_std
 from tf_l2t.training.sequence_student import SEQUENCE_LOSSES
@@ -41,6 +41,7 @@ class Result(NamedTuple):
         last weights.
       signatures: sacrebleu's, by kind.
       tokens_per_second: target tokens in training, the most of all seeds, and in decoding by its name.
+      diverged: how many students are left out for that.
     """
 
     student: str
@@ -50,6 +51,7 @@ class Result(NamedTuple):
     bleus: dict[str, dict[str, list[float]]]
     signatures: dict[str, str]
     tokens_per_second: dict[str, float]
+    diverged: int = 0
 
 
 def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose: int,
@@ -81,7 +83,7 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
             table = StudentTable(of_student(config, student), path / student, verbose)
             for result in table.run():
                 results.append(result)
-                rows.append(measured_row(text.name, result, compare.seeds, config.decoding.beam_size))
+                rows.append(measured_row(text.name, result, config.decoding.beam_size))
                 record(rows[-1:])
                 write_json(path / "results.json", [r._asdict() for r in results])
         markdown = translation_table(rows, text.name)
@@ -170,11 +172,14 @@ class StudentTable:
             self._run(seed, START, [])
         yield self._result(START, self._config.training.learning_rate, [self._folder(s, START) for s in seeds])
         for loss in (CONTINUED, *(loss for loss in compare.losses if loss != CONTINUED)):
-            first = [self._from_start(seeds[0], loss, rate) for rate in compare.learning_rates]
-            best = max(range(len(first)), key=lambda i: best_bleu(first[i]))
-            rate = compare.learning_rates[best]
-            others = [self._from_start(seed, loss, rate) for seed in seeds[1:]]
-            yield self._result(loss, rate, [first[best], *others])
+            first = {rate: folder for rate in compare.learning_rates
+                     if (folder := self._from_start(seeds[0], loss, rate))}
+            if not first:
+                logging.warning("%s by %s diverged at every rate: it has no row", self._config.student.name, loss)
+                continue
+            rate = max(first, key=lambda rate: best_bleu(first[rate]))
+            runs = [first[rate], *(self._from_start(seed, loss, rate) for seed in seeds[1:])]
+            yield self._result(loss, rate, [folder for folder in runs if folder])._replace(diverged=runs.count(None))
 
     def _folder(self, seed: int, name: str) -> pathlib.Path:
         return self._path / f"seed{seed}" / name
@@ -183,11 +188,16 @@ class StudentTable:
         """The translator from which every loss begins."""
         return self._folder(seed, START) / self._config.compare.start
 
-    def _from_start(self, seed: int, loss: str, rate: float) -> pathlib.Path:
+    def _from_start(self, seed: int, loss: str, rate: float) -> pathlib.Path | None:
+        """The run's directory; None if its student diverged."""
         teacher = {TAUGHT: self._teacher, UNTAUGHT: self._new_teacher}.get(loss, lambda: "")()
-        return self._run(seed, f"{loss}-{rate:g}", [
-            *loss_changes(self._config, loss, rate), ("training.start", str(self._start(seed))),
-            ("training.teacher", str(teacher))])
+        try:
+            return self._run(seed, f"{loss}-{rate:g}", [
+                *loss_changes(self._config, loss, rate), ("training.start", str(self._start(seed))),
+                ("training.teacher", str(teacher))])
+        except StudentDivergedError as error:
+            logging.warning("%s", error)
+            return None
 
     def _run(self, seed: int, name: str, changes: list[tuple[str, Any]]) -> pathlib.Path:
         folder = self._folder(seed, name)
@@ -252,7 +262,7 @@ def best_bleu(folder: pathlib.Path) -> float:
     return max(record["bleu"] for record in json.loads((folder / "history.json").read_text()))
 
 
-def measured_row(data: str, result: Result, seeds: int, beam_size: int) -> dict[str, Any]:
+def measured_row(data: str, result: Result, beam_size: int) -> dict[str, Any]:
     """One row of docs/measured/translation.json; `bleu_…` are of plain text, `tokenized_lower_…` of tokens."""
     figures = {f"{prefix}_{name}_{part}": round(value, 3) for prefix, kind in KINDS.items()
                for name, bleus in result.bleus.items()
@@ -260,6 +270,7 @@ def measured_row(data: str, result: Result, seeds: int, beam_size: int) -> dict[
     dev = dict(zip(("bleu_dev_mean", "bleu_dev_std"), (round(x, 3) for x in mean_std(result.dev_bleu)), strict=True))
     speeds = dict(result.tokens_per_second)
     return {"data": data, "student": result.student, "loss": result.loss, "learning_rate": result.learning_rate,
-            "beam_size": beam_size, **figures, **dev, "seeds": seeds, "tokens_per_second": speeds.pop("training"),
+            "beam_size": beam_size, **figures, **dev, "seeds": len(result.dev_bleu),
+            **({"diverged": result.diverged} if result.diverged else {}), "tokens_per_second": speeds.pop("training"),
             **{f"{name}_tokens_per_second": speed for name, speed in speeds.items()},
             "signatures": result.signatures, "command": command.command_line()}

@@ -22,6 +22,7 @@ def translation_table(rows: list[dict[str, Any]], data: str) -> str:
         figures = ["{:.2f} ± {:.2f}".format(*(row[f"{name.format(beam)}_{part}"] for part in ("mean", "std")))
                    for name in COLUMNS.values()]
         speeds = ", ".join(f"{row[name.format(beam)]:,}" for name in SPEEDS.values())
-        cells = [row["student"], row["loss"], f"{row['learning_rate']:g}", *figures, str(row["seeds"]), speeds]
+        seeds = f"{row['seeds']}" + (f" ({row['diverged']} diverged)" if row.get("diverged") else "")
+        cells = [row["student"], row["loss"], f"{row['learning_rate']:g}", *figures, seeds, speeds]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

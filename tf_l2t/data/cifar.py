@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import codecs
+import functools
 import io
 import pathlib
 import pickle

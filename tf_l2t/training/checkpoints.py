@@ -52,7 +52,8 @@ class Checkpoints:
         self._identity = json.loads(json.dumps({**identity, "variables": shapes}))
         self._record = tf.Variable("", dtype=tf.string, trainable=False)
         self._checkpoint = tf.train.Checkpoint(variables=held, record=self._record)
-        self._keep, self._manager = keep, None
+        self._keep = keep
+        self._manager: Any = None
 
     def __str__(self) -> str:
         return repr(str(self._folder))

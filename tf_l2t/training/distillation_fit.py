@@ -17,7 +17,7 @@ from tf_l2t.data import batch_dataset
 from tf_l2t.distillation import DistillationTrainer
 from tf_l2t.training.checkpoints import Checkpoints
 from tf_l2t.training.stretches import everything, fit_in_stretches
-from tf_l2t.training.workdir import write_json
+from tf_l2t.training.workdir import write_json, write_whole
 
 HISTORY, BEST, LAST, ANCHORS = "history.json", "best.keras", "student.keras", "anchors"
 
@@ -72,7 +72,7 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
         history += _fit_phase(trainer, phase, batch_fn, seed, evaluate_every, dev, folder, history,
                               folder / "tensorboard" / (phase.name if len(phases) > 1 else ""), callbacks,
                               kept if phase is phases[-1] else None, verbose)
-    trainer.student.save(folder / LAST)
+    write_whole(folder / LAST, trainer.student.save)
     return history
 
 
@@ -105,10 +105,10 @@ def _fit_phase(trainer: DistillationTrainer, phase: PhasePlan, batch_fn: Callabl
             validation.flush()
         if anchors is not None:
             if record["val_accuracy"] > max((known["val_accuracy"] for known in earlier), default=-1.0):
-                trainer.student.save(folder / BEST)
+                write_whole(folder / BEST, trainer.student.save)
             if record["step"] in anchors:
                 (folder / ANCHORS).mkdir(exist_ok=True)
-                trainer.student.save(folder / ANCHORS / f"{anchors[record['step']]}.keras")
+                write_whole(folder / ANCHORS / f"{anchors[record['step']]}.keras", trainer.student.save)
         return record
 
     fixed = () if trainer.teaches else (trainer.teacher, *trainer.anchors)

@@ -73,7 +73,7 @@ class TeacherFit:
                 calls.on_epoch_end(progress.step - 1, logs)
                 if progress.dropped_in_a_row == self._options.max_dropped:
                     self._rescue()
-                if self._trainer.stop_training:
+                if replicas.any(self._trainer.stop_training):  # one process' callbacks stop all
                     progress.stopped = True
                     if self._validation_freq and "val_objective" not in logs:
                         self._validate()

@@ -58,6 +58,9 @@ class TeacherStep:
             norm = float(tf.linalg.global_norm(result.gradient))
             value, pull = self._penalty_of(result)
             fault = fault_of(result)
+            if not fault and not np.isfinite([value, np.sum(pull)]).all():
+                fault = "the penalty, or its gradient, is not finite"
+                value = 0.0
             table[index] = Figures(float(result.objective), norm,
                                    float(tf.linalg.global_norm(result.adjoint.params)),
                                    self._growth(result, progress), measure, value, bool(fault))

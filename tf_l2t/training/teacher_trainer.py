@@ -221,6 +221,7 @@ class TeacherTrainer:
             states = TeacherCheckpoints(checkpoint_dir, identity, self.teacher, self.optimizer, validate,
                                         options.replicas)
             progress = states.restore()
+            deferred = options.replicas.any(checkpoint_dir is not None)
         report = self._checked_student(verbose) if preflight and progress.step < teacher_steps else None
         engine = options.engine | ({"hvp": choose_hvp(report, options.engine["hvp"])} if report else {})
         gradient_fn = hypergradient(problem, self.teacher, trace=("coefficients", "loss", "adjoint_norm"),
@@ -244,7 +245,7 @@ class TeacherTrainer:
             print(begins)
         steps = TeacherFit(self, options, task=self._task, problem=problem, gradient_fn=gradient_fn, measure=measure,
                            apply=self._apply, validate=validate, validation_freq=validation_freq, states=states,
-                           deferred=checkpoint_dir is not None, progress=progress, first_seed=self._seed,
+                           deferred=deferred, progress=progress, first_seed=self._seed,
                            teacher_steps=teacher_steps)
         try:
             steps.run(calls, history, verbose)

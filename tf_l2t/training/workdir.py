@@ -9,6 +9,7 @@ import os
 import pathlib
 import platform
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 MANIFEST = "manifest.json"
@@ -79,7 +80,7 @@ def check_resumable(path: str | pathlib.Path, config: dict[str, Any], data: dict
         now = {"config": config, "data": data, "versions": here["versions"]}
         differ = [name for name, value in now.items() if begun[name] != _plain(value)]
         machine = begun["machine"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{str(manifest)!r} is damaged: {error!r}. Name a new work directory.") from error
     if differ:
         raise ValueError(f"the work directory {str(path)!r} holds another run, of another {' and '.join(differ)}; name "
@@ -132,6 +133,20 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
     sync(partial)
+    partial.replace(path)
+    sync(path.parent)
+
+
+def write_whole(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> None:
+    """Has `write` write a file beside `path`, under a name that ends alike, and puts it in the place of what is there:
+    whole or not at all, even if the machine stops or the disk is full."""
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        write(partial)
+        sync(partial)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     partial.replace(path)
     sync(path.parent)
 

@@ -144,7 +144,7 @@ def load_translator(path: str | os.PathLike[str], **decoding: Any) -> TextTransl
     try:
         saved = json.loads((folder / DECODING).read_text())
         Decoding(**saved)
-    except (TypeError, ValueError, OSError) as error:
+    except (TypeError, ValueError, OSError, RecursionError) as error:
         raise ValueError(f"{folder / DECODING} says not how to decode: {error}") from error
     if unknown := sorted(set(decoding) - set(Decoding._fields)):
         raise ValueError(f"decoding has the fields {Decoding._fields}; received {unknown}.")
