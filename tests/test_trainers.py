@@ -151,6 +151,7 @@ def test_ablate(tmp_path):
 def test_students(name, teacher_run, tmp_path):
     (tmp_path / "log").mkdir()
     done = run(name, tmp_path / "run", *SMALL, "--verbose=0", f"--log_dir={tmp_path / 'log'}",
+               "--config.compare.evaluate_every=4",
                f"--config.compare.teacher={teacher_run[0] / 'teacher'}")
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -162,6 +163,12 @@ def test_students(name, teacher_run, tmp_path):
     splits = tf_l2t.data.mnist_5k(60, 200)
     predicted = np.argmax(network.predict(splits.test.x, verbose=0), axis=1)
     assert results["test_accuracy"] == pytest.approx(np.mean(predicted == splits.test.y), abs=1e-6)
+    best = keras.models.load_model(tmp_path / "run" / "best.keras")
+    for part, expected in (("test", splits.test), ("dev", splits.dev)):
+        right = np.mean(np.argmax(best.predict(expected.x, verbose=0), axis=1) == expected.y)
+        assert results[f"best_{part}_accuracy"] == pytest.approx(right, abs=1e-6)
+    looks = [record["val_accuracy"] for record in json.loads((tmp_path / "run" / "history.json").read_text())]
+    assert len(looks) == 3 and results["best_dev_accuracy"] == pytest.approx(max(looks), abs=1e-6)
     assert list((tmp_path / "run" / "tensorboard").rglob("events*"))
 
 

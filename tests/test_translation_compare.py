@@ -11,11 +11,11 @@ import pytest
 import tf_l2t
 from configs import compare_translation
 from tests.test_translation_commands import SMALL
-from tf_l2t.training import TeacherDivergedError
+from tf_l2t.training import StudentDivergedError, TeacherDivergedError
 from tf_l2t.translation import load_translator
 from trainers import command, translation, translation_teacher
 from trainers.digests import teacher_digest, translator_digest
-from trainers.translation_compare import StudentTable, check_losses, prepare_comparison
+from trainers.translation_compare import StudentTable, check_losses, measured_row, prepare_comparison
 from trainers.translation_table import translation_table
 from trainers.translator_fit import compiled
 
@@ -115,6 +115,24 @@ def test_a_manifest_knows_the_start_and_the_teacher(table):
         found[loss] = data.get("teacher")
     assert len(set(found.values())) == 3
     assert "start" not in read(folder / "run/lstm1/seed0/start/manifest.json")["data"]
+
+
+def test_students_that_diverge_are_left_out_and_counted(table, monkeypatch):
+    """A rate of the first seed, another seed, and all of a loss."""
+    config = command.changed(compare_translation.get_config(), TINY.items())
+    whole = StudentTable._run
+
+    def run(self, seed, name, changes):
+        if (seed, name) in ((0, "mle-0.1"), (1, "untaught-0.1"), (1, "untaught-0")) or name.startswith("taught"):
+            raise StudentDivergedError("a loss is not finite")
+        return whole(self, seed, name, changes)
+
+    monkeypatch.setattr(StudentTable, "_run", run)
+    found = {result.loss: result for result in StudentTable(config, table[0] / "run/lstm1", 0).run()}
+    assert set(found) == {"start", "mle", "untaught"} and found["mle"].learning_rate == 0.0
+    assert [(r.diverged, len(r.dev_bleu)) for r in found.values()] == [(0, 2), (0, 2), (1, 1)]
+    row = measured_row("x", found["untaught"], 5)
+    assert (row["seeds"], row["diverged"]) == (1, 1) and "| 1 (1 diverged) |" in translation_table([row], "x")
 
 
 @pytest.mark.parametrize("what", ["start", "teacher"])

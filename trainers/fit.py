@@ -9,7 +9,7 @@ import keras
 import ml_collections
 
 from tf_l2t.data import Splits, array_batches, batch_dataset
-from tf_l2t.students import FunctionalStudent
+from tf_l2t.students import FunctionalStudent, load_network
 from tf_l2t.training.checkpoints import Checkpoints
 from tf_l2t.training.comparison import REPORT_SEED
 from tf_l2t.training.stretches import Record, everything, fit_in_stretches
@@ -22,7 +22,8 @@ def prepare_fit(config: ml_collections.ConfigDict, workdir: str, wrap: Callable[
     """The work that fits `wrap(network, splits)` for config.training.num_steps steps, evaluates it and saves it.
 
     It is looked at, and kept, every config.compare.evaluate_every steps. Writes manifest.json, checkpoints/,
-    history.json, tensorboard/, student.keras and results.json; a run that was stopped goes on.
+    history.json, tensorboard/, student.keras and best.keras, after the last step and at its best on dev, and
+    results.json of both; a run that was stopped goes on.
     """
     splits = command.load_splits(config)
     seed, num_steps = REPORT_SEED + config.seed, config.training.num_steps
@@ -40,18 +41,30 @@ def prepare_fit(config: ml_collections.ConfigDict, workdir: str, wrap: Callable[
                            epochs=epoch + 1, verbose=0, shuffle=False, callbacks=callbacks(str(path / "tensorboard")))
         return {name: float(values[-1]) for name, values in fitted.history.items()}
 
+    student, best, tensorboard = (path / name for name in ("student.keras", "best.keras", "tensorboard"))
+
+    def look(record: Record, before: list[Record]) -> Record:
+        if record["val_accuracy"] > max((known["val_accuracy"] for known in before), default=-1.0):
+            write_whole(best, network.save)
+        return record
+
+    def evaluated(prefix: str = "") -> dict[str, float]:
+        return {f"{prefix}{name}_{key}": float(value) for name, part in (("dev", splits.dev), ("test", splits.test))
+                for key, value in model.evaluate(*part, verbose=0, return_dict=True).items()}
+
     def work() -> None:
-        fit_in_stretches(fit, lambda record, before: record, lambda records: write_json(path / "history.json", records),
+        fit_in_stretches(fit, look, lambda records: write_json(path / "history.json", records),
                          checkpoints=Checkpoints(path / "checkpoints", everything(model), {"seed": seed}),
                          num_steps=num_steps, every=every, verbose=command.VERBOSE.value)
-        results = {f"{name}_{key}": float(value) for name, part in (("dev", splits.dev), ("test", splits.test))
-                   for key, value in model.evaluate(*part, verbose=0, return_dict=True).items()}
-        write_whole(path / "student.keras", network.save)
+        write_whole(student, network.save)
+        results = evaluated()
+        network.set_weights(load_network(best).get_weights())
+        results |= evaluated("best_")
         write_json(path / "results.json", results)
-        student, tensorboard = path / "student.keras", path / "tensorboard"
-        command.result(f"test accuracy {100 * results['test_accuracy']:.2f} %, "
-                       f"dev accuracy {100 * results['dev_accuracy']:.2f} %\n"
-                       f"student: {student}\nTensorBoard: {tensorboard}", **results, student=student,
-                       tensorboard=tensorboard)
+        accuracies = [f"{which}test accuracy {100 * results[f'{prefix}test_accuracy']:.2f} %, dev accuracy "
+                      f"{100 * results[f'{prefix}dev_accuracy']:.2f} %"
+                      for which, prefix in (("", ""), ("at its best on dev: ", "best_"))]
+        command.result("\n".join([*accuracies, f"student: {student}", f"TensorBoard: {tensorboard}"]), **results,
+                       student=student, best=best, tensorboard=tensorboard)
 
     return work

@@ -98,7 +98,7 @@ def test_replicas_take_turns(strategy):
 class Cluster:
     """Two processes on this machine, one core's worth of work each."""
 
-    def __init__(self, folder, way="rollouts", seeds=(0, 0), states=True, student="plain"):
+    def __init__(self, folder, way="rollouts", seeds=(0, 0), states=True, student="plain", stop=0):
         self.folder, self.states = folder, folder / "states" if states else ""
         ports = []
         for _ in range(2):
@@ -112,7 +112,7 @@ class Cluster:
             told = {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})}
             self.processes.append(subprocess.Popen(
                 [sys.executable, "-m", "tests.training.worker", str(folder / f"out{index}.json"), str(self.states), way,
-                 str(seeds[index]), student], cwd=ROOT, env={**os.environ, **told}, stdout=log.open("w"),
+                 str(seeds[index]), student, str(stop)], cwd=ROOT, env={**os.environ, **told}, stdout=log.open("w"),
                 stderr=subprocess.STDOUT))
 
     def wait(self):
@@ -148,6 +148,12 @@ def test_two_processes_train_the_teacher_of_one(whole):
     # dθ is 38 float32 numbers; seven figures of each of 3 rollouts are float64.
     size = sum(np.size(w) for w in first["weights"])
     assert 6 * (4 * size + 8 * 3 * 7) < first["bytes"] < 6 * (4 * size + 8 * 3 * 7) + 20_000
+
+
+def test_a_callback_of_one_process_stops_all(tmp_path):
+    codes, (first, second) = Cluster(tmp_path, states=False, stop=2).wait()
+    assert codes == [0, 0] and first["weights"] == second["weights"]
+    assert len(first["history"]["objective"]) == len(second["history"]["objective"]) == 2
 
 
 @pytest.mark.parametrize(("student", "whole_student"), [

@@ -326,6 +326,24 @@ def test_a_rollout_whose_loss_was_not_finite_has_no_part_in_the_mean(monkeypatch
         np.testing.assert_allclose(now, start + gradient, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("what", ["value", "gradient"])
+def test_a_penalty_that_is_not_finite_drops_its_rollout(what, monkeypatch):
+    """And leaves θ as it is, whatever λ counts for at that step."""
+    made = trainer(penalty=0.01)
+
+    def penalty(result):
+        bad = np.full(sum(w.size for w in made.get_weights()), np.nan if what == "gradient" else 0.0, np.float32)
+        return np.inf if what == "value" else 0.0, bad
+
+    monkeypatch.setattr(made._apply, "_penalty_of", penalty)
+    before = made.get_weights()
+    with pytest.warns(UserWarning, match=r"without rollout 0: the penalty, or its gradient, is not finite"):
+        history = made.fit(noisy_train(), DEV, teacher_steps=1, validation_freq=0, verbose=0).history
+    assert history["dropped"] == [1] and history["dropped_rollouts"] == [1]
+    for now, start in zip(made.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, start)
+
+
 def test_the_papers_loss_and_objective_under_a_schedule():
     made = trainer(tiny.teacher("paper"))
     made.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.01, 3)), objective="relaxed_accuracy")

@@ -1,6 +1,7 @@
-"""A process of a cluster that trains a teacher: `python -m tests.training.worker OUT STATES WAY SEED STUDENT`.
+"""A process of a cluster that trains a teacher: `python -m tests.training.worker OUT STATES WAY SEED STUDENT STOP`.
 
-TF_CONFIG says which it is. It writes OUT: the teacher's weights, the history, and the bytes that it sent.
+TF_CONFIG says which it is. It writes OUT: the teacher's weights, the history, and the bytes that it sent. A callback of
+the first process stops the training after so many steps; 0 for none.
 """
 
 import json
@@ -13,7 +14,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 import tensorflow as tf
 
 
-def main(out: str, states: str, way: str, seed: str, student: str) -> None:
+def main(out: str, states: str, way: str, seed: str, student: str, stop: str) -> None:
     strategy = tf.distribute.MultiWorkerMirroredStrategy()  # before anything else of TensorFlow's
     import keras
 
@@ -25,6 +26,8 @@ def main(out: str, states: str, way: str, seed: str, student: str) -> None:
     class Steps(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             print(f"step {epoch}", flush=True)
+            if strategy.cluster_resolver.task_id == 0 and epoch + 1 == int(stop):
+                self.model.stop_training = True
 
     trainer = TeacherTrainer(getattr(tiny, student), tf_l2t.teachers.AttentionTeacher(3, 6, num_keys=4), num_steps=12,
                              batch_size=12, refresh_every=5, seed=int(seed),
