@@ -37,6 +37,7 @@ from tf_l2t.training.measured import record
 
 ROOT = pathlib.Path(__file__).parent.parent
 MEASURED = ROOT / "docs" / "measured" / "reliability.json"
+KEY = ("what",)
 KINDS = ("SIGKILL at a random moment", "SIGKILL while a state is written", "SIGKILL at the end", "SIGTERM")
 WARM_MINUTES = 10  # after which memory has to stay as it is
 FUZZ_TESTS = ("tests/test_fuzz.py", "tests/test_fuzz_configs.py")
@@ -320,7 +321,7 @@ def main() -> None:
         for name in options.only if options.kills else ():
             (folder / name).mkdir()
             rows += soak(name, options.kills, random.Random(f"{options.seed} {name}"), folder / name)
-            record(options.measured, rows, ("what",))
+            record(options.measured, rows, KEY)
         if options.minutes:
             first, growth = memory(options.minutes, folder)
             rows.append({"what": "train_teacher: memory", "tried": 1, "lost": int(growth >= 2),
@@ -329,7 +330,7 @@ def main() -> None:
         rows += fuzz()
     for row in rows:
         print(row)
-    record(options.measured, rows, ("what",))
+    record(options.measured, rows, KEY)
     if any(row["lost"] for row in rows):
         sys.exit("something was lost")
 

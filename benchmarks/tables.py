@@ -160,9 +160,26 @@ def prokt_step_table(rows: Rows) -> str:
 
 
 def reliability_table(rows: Rows) -> str:
-    """What was done to trainings, and what was lost by it."""
-    lines = ["| what | tried | lost |", "|---|---|---|",
-             *(f"| {row['what']} | {row['tried']} | {row['lost']} |" for row in rows)]
+    """What was done to trainings and inputs, and what was lost by it."""
+    done: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        name, _, what = row["what"].partition(": ")
+        done.setdefault(name, {})[what] = row
+    memory = [row for parts in done.values() if (row := parts.pop("memory", None))]
+    inputs = done.pop("fuzz", {})
+    kinds = list(dict.fromkeys(what for parts in done.values() for what in parts))
+    lines = [f"| training | {' | '.join(kinds)} | lost |", "|---" * (len(kinds) + 2) + "|"]
+    for name, parts in done.items():
+        if parts:
+            tried = [f"{parts[kind]['tried']}" for kind in kinds]
+            lines.append(f"| {name} | {' | '.join(tried)} | {max(row['lost'] for row in parts.values())} |")
+    if inputs:
+        total = [sum(row[count] for row in inputs.values()) for count in ("tried", "lost")]
+        lines += ["", "| fuzz test | inputs | lost |", "|---|---|---|",
+                  *(f"| `{test}` | {row['tried']:,} | {row['lost']} |" for test, row in inputs.items()),
+                  f"| together | {total[0]:,} | {total[1]} |"]
+    lines += [f"\nResident memory of a teacher's training: {row['first_mb']:,} MB, and {row['growth_percent']:+.2f} % "
+              f"from the 10th to the {row['minutes']:.0f}th minute." for row in memory]
     return "\n".join([*lines, "", "    python -m benchmarks.soak"])
 
 

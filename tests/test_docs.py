@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import tf_l2t
-from benchmarks import distillation, first_call, fit, objectives, scaling, translation
+from benchmarks import distillation, first_call, fit, objectives, scaling, soak, translation
 from benchmarks.tables import FIGURES
 from benchmarks.tables import KEY as ENGINE_KEY
 from tf_l2t.hypergradient.rules import HVP_MODES
@@ -144,10 +144,28 @@ def check_scaling_row(row):
         assert (row["bytes_per_step"] > 0) == (row["processes"] > 1)
 
 
+def check_reliability_row(row):
+    """Goals: nothing lost, twenty kills of every training, ten thousand inputs, memory that is flat."""
+    assert row["what"] and row["tried"] >= 0 and row["lost"] == 0
+    if row["what"].endswith(": memory"):
+        assert row["minutes"] >= 60 and row["growth_percent"] < 2
+
+
+def test_goals_of_reliability_are_held():
+    rows = json.loads((ROOT / "docs" / "measured" / "reliability.json").read_text())["rows"]
+    tried = {row["what"]: row["tried"] for row in rows}
+    for name in soak.JOBS:
+        assert soak.killed({kind: tried[f"{name}: {kind}"] for kind in soak.KINDS}) >= 20, name
+        assert all(tried[f"{name}: {what}"] > 0 for what in (*soak.KINDS, "states damaged", "trainings")), name
+    assert sum(count for what, count in tried.items() if what.startswith("fuzz: ")) >= 10_000
+    assert "train_teacher: memory" in tried
+
+
 CHECKS = {"engine": check_engine_row, "fit": check_fit_row, "first_call": check_first_call_row,
           "translation": check_translation_row, "translation_cost": check_translation_cost_row,
           "objectives": check_objectives_row, "distillation": check_distillation_row,
-          "distillation_cost": check_distillation_cost_row, "scaling": check_scaling_row}
+          "distillation_cost": check_distillation_cost_row, "scaling": check_scaling_row,
+          "reliability": check_reliability_row}
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "measured").glob("*.json")), ids=lambda p: p.name)
@@ -156,7 +174,7 @@ def test_measured_files_have_the_layout(file):
     key = {"engine": ENGINE_KEY, "fit": fit.KEY, "first_call": first_call.KEY,
            "ablation": ABLATION_KEY, "translation": TRANSLATION_KEY,
            "translation_cost": translation.KEY, "objectives": objectives.KEY, "distillation": DISTILLATION_KEY,
-           "distillation_cost": distillation.KEY, "scaling": scaling.KEY}.get(file.stem, KEY)
+           "distillation_cost": distillation.KEY, "scaling": scaling.KEY, "reliability": soak.KEY}.get(file.stem, KEY)
     content = json.loads(file.read_text())
     assert {"date", "machine", "versions", "rows"} == set(content)
     assert content["rows"] and len({tuple(row[k] for k in key) for row in content["rows"]}) == len(content["rows"])

@@ -25,8 +25,13 @@ def test_a_training_that_goes_on_loses_nothing(counting, tmp_path):
     assert all(row["lost"] == 0 for row in rows)
     assert soak.kept(tmp_path / "whole")["checkpoints-20/variables/0/.ATTRIBUTES/VARIABLE_VALUE"] == \
         (20).to_bytes(8, "little")
-    table = reliability_table(rows)
-    assert f"| counting: SIGTERM | {tried['SIGTERM']} | 0 |" in table
+    counts = " | ".join(str(tried[kind]) for kind in (*soak.KINDS, "states damaged", "trainings"))
+    more = [{"what": "fuzz: test_a", "tried": 1200, "lost": 0}, {"what": "fuzz: test_b[c: d]", "tried": 7, "lost": 1},
+            {"what": "counting: memory", "tried": 1, "lost": 0, "minutes": 60.0, "first_mb": 1200,
+             "growth_percent": -0.1}]
+    table = reliability_table(rows + more)
+    assert f"| counting | {counts} | 0 |" in table and "| `test_b[c: d]` | 7 | 1 |" in table
+    assert "| together | 1,207 | 1 |" in table and "1,200 MB, and -0.10 % from the 10th to the 60th minute" in table
 
 
 def test_a_training_that_comes_out_otherwise_is_seen(counting, tmp_path):
