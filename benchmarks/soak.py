@@ -250,9 +250,9 @@ def memory(minutes: float, folder: pathlib.Path) -> tuple[float, float]:
         process.send_signal(signal.SIGTERM)
     if process.returncode != os.EX_TEMPFAIL:
         raise RuntimeError(f"told to end, the teacher's training ended with {process.returncode}.")
-    part = max(1, len(samples) // 20)
-    first, last = (float(np.median(megabytes)) for megabytes in (samples[:part], samples[-part:]))
-    return first, 100 * (last / first - 1)
+    third = max(1, len(samples) // 3)
+    first, last = (float(np.median(megabytes)) for megabytes in (samples[:third], samples[-third:]))
+    return first, 100 * (last / first - 1) * 3 / 2  # a steady growth has two thirds of it between these medians
 
 
 def _resident(process: subprocess.Popen[bytes], seconds: float) -> Iterator[tuple[float, float]]:
