@@ -8,6 +8,7 @@ import inspect
 import json
 import os
 import shlex
+import signal
 import sys
 import types
 import warnings
@@ -67,6 +68,7 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
 
     def run(argv: list[str]) -> None:
         _begin_log()
+        signal.signal(signal.SIGTERM, _end)
         if len(argv) > 1:
             fail(f"unexpected arguments {argv[1:]}; options begin with --.")
         if DRY_RUN.value and not dry_run:
@@ -96,6 +98,13 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
             fail(f"{error.filename or WORKDIR.value!r} cannot be written: {error.strerror}.")
 
     app.run(run, flags_parser=_parse)
+
+
+def _end(number: int, frame: Any) -> None:
+    """Ends the command with a code that says so, wherever it is; within steps, which are kept, SIGTERM is deferred."""
+    signal.signal(number, signal.SIG_DFL)
+    print("told to end (SIGTERM); what is kept is kept, and the same command goes on.", file=sys.stderr)
+    sys.exit(os.EX_TEMPFAIL)
 
 
 def _begin_log() -> None:
