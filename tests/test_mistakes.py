@@ -86,6 +86,12 @@ def one_hot_in_compile():
     model.fit(X, np.eye(3)[Y], verbose=0)
 
 
+def softmax_in_compile():
+    model = with_softmax()
+    model.compile("sgd", loss=FixedLoss("focal"))
+    model.fit(X, Y, verbose=0)
+
+
 same = tiny.plain()
 MISTAKES = {
     "Labels begin with 1": lambda tmp: fit(train=(X, Y + 1)),
@@ -94,6 +100,7 @@ MISTAKES = {
     "Labels are probabilities or regression targets": lambda tmp: fit(train=(X, Y + 0.5)),
     "The student ends in a softmax": lambda tmp: fit(student_fn=with_softmax),
     "A softmax at the end of a subclassed model": lambda tmp: stock_callback(Probabilities()),
+    "A softmax, and a fixed loss": lambda tmp: softmax_in_compile(),
     "Several inputs": lambda tmp: tf_l2t.Teaching(tiny.teacher(), ({"image": X, "age": X}, Y), num_steps=4),
     "The student has no input": lambda tmp: fit(student_fn=unbuilt),
     "student_fn returns one model again and again": lambda tmp: fit(student_fn=lambda: same),

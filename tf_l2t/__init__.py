@@ -17,7 +17,7 @@ _MODULES = ("data", "distillation", "export", "features", "hypergradient", "loss
 _NAMES = {"TaughtStudent": "tf_l2t.training", "TeacherTrainer": "tf_l2t.training",
           "Teaching": "tf_l2t.training",
           "export_teacher": "tf_l2t.export", "load_teacher": "tf_l2t.export",
-          "load_signatures": "tf_l2t.saved_models",
+          "load_signatures": "tf_l2t.saved_models", "load_model": "tf_l2t.saved_models",
           "preflight": "tf_l2t.students",
           "pretrained_teacher": "tf_l2t.pretrained"}
 

@@ -1,11 +1,14 @@
-"""A check of a teacher's SavedModel before TensorFlow runs any of it."""
+"""Saved models: a teacher's SavedModel, checked before TensorFlow runs any of it; Keras models with parts of this
+package."""
 
 from __future__ import annotations
 
+import importlib
 import pathlib
 from collections.abc import Iterable
 from typing import Any
 
+import keras
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
@@ -89,6 +92,22 @@ def _check_ops(graph: Any, file: str, allowed: Iterable[str]) -> None:
         called = {node.attr["f"].func.name for node in nodes if node.op in CALLS}
         if name and called & savers:
             raise ValueError(f"{file!r} saves or restores variables in {name!r}, which no teacher does.")
+
+
+def load_model(file: str | pathlib.Path, **kwargs: Any) -> keras.Model:
+    """`keras.models.load_model` of a model with losses, layers or models of this package, such as a `TaughtStudent`, or
+    a model of yours that was compiled with a teacher's loss.
+
+    Keras finds classes that are registered, and these are as soon as their modules are imported, which `import tf_l2t`
+    leaves for later. After any use of `tf_l2t.training` and `tf_l2t.losses`, Keras' own function does as well.
+
+    Args:
+      file: written by `model.save`.
+      **kwargs: of `keras.models.load_model`.
+    """
+    for name in ("distillation", "losses", "students", "training"):
+        importlib.import_module(f"tf_l2t.{name}")
+    return keras.models.load_model(file, **kwargs)
 
 
 def load_signatures(path: str | pathlib.Path, also_ops: Iterable[str] = ()) -> Any:

@@ -78,7 +78,7 @@ def augment(examples: Examples, labels: Sequence[str], target: str, encoder: str
                              probability=probability)
             lines += ["\t".join([label, *sentences[:i], new, *sentences[i + 1:]]) for new in made[1:]]
         if done % TOLD_EVERY == 0:
-            tell({"examples": f"{done:,} of {len(examples.labels):,}"}, verbose, pace.left(done))
+            tell({"examples": done, "total": len(examples.labels)}, verbose, pace.left(done))
     partial = file.with_name(f".{file.name}.partial")
     partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
     partial.replace(file)

@@ -67,7 +67,7 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
     flags.mark_flag_as_required("config")  # what needs a directory says so
 
     def run(argv: list[str]) -> None:
-        _begin_log()
+        begin_log()
         signal.signal(signal.SIGTERM, _end)
         if len(argv) > 1:
             fail(f"unexpected arguments {argv[1:]}; options begin with --.")
@@ -107,13 +107,15 @@ def _end(number: int, frame: Any) -> None:
     sys.exit(os.EX_TEMPFAIL)
 
 
-def _begin_log() -> None:
+def begin_log() -> None:
     """Warnings go through absl's log, to standard error; with --log_dir everything goes there, progress as well."""
     folder = flags.FLAGS.log_dir
     if folder:
         if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
             fail(f"--log_dir must be a directory that can be written to; received {folder!r}.")
         logging.get_absl_handler().use_absl_log_file()
+        if not flags.FLAGS["stderrthreshold"].present:
+            logging.set_stderrthreshold("warning")  # they are not to be missed
     if not flags.FLAGS["verbosity"].present:  # TensorFlow's notes on every file it saves help nobody at a terminal
         logging.set_verbosity(logging.INFO if folder else logging.WARNING)
     warnings.showwarning = lambda message, *_, **__: logging.warning("%s", message)

@@ -164,7 +164,7 @@ class Table:
             if not file.is_file():
                 write_json(file, comparison.run_row(name)._asdict())
                 finished += 1
-                tell({"row": name, "done": f"{finished} of {len(rows)}"}, command.VERBOSE.value, pace.left(finished))
+                tell({"row": name, "done": finished, "total": len(rows)}, command.VERBOSE.value, pace.left(finished))
             results.append(RowResult(**json.loads(file.read_text())))
             if done:
                 done(self.config, results[-1])

@@ -81,7 +81,7 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
                     if made:
                         finished += 1
                         tell({"student": cell.student, "method": cell.method, "seed": seed,
-                              "done": f"{finished} of {total}"}, verbose, pace.left(finished))
+                              "done": finished, "total": total}, verbose, pace.left(finished))
                 if any(cell.folders for cell in group):
                     record([chosen(config, group)[1]])
         lost = [f"{group[0].student} by {group[0].method}" for group in found if not any(c.folders for c in group)]

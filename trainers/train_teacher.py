@@ -34,18 +34,26 @@ YLABELS = {"accuracy": "dev accuracy of the student, %", "bleu": "dev BLEU of th
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
-    cluster.begin(config)
-    training = planned(config)
     if command.DRY_RUN.value:
-        dry_run(config, training)
+        dry_run(config, planned(config))
         return lambda: None
-    fit = fitting(config, training)
+    cluster.begin(config)
     replicas = Replicas(cluster.strategy(config))
+
+    def checked() -> tuple[TeacherPlan, Callable[[pathlib.Path], tuple[pathlib.Path, pathlib.Path]]]:
+        training = planned(config)
+        return training, fitting(config, training)
+
+    def claimed() -> pathlib.Path | None:
+        return resume_workdir(workdir, command.command_line(), command.plain(config), training.about) \
+            if replicas.is_chief else None
+
     with replicas.lost_workers(lambda: "before the training"):
+        training, fit = replicas.together(checked)
         replicas.check_same([command.plain(config), training.about])
-    if not replicas.is_chief:
+        path = replicas.together(claimed)
+    if path is None:
         return lambda: fit_stages(config, training, None)
-    path = resume_workdir(workdir, command.command_line(), command.plain(config), training.about)
 
     def work() -> None:
         teacher_dir, curve = fit(path)

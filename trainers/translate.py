@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 MODEL = flags.DEFINE_string("model", None, "The directory of a translator, best/ or last/ of a train_student run.")
 BEAM_SIZE = flags.DEFINE_integer("beam_size", None, "1 for greedy decoding; by default that of the translator.")
@@ -20,8 +20,9 @@ PROGRESS = flags.DEFINE_bool("progress", True, "Say on standard error how many l
 
 
 def main(argv: list[str]) -> None:
-    from trainers.command import fail
+    from trainers.command import begin_log, fail
 
+    begin_log()
     if len(argv) > 1:
         fail(f"unexpected arguments {argv[1:]}; options begin with --, lines come from standard input.")
     from tf_l2t.translation import load_translator
@@ -34,12 +35,16 @@ def main(argv: list[str]) -> None:
     except ValueError as error:
         fail(str(error))
     if cut := translator.cut(lines):
-        print(f"warning: lines that with their end have more than {translator.decoding.longest} subwords are cut: "
-              f"{', '.join(str(i + 1) for i in cut)}", file=sys.stderr)
-    from tf_l2t.training.pace import every_few_seconds
+        logging.warning("lines that with their end have more than %d subwords are cut: %s",
+                        translator.decoding.longest, ", ".join(str(i + 1) for i in cut))
+    from tf_l2t.training.pace import duration, every_few_seconds
 
-    progress = every_few_seconds(lambda said: print(said, file=sys.stderr), "lines") if PROGRESS.value else None
-    found = translator(lines, progress)
+    def say(done: int, total: int, left: float) -> None:
+        line = f"{done:,} of {total:,} lines, {duration(left)} left"
+        logging.info("%s", line)
+        print(line, file=sys.stderr)
+
+    found = translator(lines, every_few_seconds(say) if PROGRESS.value else None)
     # As UTF-8, whatever the locale says: lines come in so.
     sys.stdout.buffer.write("".join(f"{line}\n" for line in found).encode())
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from tf_l2t.data import ArrayPair
 from tf_l2t.hypergradient import sgd
 from tf_l2t.training import TeacherTrainer, pace, stretches
 from tf_l2t.training.checkpoints import Checkpoints
@@ -39,19 +40,20 @@ def test_the_rest_at_the_pace_so_far(clock):
 def test_how_far_a_work_is_every_few_seconds(monkeypatch, clock):
     monkeypatch.setattr(pace.time, "monotonic", lambda: clock[0])
     said = []
-    progress = every_few_seconds(said.append, "lines", 5.0)
+    progress = every_few_seconds(lambda *heard: said.append(heard), 5.0)
     for done in (500, 1000, 1500, 2000):
         clock[0] += 2
         progress(done, 2000)
-    assert said == ["1,500 of 2,000 lines, 2.0 s left"]
+    assert said == [(1500, 2000, pytest.approx(2.0))]
 
 
 def test_json_has_nothing_that_is_not_json():
     record = {"path": pathlib.Path("a"), "nan": [math.nan, (1, -math.inf)], "of NumPy": {1: np.float32(0.5)},
-              "none": None, "flag": np.bool_(True), "ü": np.int64(2**53)}
+              "none": None, "flag": np.bool_(True), "ü": np.int64(2**53), "pair": ArrayPair(1, (math.nan,))}
     line = json_line(record)
     assert json.loads(line, parse_constant=pytest.fail) == {
-        "path": "a", "nan": [None, [1, None]], "of NumPy": {"1": 0.5}, "none": None, "flag": True, "ü": 2**53}
+        "path": "a", "nan": [None, [1, None]], "of NumPy": {"1": 0.5}, "none": None, "flag": True, "ü": 2**53,
+        "pair": {"x": 1, "y": [None]}}
     assert "\n" not in line and "ü" in line
 
 

@@ -92,6 +92,67 @@ def test_save_load_predict_and_go_on(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+SAVED = """
+import sys
+import keras, tf_l2t
+model = tf_l2t.load_model(sys.argv[1])
+print(type(model).__name__, type(model.loss).__name__)
+"""
+
+
+@pytest.mark.parametrize("what", ["TaughtStudent", "TeacherLoss", "FixedLoss"])
+def test_a_saved_model_is_loaded_in_a_process_that_has_imported_nothing_else(what, tmp_path):
+    model = taught(tiny.plain) if what == "TaughtStudent" else tiny.plain()
+    if what != "TaughtStudent":
+        loss = tiny.teacher().as_keras_loss() if what == "TeacherLoss" else tf_l2t.losses.FixedLoss("focal")
+        model.compile("sgd", loss=loss)
+    model.save(tmp_path / "model.keras")
+    done = subprocess.run([sys.executable, "-c", SAVED, str(tmp_path / "model.keras")], capture_output=True, text=True,
+                          check=False)
+    names = ("TaughtStudent", "NoneType") if what == "TaughtStudent" else ("Functional", what)
+    assert done.returncode == 0 and done.stdout.split() == [*names], done.stderr
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(policy):
+    """The loss is computed in float32, regularisers with it, and t / T is exact however long T is."""
+    teacher, steps = tiny.teacher(), 70_000
+    student = FunctionalStudent(tiny.regularised, dtype="float32").new_model(3)
+    half = FunctionalStudent(tiny.regularised, dtype=policy) if policy == "mixed_bfloat16" else None
+    network = half.new_model(3) if half else in_half(3)
+    network.set_weights(student.get_weights())
+    model = TaughtStudent(network, teacher, DEV, steps, refresh_every=1)
+    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    model._step.assign(steps - 100)
+    history = model.fit(TRAIN.x, TRAIN.y, batch_size=24, shuffle=False, verbose=0).history
+    logits = tf.cast(network(DEV.x, training=False), tf.float32)
+    status = tf_l2t.features.status_vector(
+        tf.constant(steps - 100), steps, tf.constant(0.0), tf.constant(DEV.y), logits)
+    assert float(status[0]) == pytest.approx(1 - 100 / steps, abs=1e-6)
+    np.testing.assert_allclose(model.coefficients, teacher(status), rtol=1e-6)
+    logits = tf.cast(network(TRAIN.x, training=True), tf.float32)
+    losses = teacher.per_example(tf.constant(TRAIN.y), logits, tf.constant(model.coefficients))
+    expected = float(tf.reduce_mean(losses)) + float(tf.add_n(network.losses))
+    assert float(tf.add_n(network.losses)) > 0 and history["loss"][0] == pytest.approx(expected, rel=1e-6)
+
+
+def in_half(seed):
+    keras.utils.set_random_seed(seed)
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        return tiny.regularised()
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_it_is_exported_as_its_student(tmp_path):
+    model = taught(tiny.plain)
+    model.fit(batches(3), verbose=0)
+    model.export(str(tmp_path / "served"), verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "served"))
+    np.testing.assert_allclose(served.serve(tf.constant(DEV.x)), model.predict(DEV.x, verbose=0), rtol=1e-6)
+
+
 def test_fit_learns_and_keras_features_work(tmp_path):
     model = taught(tiny.plain)
     model.compile(optimizer=keras.optimizers.SGD(0.02, momentum=0.9), metrics=["accuracy"], steps_per_execution=4)

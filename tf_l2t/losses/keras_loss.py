@@ -60,6 +60,15 @@ def masked_weights(logits: tf.Tensor, dtype: tf.DType) -> tf.Tensor | None:
     return mask * tf.math.divide_no_nan(tf.cast(tf.size(mask), dtype), tf.reduce_sum(mask))
 
 
+def check_logits(y_pred: Any) -> None:
+    """Raises ValueError, while a model's step is traced, if its outputs are those of a softmax."""
+    op = getattr(y_pred, "op", None)  # an eager tensor has none
+    while op is not None and op.type in ("Cast", "Identity"):
+        op = op.inputs[0].op
+    if op is not None and op.type == "Softmax":
+        raise ValueError("the model ends in a softmax, and its loss takes logits: leave the softmax out.")
+
+
 @keras.saving.register_keras_serializable(package="tf_l2t")
 class FixedLoss(keras.losses.Loss):
     """A loss of `FIXED_LOSSES` for `compile`.
@@ -86,6 +95,7 @@ class FixedLoss(keras.losses.Loss):
         self._function = fixed_loss(loss, **options)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
+        check_logits(y_pred)
         upper = LABEL_SETS.get(self._loss, 1) * tf.shape(y_pred)[-1]
         labels = integer_labels(y_true, upper)
         return where_labelled(labels, self._function(labels, y_pred))
@@ -135,6 +145,7 @@ class TaughtLoss(keras.losses.Loss):
         return np.array(self._coefficients)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
+        check_logits(y_pred)
         return self._losses(integer_labels(y_true, self._coefficients.shape[0]), y_pred)
 
     def _losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -153,7 +164,7 @@ class TeacherLoss(TaughtLoss):
         model.compile("adam", loss=teacher.as_keras_loss(), metrics=["accuracy"])
         model.fit(x, y, callbacks=[tf_l2t.Teaching(teacher, dev_data=(x_dev, y_dev), num_steps=1100)])
 
-    A saved model keeps all of it in its config, and a file of weights, such as `BackupAndRestore` writes, beside them.
+    A saved model (`tf_l2t.load_model`) keeps all of it in its config, and a file of weights, such as `BackupAndRestore` writes, beside them.
 
     Args:
       form, coefficients, class_counts, reduction: as for `TaughtLoss`; Φ to begin with.

@@ -29,12 +29,11 @@ class Pace:
         return (self._total - done) * (time.perf_counter() - self._started) / made if made else math.nan
 
 
-def every_few_seconds(say: Callable[[str], Any], what: str, seconds: float = 5.0) -> Callable[[int, int], None]:
-    """A function that is told (done, total), and says it with the time left, at most every so many seconds.
+def every_few_seconds(say: Callable[[int, int, float], Any], seconds: float = 5.0) -> Callable[[int, int], None]:
+    """A function that is told (done, total), and hands it on with the seconds left, at most every so many seconds.
 
     Args:
-      say: hears "DONE of TOTAL `what`, TIME left".
-      what: the parts' name.
+      say: hears (done, total, seconds left).
       seconds: between two of these, and before the first.
     """
     pace, said = Pace(1), time.monotonic()
@@ -43,7 +42,7 @@ def every_few_seconds(say: Callable[[str], Any], what: str, seconds: float = 5.0
         nonlocal said
         if time.monotonic() - said >= seconds:
             said = time.monotonic()
-            say(f"{done:,} of {total:,} {what}, {duration(pace.left(done / total))} left")
+            say(done, total, pace.left(done / total))
 
     return progress
 
@@ -70,6 +69,8 @@ def tell(record: Mapping[str, Any], verbose: int, seconds_left: float = math.nan
 def json_line(record: Mapping[str, Any]) -> str:
     """A record as one line of JSON: numbers that are not finite are null, paths and whatever else as text."""
     def plain(value: Any) -> Any:
+        if hasattr(value, "_asdict"):
+            value = value._asdict()
         if isinstance(value, Mapping):
             return {str(key): plain(inner) for key, inner in value.items()}
         if isinstance(value, list | tuple):

@@ -100,6 +100,24 @@ class Replicas:
             raise ValueError("the processes of this cluster are at different trainings: another config, other data, "
                              "another seed or teacher. Start the same command in all of them.")
 
+    def together(self, function: Callable[[], Result]) -> Result:
+        """What `function` returns, in every process.
+
+        Raises:
+          ValueError: as `function`, and in all processes if it raises one in any.
+        """
+        refused: ValueError | None = None
+        try:
+            result = function()
+        except ValueError as error:
+            refused = error
+        by_any = self.any(refused is not None)
+        if refused:
+            raise refused
+        if by_any:
+            raise ValueError("another process of this cluster refuses to begin; its message says why.")
+        return result
+
     @contextlib.contextmanager
     def lost_workers(self, where: Callable[[], str]) -> Iterator[None]:
         """Within it, an error of communication is a `WorkerLostError`; `where` says what was at work."""

@@ -30,7 +30,7 @@ class TaughtStudent(keras.Model):
     Before every k-th step the student's status s_t is measured and Φ_t = μ_θ(s_t) becomes the coefficients of the
     loss; between, Φ is held. Labels are integers. `compile` takes no loss. `evaluate` reports the loss at the
     current Φ. The teacher's weights and the dev sample become non-trainable weights of this model: a saved student
-    goes on training after `keras.models.load_model`. The trained network itself is `student.student`.
+    goes on training after `tf_l2t.load_model`. The trained network itself is `student.student`.
 
     Args:
       student: a built Functional or Sequential model with logits as its output. It is trained in place.
@@ -122,7 +122,7 @@ class TaughtStudent(keras.Model):
         return logs
 
     def _fresh_coefficients(self) -> tf.Tensor:
-        logits = self.student(self._x_dev.value, training=False)
+        logits = _not_half(self.student(self._x_dev.value, training=False))  # which has no t / T of 70,000 steps
         features = status_vector(self._step.value, self.num_steps, self._train_accuracy.value, self._y_dev.value,
                                  logits)
         return tf.cast(self._teacher.apply(tuple(v.value for v in self._theta), features), tf.float32)
@@ -132,17 +132,22 @@ class TaughtStudent(keras.Model):
         """The mean over the batch, of examples that are not masked, of sample_weight · l_Φ(y, logits), plus
         regularisers."""
         del x
+        mask = masked_weights(y_pred, tf.float32)
+        y_pred = _not_half(y_pred)
         labels = integer_labels(y, tf.shape(y_pred)[-1])
         if training:
             self._train_accuracy.assign(running_accuracy(self._train_accuracy.value, accuracy(labels, y_pred)))
         losses = self._teacher.per_example(labels, y_pred, tf.cast(self._coefficients.value, y_pred.dtype))
         losses = where_labelled(labels, losses)
-        mask = masked_weights(y_pred, losses.dtype)
         for weights in (sample_weight, mask):
             if weights is not None:
                 losses *= tf.cast(tf.reshape(weights, [-1]), losses.dtype)
-        loss = tf.add_n([tf.reduce_mean(losses), *self.losses])
+        loss = tf.add_n([tf.reduce_mean(losses), *(tf.cast(extra, losses.dtype) for extra in self.losses)])
         return loss * gradient_share(loss)  # Keras sums over replicas, in `evaluate` too
+
+    def export(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.export`, of the student: what it computes needs no teacher."""
+        return self.student.export(*args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "student": keras.saving.serialize_keras_object(self.student),
@@ -158,6 +163,11 @@ class TaughtStudent(keras.Model):
         # Stand-ins of the right shape: the values are among the saved weights, which Keras loads next.
         stand_in = (np.zeros(shape, dtype), np.arange(shape[0]) % 2)
         return cls(student, Teacher.from_spec(config.pop("teacher")), stand_in, dev_sample_size=None, **config)
+
+
+def _not_half(logits: tf.Tensor) -> tf.Tensor:
+    """In float32 if they are of 16 bits, as Keras' own losses compute."""
+    return tf.cast(logits, tf.float32) if logits.dtype.size == 2 else logits
 
 
 def check_fits(teacher: Teacher, num_classes: int) -> None:

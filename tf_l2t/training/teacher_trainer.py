@@ -311,8 +311,8 @@ class TeacherTrainer:
     def _checked_student(self, verbose: int) -> PreflightReport | None:
         if self._preflight is None:
             tell({"checking": "the student's layers"}, verbose)
-            self._preflight = self._task.preflight(
-                every_few_seconds(lambda said: tell({"checked": said}, verbose), "layers"))
+            self._preflight = self._task.preflight(every_few_seconds(
+                lambda done, total, left: tell({"layers checked": done, "total": total}, verbose, left)))
         return self._preflight
 
     def plan(self, train: Any, dev: Any) -> Choice:
