@@ -164,7 +164,8 @@ class TeacherLoss(TaughtLoss):
         model.compile("adam", loss=teacher.as_keras_loss(), metrics=["accuracy"])
         model.fit(x, y, callbacks=[tf_l2t.Teaching(teacher, dev_data=(x_dev, y_dev), num_steps=1100)])
 
-    A saved model (`tf_l2t.load_model`) keeps all of it in its config, and a file of weights, such as `BackupAndRestore` writes, beside them.
+    A saved model (`tf_l2t.load_model`) keeps all of it in its config, and a file of weights, such as `BackupAndRestore`
+    writes, beside them.
 
     Args:
       form, coefficients, class_counts, reduction: as for `TaughtLoss`; Φ to begin with.
