@@ -131,7 +131,7 @@ def test_students_that_diverge_are_left_out_and_counted(table, monkeypatch):
     found = {result.loss: result for result in StudentTable(config, table[0] / "run/lstm1", 0).run()}
     assert set(found) == {"start", "mle", "untaught"} and found["mle"].learning_rate == 0.0
     assert [(r.diverged, len(r.dev_bleu)) for r in found.values()] == [(0, 2), (0, 2), (1, 1)]
-    row = measured_row("x", found["untaught"], 5)
+    row = measured_row("x", found["untaught"], config.decoding.beam_size)
     assert (row["seeds"], row["diverged"]) == (1, 1) and "| 1 (1 diverged) |" in translation_table([row], "x")
 
 
