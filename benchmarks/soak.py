@@ -224,7 +224,7 @@ def kept(workdir: pathlib.Path, result: str = "") -> dict[str, Any]:
         for name in reader.get_variable_to_shape_map():
             if not name.startswith("_CHECKPOINTABLE"):
                 found[f"{exported.relative_to(workdir)}/{name}"] = np.asarray(reader.get_tensor(name)).tobytes()
-    for saved in sorted(workdir.rglob("*.keras")):
+    for saved in sorted(file for file in workdir.rglob("*.keras") if not file.name.startswith(".")):  # whole ones
         with zipfile.ZipFile(saved) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
             weights.visititems(lambda name, value, saved=saved: found.update(
                 {f"{saved.relative_to(workdir)}/{name}": value[()].tobytes()} if isinstance(value, h5py.Dataset)

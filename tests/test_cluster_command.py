@@ -1,15 +1,13 @@
 """`trainers.train_teacher` in two processes, as on two machines."""
 
-import json
-import os
 import pathlib
-import socket
 import subprocess
 import sys
 
 import numpy as np
 
 import tf_l2t
+from tests.clusters import environments
 from tests.test_trainers import SMALL
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -17,20 +15,12 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 def run(folder, *more):
     """Exit codes and outputs of two processes, `more` their own arguments; each has a work directory of its own."""
-    ports = []
-    for _ in range(2):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            ports.append(free.getsockname()[1])
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-    processes = []
-    for index in range(2):
-        told = {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})}
-        processes.append(subprocess.Popen(
-            [sys.executable, "-m", "trainers.train_teacher", "--config", "configs/demo.py", *SMALL, "--verbose=0",
-             "--config.teacher_training.strategy=multi_worker", "--config.teacher_training.rollouts=2",
-             "--workdir", str(folder / f"run{index}"), *(more[index] if more else ())],
-            cwd=ROOT, env={**os.environ, **told}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    processes = [subprocess.Popen(
+        [sys.executable, "-m", "trainers.train_teacher", "--config", "configs/demo.py", *SMALL, "--verbose=0",
+         "--config.teacher_training.strategy=multi_worker", "--config.teacher_training.rollouts=2",
+         "--workdir", str(folder / f"run{index}"), *(more[index] if more else ())],
+        cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for index, env in enumerate(environments())]
     outs = [process.communicate(timeout=300) for process in processes]
     return [process.returncode for process in processes], outs
 

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {"hypergradient"},
     {"losses", "objectives"},
-    {"students", "teachers", "data", "features"},
+    {"students", "teachers", "data", "features", "files"},
     {"distillation", "translation", "text"},
     {"training", "export", "plotting", "pretrained", "report", "saved_models", "teacher_card"},
 ]

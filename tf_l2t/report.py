@@ -8,6 +8,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from tf_l2t.files import write_whole
+
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222; }
 table { border-collapse: collapse; margin: 1em 0; } th, td { padding: 0.25em 0.8em; border-bottom: 1px solid #ddd; }
@@ -56,9 +58,7 @@ def write_html(path: str | pathlib.Path, title: str, sections: Sequence[Section]
         body += ["<h2>Configuration</h2>", f"<pre>{html.escape(about)}</pre>"]
     page = f"<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{html.escape(title)}</title>" \
            f"<style>{_STYLE}</style></head><body>\n" + "\n".join(body) + "\n</body></html>\n"
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, lambda file: file.write_text(page, encoding="utf-8"))
     return path
 
 

@@ -117,7 +117,7 @@ def load_signatures(path: str | pathlib.Path, also_ops: Iterable[str] = ()) -> A
     else, and needs no graph.
 
     Raises:
-      ValueError: as `check_saved_model`; for a SavedModel that TensorFlow cannot load, or without signatures.
+      ValueError: as `check_saved_model`; for a SavedModel that TensorFlow cannot load.
     """
     check_saved_model(path, also_ops)
     try:

@@ -19,6 +19,7 @@ import ml_collections
 import numpy as np
 from absl import flags, logging
 
+from tf_l2t.files import write_whole
 from tf_l2t.text import Examples
 from tf_l2t.training.pace import Pace, tell
 from trainers import command
@@ -79,9 +80,7 @@ def augment(examples: Examples, labels: Sequence[str], target: str, encoder: str
             lines += ["\t".join([label, *sentences[:i], new, *sentences[i + 1:]]) for new in made[1:]]
         if done % TOLD_EVERY == 0:
             tell({"examples": done, "total": len(examples.labels)}, verbose, pace.left(done))
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    partial.replace(file)
+    write_whole(file, lambda partial: partial.write_text("\n".join(lines) + "\n", encoding="utf-8"))
     return len(lines)
 
 

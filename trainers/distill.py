@@ -28,9 +28,10 @@ import ml_collections
 
 from tf_l2t.data import batch_dataset
 from tf_l2t.distillation import method
+from tf_l2t.files import write_whole
 from tf_l2t.students import load_network
 from tf_l2t.training.distillation_fit import BEST, LAST, fit_distillation
-from tf_l2t.training.workdir import resume_workdir, write_json, write_whole
+from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command
 from trainers.distillation import describe_run, figures, load_data, network, planned, teacher_of
 

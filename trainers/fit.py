@@ -9,11 +9,12 @@ import keras
 import ml_collections
 
 from tf_l2t.data import Splits, array_batches, batch_dataset
+from tf_l2t.files import write_whole
 from tf_l2t.students import FunctionalStudent, load_network
 from tf_l2t.training.checkpoints import Checkpoints
 from tf_l2t.training.comparison import REPORT_SEED
 from tf_l2t.training.stretches import Record, everything, fit_in_stretches
-from tf_l2t.training.workdir import resume_workdir, write_json, write_whole
+from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command
 
 

@@ -143,6 +143,8 @@ def test_behind_states_that_are_all_damaged_it_begins_anew(tmp_path):
         (tmp_path / f"state-{name}.index").unlink()
     assert restored(tmp_path)[0] is None  # from the beginning
     assert_state(tmp_path, 4, saved(tmp_path, (4,))[4])
+    assert sorted(p.name for p in tmp_path.glob("state-*")) == [f"state-4.{end}" for end in (
+        "data-00000-of-00001", "index", "json")]
 
 
 def test_states_of_another_training_are_refused_and_left_as_they_are(tmp_path):

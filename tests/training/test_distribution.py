@@ -1,10 +1,8 @@
 """A teacher's training on several replicas and in several processes, against one."""
 
 import json
-import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +14,7 @@ import tensorflow as tf
 
 import tf_l2t
 from tests import tiny
+from tests.clusters import environments
 from tests.training.test_teacher_checkpoints import Stop
 from tests.training.test_teacher_trainer import DEV, noisy_train, trainer
 from tf_l2t.training.replicas import Replicas
@@ -100,20 +99,11 @@ class Cluster:
 
     def __init__(self, folder, way="rollouts", seeds=(0, 0), states=True, student="plain", stop=0):
         self.folder, self.states = folder, folder / "states" if states else ""
-        ports = []
-        for _ in range(2):
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                ports.append(free.getsockname()[1])
-        cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
         self.logs = [folder / f"log{index}" for index in range(2)]
-        self.processes = []
-        for index, log in enumerate(self.logs):
-            told = {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})}
-            self.processes.append(subprocess.Popen(
-                [sys.executable, "-m", "tests.training.worker", str(folder / f"out{index}.json"), str(self.states), way,
-                 str(seeds[index]), student, str(stop)], cwd=ROOT, env={**os.environ, **told}, stdout=log.open("w"),
-                stderr=subprocess.STDOUT))
+        self.processes = [subprocess.Popen(
+            [sys.executable, "-m", "tests.training.worker", str(folder / f"out{index}.json"), str(self.states), way,
+             str(seeds[index]), student, str(stop)], cwd=ROOT, env=env, stdout=log.open("w"), stderr=subprocess.STDOUT)
+            for index, (env, log) in enumerate(zip(environments(), self.logs, strict=True))]
 
     def wait(self):
         """Exit codes, and what the processes have written."""

@@ -16,6 +16,7 @@ from tf_l2t.hypergradient import initial_state, rollout
 from tf_l2t.losses import taught_form
 from tf_l2t.objectives import log_likelihood
 from tf_l2t.students import FunctionalStudent
+from tf_l2t.students.functional import building
 from tf_l2t.training import TaughtStudent, TaughtStudentSummaries, classification_problem, inner_optimizer
 
 STEPS, BATCH = 23, 6
@@ -117,10 +118,8 @@ def test_a_saved_model_is_loaded_in_a_process_that_has_imported_nothing_else(wha
 def test_mixed_precision(policy):
     """The loss is computed in float32, regularisers with it, and t / T is exact however long T is."""
     teacher, steps = tiny.teacher(), 70_000
-    student = FunctionalStudent(tiny.regularised, dtype="float32").new_model(3)
-    half = FunctionalStudent(tiny.regularised, dtype=policy) if policy == "mixed_bfloat16" else None
-    network = half.new_model(3) if half else in_half(3)
-    network.set_weights(student.get_weights())
+    with building(3, policy):
+        network = tiny.regularised()
     model = TaughtStudent(network, teacher, DEV, steps, refresh_every=1)
     model.compile(optimizer=keras.optimizers.SGD(0.0))
     model._step.assign(steps - 100)
@@ -134,15 +133,6 @@ def test_mixed_precision(policy):
     losses = teacher.per_example(tf.constant(TRAIN.y), logits, tf.constant(model.coefficients))
     expected = float(tf.reduce_mean(losses)) + float(tf.add_n(network.losses))
     assert float(tf.add_n(network.losses)) > 0 and history["loss"][0] == pytest.approx(expected, rel=1e-6)
-
-
-def in_half(seed):
-    keras.utils.set_random_seed(seed)
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        return tiny.regularised()
-    finally:
-        keras.config.set_dtype_policy("float32")
 
 
 def test_it_is_exported_as_its_student(tmp_path):

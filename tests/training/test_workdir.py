@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tf_l2t.files import write_whole
 from tf_l2t.training.measured import (
     ablation_table,
     error_table,
@@ -21,7 +22,6 @@ from tf_l2t.training.workdir import (
     create_workdir,
     resume_workdir,
     write_json,
-    write_whole,
 )
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
+from tf_l2t.files import sync
 from tf_l2t.training.errors import UnwritableError
-from tf_l2t.training.workdir import claim, sync, write_json
+from tf_l2t.training.workdir import claim, write_json
 
 NAME = "state"
 
@@ -59,8 +60,9 @@ class Checkpoints:
         return repr(str(self._folder))
 
     def _managed(self) -> tf.train.CheckpointManager:
-        """TensorFlow's manager, its list of states written anew: it deletes whatever stands there, wherever that is."""
-        states, file = sorted(self._sealed()), self._folder / "checkpoint"
+        """TensorFlow's manager, its list of states written anew from those that are whole: it deletes whatever stands
+        there, wherever that is, and keeps only so many."""
+        states, file = sorted(n for n in self._sealed() if not self._damage(n)), self._folder / "checkpoint"
         lines = [f'model_checkpoint_path: "{NAME}-{states[-1]}"'] if states else []
         for time, number in enumerate(states, start=1):
             lines += [f'all_model_checkpoint_paths: "{NAME}-{number}"', f"all_model_checkpoint_timestamps: {time}"]

@@ -15,9 +15,10 @@ import tensorflow as tf
 
 from tf_l2t.data import batch_dataset
 from tf_l2t.distillation import DistillationTrainer
+from tf_l2t.files import write_whole
 from tf_l2t.training.checkpoints import Checkpoints
 from tf_l2t.training.stretches import everything, fit_in_stretches
-from tf_l2t.training.workdir import write_json, write_whole
+from tf_l2t.training.workdir import write_json
 
 HISTORY, BEST, LAST, ANCHORS = "history.json", "best.keras", "student.keras", "anchors"
 

@@ -9,8 +9,9 @@ import os
 import pathlib
 import platform
 import warnings
-from collections.abc import Callable
 from typing import Any
+
+from tf_l2t.files import partial_name, write_whole
 
 MANIFEST = "manifest.json"
 PACKAGES = ("tensorflow", "keras", "numpy")
@@ -35,7 +36,7 @@ def check_workdir(path: str | pathlib.Path) -> pathlib.Path:
         raise ValueError("--workdir must name a new directory for the run's files; received none.")
     if path.exists() and not path.is_dir():
         raise ValueError(f"the work directory {str(path)!r} is a file; name a new directory.")
-    begun = f".{MANIFEST}.partial"  # of a run that was stopped while it wrote the first of its files
+    begun = partial_name(MANIFEST)  # of a run that was stopped while it wrote the first of its files
     if path.is_dir() and any(file.name != begun for file in path.iterdir()):
         what = "another run" if (path / MANIFEST).exists() else "other files"
         raise ValueError(f"the work directory {str(path)!r} holds {what}; name a new one, or remove it yourself.")
@@ -130,31 +131,5 @@ def _plain(value: Any) -> Any:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes JSON whole or not at all, even if the machine stops."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
-    sync(partial)
-    partial.replace(path)
-    sync(path.parent)
-
-
-def write_whole(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> None:
-    """Has `write` write a file beside `path`, under a name that ends alike, and puts it in the place of what is there:
-    whole or not at all, even if the machine stops or the disk is full."""
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        write(partial)
-        sync(partial)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    partial.replace(path)
-    sync(path.parent)
-
-
-def sync(path: pathlib.Path) -> None:
-    """Waits until a file, or a directory's list of names, is on the disk itself."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))

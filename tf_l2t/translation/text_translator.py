@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tf_l2t.files import write_whole
 from tf_l2t.students import Translator, load_network
 from tf_l2t.translation.batches import EncodedText, encode_pairs, eval_batches
 from tf_l2t.translation.decoding import beam_search, greedy, length_limits
@@ -117,12 +118,9 @@ class TextTranslator:
         """Writes student, subwords and decoding into the directory `path`, each file whole or not at all."""
         folder = pathlib.Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        partial = {name: folder / f"partial-{name}" for name in (STUDENT, SUBWORDS, DECODING)}
-        self.model.save(partial[STUDENT])
-        self.subwords.save(partial[SUBWORDS])
-        partial[DECODING].write_text(json.dumps(self.decoding._asdict()) + "\n")
-        for name, written in partial.items():
-            written.replace(folder / name)
+        write_whole(folder / STUDENT, self.model.save)
+        write_whole(folder / SUBWORDS, self.subwords.save)
+        write_whole(folder / DECODING, lambda file: file.write_text(json.dumps(self.decoding._asdict()) + "\n"))
         return folder
 
 
