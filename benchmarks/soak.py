@@ -7,38 +7,39 @@ Every training is a real command at a tiny size, on embedded data. It is ended b
 middle of writing a state, or at its end, while it exports; or by SIGTERM, which it has to answer with exit code 75; in
 between a newest state loses a bit, or its end, or a file, or the list of states does. The same command is given until
 the training is through; then everything that its last states hold, and the weights of all that it has exported or
-saved, have to be what they are after an uninterrupted training, to the bit. With --minutes a teacher is trained for as
-long, and its resident memory watched. With --fuzz the tests of spoiled files, arrays and configs run with fifty times
-as many examples. Rows {what, tried, lost} go to docs/measured/reliability.json.
+saved, have to be what they are after an uninterrupted training, to the bit. With --minutes a teacher whose rollouts
+fail now and then (benchmarks/faulty.py) is trained for about as long, twice side by side: one is left alone, and its
+resident memory watched; the other is disturbed as above, and has to end as the first. With --fuzz the tests of spoiled
+files, arrays and configs run with fifty times as many examples. Rows {what, tried, lost} go to
+docs/measured/reliability.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
+import concurrent.futures
+import json
 import os
 import pathlib
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import faulty
+from benchmarks.disturb import KINDS, ROOT, Outcome, disturb, kept, killed, run_through
 from tf_l2t.training.measured import record
 
-ROOT = pathlib.Path(__file__).parent.parent
 MEASURED = ROOT / "docs" / "measured" / "reliability.json"
 KEY = ("what",)
-KINDS = ("SIGKILL at a random moment", "SIGKILL while a state is written", "SIGKILL at the end", "SIGTERM")
+HOUR = "train_teacher, an hour"
 WARM_MINUTES = 10  # after which memory has to stay as it is
 FUZZ_TESTS = ("tests/test_fuzz.py", "tests/test_fuzz_configs.py")
 DIGITS = ("--config.data.name=mnist_5k", "--config.data.dev_size=40", "--config.data.test_size=50",
@@ -63,11 +64,11 @@ SMALL_TRANSLATION = (
 SMALL_TEACHER = (
     "--config.teacher_training.num_steps=4", "--config.teacher_training.dev_size=8",
     "--config.teacher_training.validation_freq=2", "--config.features.sample_size=4")
+DEMO_TEACHER = ("--config", "configs/demo.py", "--config.teacher_training.validation_freq=3")
 JOBS = {
     "train_teacher": Job((
-        "trainers.train_teacher", "--config", "configs/demo.py", "--config.training.num_steps=60",
-        "--config.teacher_training.steps=12", "--config.teacher_training.validation_freq=3",
-        "--config.teacher_training.curriculum=((20,4),)"), ".teacher-*"),
+        "trainers.train_teacher", *DEMO_TEACHER, "--config.training.num_steps=60",
+        "--config.teacher_training.steps=12", "--config.teacher_training.curriculum=((20,4),)"), ".teacher-*"),
     "train_student": Job((
         "trainers.train_student", "--config", "configs/demo.py", "--config.training.num_steps=60",
         "--config.compare.evaluate_every=6"), "student.keras", "",
@@ -108,158 +109,62 @@ JOBS = {
 }
 
 
-class Outcome(NamedTuple):
-    """Of one training: how often it was ended, by kind, states that were damaged, and whether it came out the same."""
-
-    ended: dict[str, int]
-    damaged: int
-    same: bool
-
-
 def command(job: Job, workdir: pathlib.Path, extra: Sequence[str] = ()) -> list[str]:
     return [sys.executable, "-m", *job.arguments, *extra, "--verbose=0", "--workdir", str(workdir)]
 
 
-def run_through(arguments: list[str]) -> float:
-    """The seconds that an uninterrupted training takes."""
+def hour(minutes: float, kills: int, rng: random.Random, folder: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of a longer training with faults in its numbers, one left alone and one disturbed."""
+    job = Job(("benchmarks.faulty", *DEMO_TEACHER, "--config.training.num_steps=300"), ".teacher-*")
+    alone, disturbed = folder / "alone", folder / "disturbed"
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        short, longer = (max(pool.map(run_through, (
+            command(job, folder / f"{steps}-{number}", [f"--config.teacher_training.steps={steps}"])
+            for number in range(2)))) for steps in (6, 30))
+        steps = max(30, round(60 * minutes * 24 / max(longer - short, 1e-9)))
+        extra = [f"--config.teacher_training.steps={steps}"]
+        print(f"{HOUR}: {steps} teacher steps of {(longer - short) / 24:.2f} s", flush=True)
+        watched = pool.submit(resident, command(job, alone, extra))
+        outcome = disturb(command(job, disturbed, extra), disturbed, 2 * 60 * minutes / max(kills, 1), kills, rng,
+                          job.ending, [kind for kind in KINDS if kind != KINDS[2]])
+        samples = watched.result()
+    history = json.loads((alone / "history.json").read_text())
+    faults, told = sum(bool(faulty.fault(step)) for step in range(steps)), int(history["dropped"][-1])
+    first, growth = grown([megabytes for second, megabytes in samples
+                           if second >= min(60 * WARM_MINUTES, samples[-1][0] / 6)])
+    rows = outcome_rows(HOUR, [outcome], int(kept(disturbed) != kept(alone)))
+    return [*rows, {"what": f"{HOUR}: memory", "tried": 1, "lost": int(growth >= 2 or told != faults),
+                    "minutes": round(samples[-1][0] / 60), "teacher_steps": steps, "faults": faults, "dropped": told,
+                    "rollbacks": int(history["rollbacks"][-1]), "first_mb": round(first),
+                    "growth_percent": round(growth, 2)}]
+
+
+def grown(megabytes: Sequence[float]) -> tuple[float, float]:
+    """Where resident memory begins, and how much it grows from first to last, in %: a steady growth has two thirds of
+    it between the medians of the first and the last third."""
+    third = max(1, len(megabytes) // 3)
+    first, last = (float(np.median(part)) for part in (megabytes[:third], megabytes[-third:]))
+    return first, 100 * (last / first - 1) * 3 / 2
+
+
+def resident(arguments: list[str]) -> list[tuple[float, float]]:
+    """Runs a command to its end; its resident MB, every second."""
+    with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process, \
+            concurrent.futures.ThreadPoolExecutor() as pool:
+        assert process.stderr
+        said = pool.submit(process.stderr.read)
+        samples = list(_resident(process))
+    if process.returncode:
+        raise RuntimeError(f"{arguments} ended with {process.returncode}: {said.result().decode()[-2000:]}")
+    return samples
+
+
+def _resident(process: subprocess.Popen[bytes]) -> Iterator[tuple[float, float]]:
     started = time.monotonic()
-    subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True)
-    return time.monotonic() - started
-
-
-def disturb(arguments: list[str], workdir: pathlib.Path, expected: dict[str, Any], seconds: float, kills: int,
-            rng: random.Random, ending: str, result: str = "") -> Outcome:
-    """Runs a training, kills it up to `kills` times, and compares what it keeps with what is expected."""
-    ended, damaged = dict.fromkeys(KINDS, 0), 0
-    while True:
-        kind = rng.choice(KINDS) if killed(ended) < kills else ""
-        with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-            if kind and _reached(process, kind, workdir, seconds, rng, ending):
-                process.send_signal(signal.SIGTERM if kind == "SIGTERM" else signal.SIGKILL)
-            assert process.stderr
-            said = process.stderr.read().decode()
-        if process.returncode == 0:
-            return Outcome(ended, damaged, kept(workdir, result) == expected)
-        allowed = (os.EX_TEMPFAIL, -signal.SIGTERM) if kind == "SIGTERM" else (-signal.SIGKILL,)
-        if process.returncode not in allowed:
-            raise RuntimeError(f"{arguments} ended with {process.returncode}: {said}")
-        ended[kind] += 1
-        if rng.random() < 1 / 3:
-            damaged += damage(workdir, rng)
-
-
-def killed(ended: dict[str, int]) -> int:
-    """How often of all that a training was ended it was by SIGKILL."""
-    return sum(count for kind, count in ended.items() if kind != "SIGTERM")
-
-
-def _reached(process: subprocess.Popen[bytes], kind: str, workdir: pathlib.Path, seconds: float, rng: random.Random,
-             ending: str) -> bool:
-    """Waits for the moment of that kind; False if the training is through before."""
-    began, moment, before = time.monotonic(), rng.uniform(0, seconds), _there(workdir, ending)
-    here: Callable[[], bool] = {
-        KINDS[1]: lambda: _unsealed(workdir) and rng.random() < 0.2,
-        KINDS[2]: lambda: _there(workdir, ending) != before}.get(kind, lambda: time.monotonic() - began > moment)
     while process.poll() is None:
-        if here():
-            return True
-        time.sleep(0.001)
-    return False
-
-
-def _there(workdir: pathlib.Path, ending: str) -> dict[str, int]:
-    """The files of that name, and when each was written."""
-    found = {}
-    for file in workdir.glob(ending):
-        with contextlib.suppress(OSError):  # it may go while it is looked at
-            found[str(file)] = file.stat().st_mtime_ns
-    return found
-
-
-def _unsealed(workdir: pathlib.Path) -> bool:
-    with contextlib.suppress(OSError):  # a file may go while it is looked at
-        for file in workdir.rglob("state-*"):
-            seal = file.with_name(f"{file.name.split('.')[0]}.json")
-            if file.is_file() and file != seal and not seal.exists():
-                return True
-    return False
-
-
-def damage(workdir: pathlib.Path, rng: random.Random) -> int:
-    """Spoils one file of the newest state of the newest part of a training, or the list of its states; how many it has
-    spoiled. Of a table's parts, one that is not through: nobody asks for the others' states again."""
-    seals = sorted((seal for seal in workdir.rglob("state-*.json") if not _through(seal, workdir)),
-                   key=lambda file: file.stat().st_mtime)
-    if not seals:
-        return 0
-    file = rng.choice(sorted([*seals[-1].parent.glob(f"{seals[-1].stem}.*"), *seals[-1].parent.glob("checkpoint")]))
-    content = bytearray(file.read_bytes())
-    how = rng.choice(("flip", "cut", "remove"))
-    if how == "remove" and file.suffix != ".json":
-        file.unlink()
-    elif how == "cut":
-        file.write_bytes(content[:rng.randrange(len(content))])
-    else:
-        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-        file.write_bytes(content)
-    return 1
-
-
-def _through(seal: pathlib.Path, workdir: pathlib.Path) -> bool:
-    """Whether a state is of a part of a table that has its results."""
-    part_of = [folder for folder in seal.parents if workdir in folder.parents]
-    return any((folder / "results.json").exists() or
-               ((folder / "teacher").is_dir() and folder.suffix != ".partial") for folder in part_of)
-
-
-def kept(workdir: pathlib.Path, result: str = "") -> dict[str, Any]:
-    """The bytes of every tensor of the last states, but for their records, which have times; those of the weights of
-    exported teachers and saved networks; and those of `result`."""
-    import h5py
-    import tensorflow as tf
-
-    found: dict[str, Any] = {result: (workdir / result).read_bytes()} if result else {}
-    for exported in sorted(workdir.rglob("variables/variables.index")):
-        reader = tf.train.load_checkpoint(str(exported.with_suffix("")))
-        for name in reader.get_variable_to_shape_map():
-            if not name.startswith("_CHECKPOINTABLE"):
-                found[f"{exported.relative_to(workdir)}/{name}"] = np.asarray(reader.get_tensor(name)).tobytes()
-    for saved in sorted(file for file in workdir.rglob("*.keras") if not file.name.startswith(".")):  # whole ones
-        with zipfile.ZipFile(saved) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
-            weights.visititems(lambda name, value, saved=saved: found.update(
-                {f"{saved.relative_to(workdir)}/{name}": value[()].tobytes()} if isinstance(value, h5py.Dataset)
-                else {}))
-    for folder in sorted({seal.parent for seal in workdir.rglob("state-*.json")}):
-        last = max(int(seal.stem.removeprefix("state-")) for seal in folder.glob("state-*.json"))
-        reader = tf.train.load_checkpoint(str(folder / f"state-{last}"))
-        for name in reader.get_variable_to_shape_map():
-            if name.startswith("variables/"):
-                found[f"{folder.relative_to(workdir)}-{last}/{name}"] = np.asarray(reader.get_tensor(name)).tobytes()
-    return found
-
-
-def memory(minutes: float, folder: pathlib.Path) -> tuple[float, float]:
-    """Resident MB of a teacher's training after ten minutes, or a sixth of it, and their growth from then on, in %."""
-    longer = ["--config.teacher_training.steps=100000", "--config.training.num_steps=600"]
-    with subprocess.Popen(command(JOBS["train_teacher"], folder / "memory", longer), cwd=ROOT,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        warm = min(60 * WARM_MINUTES, 10 * minutes)
-        samples = [megabytes for second, megabytes in _resident(process, 60 * minutes) if second >= warm]
-        if process.poll() is not None:
-            raise RuntimeError(f"the teacher's training ended by itself, with {process.returncode}.")
-        process.send_signal(signal.SIGTERM)
-    if process.returncode != os.EX_TEMPFAIL:
-        raise RuntimeError(f"told to end, the teacher's training ended with {process.returncode}.")
-    third = max(1, len(samples) // 3)
-    first, last = (float(np.median(megabytes)) for megabytes in (samples[:third], samples[-third:]))
-    return first, 100 * (last / first - 1) * 3 / 2  # a steady growth has two thirds of it between these medians
-
-
-def _resident(process: subprocess.Popen[bytes], seconds: float) -> Iterator[tuple[float, float]]:
-    started = time.monotonic()
-    while time.monotonic() - started < seconds and process.poll() is None:
         pages = int(pathlib.Path(f"/proc/{process.pid}/statm").read_text().split()[1])
-        yield time.monotonic() - started, pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+        if pages:  # none are left of a process that has ended and was not waited for
+            yield time.monotonic() - started, pages * os.sysconf("SC_PAGE_SIZE") / 1e6
         time.sleep(1)
 
 
@@ -271,17 +176,22 @@ def soak(name: str, kills: int, rng: random.Random, folder: pathlib.Path) -> lis
         extra = [job.begins[1].format(folder / "before")]
     seconds = run_through(command(job, folder / "whole", extra))
     expected = kept(folder / "whole", job.result)
-    ended, damaged, through, lost = dict.fromkeys(KINDS, 0), 0, 0, 0
-    while killed(ended) < kills:
+    outcomes: list[Outcome] = []
+    lost = done = 0
+    while done < kills:
         shutil.rmtree(folder / "run", ignore_errors=True)
-        outcome = disturb(command(job, folder / "run", extra), folder / "run", expected, seconds,
-                          kills - killed(ended), rng, job.ending, job.result)
-        ended = {kind: count + outcome.ended[kind] for kind, count in ended.items()}
-        damaged, through, lost = damaged + outcome.damaged, through + 1, lost + (not outcome.same)
-        print(f"{name}: {outcome}", flush=True)
-    rows = [{"what": f"{name}: {kind}", "tried": count} for kind, count in ended.items()]
-    rows += [{"what": f"{name}: states damaged", "tried": damaged}, {"what": f"{name}: trainings", "tried": through}]
-    return [row | {"lost": lost} for row in rows]
+        outcome = disturb(command(job, folder / "run", extra), folder / "run", seconds, kills - done, rng, job.ending)
+        same = kept(folder / "run", job.result) == expected
+        outcomes, done, lost = [*outcomes, outcome], done + killed(outcome.ended), lost + (not same)
+        print(f"{name}: {outcome}, {'the same' if same else 'ANOTHER'} end", flush=True)
+    return outcome_rows(name, outcomes, lost)
+
+
+def outcome_rows(name: str, outcomes: Sequence[Outcome], lost: int) -> list[dict[str, Any]]:
+    """The rows of trainings that were disturbed, of which some came out otherwise."""
+    tried = {kind: sum(outcome.ended[kind] for outcome in outcomes) for kind in KINDS}
+    tried |= {"states damaged": sum(outcome.damaged for outcome in outcomes), "trainings": len(outcomes)}
+    return [{"what": f"{name}: {what}", "tried": count, "lost": lost} for what, count in tried.items()]
 
 
 def fuzz() -> list[dict[str, Any]]:
@@ -308,9 +218,9 @@ def fuzz_rows(said: str) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=JOBS, default=list(JOBS))
-    parser.add_argument("--kills", type=int, default=20, help="of every training, by SIGKILL; 0 for none")
-    parser.add_argument("--minutes", type=float, default=60, help="of watching a teacher's memory; 0 for none")
+    parser.add_argument("--only", nargs="*", choices=JOBS, default=list(JOBS), help="these short trainings; or none")
+    parser.add_argument("--kills", type=int, default=20, help="of every training, by SIGKILL")
+    parser.add_argument("--minutes", type=float, default=60, help="of the longer training; 0 for none")
     parser.add_argument("--fuzz", action=argparse.BooleanOptionalAction, default=True, help="many random inputs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--measured", type=pathlib.Path, default=MEASURED)
@@ -318,14 +228,12 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as made:
         folder = pathlib.Path(made)
-        for name in options.only if options.kills else ():
+        for name in options.only:
             (folder / name).mkdir()
             rows += soak(name, options.kills, random.Random(f"{options.seed} {name}"), folder / name)
             record(options.measured, rows, KEY)
         if options.minutes:
-            first, growth = memory(options.minutes, folder)
-            rows.append({"what": "train_teacher: memory", "tried": 1, "lost": int(growth >= 2),
-                         "minutes": options.minutes, "first_mb": round(first), "growth_percent": round(growth, 2)})
+            rows += hour(options.minutes, options.kills, random.Random(f"{options.seed} {HOUR}"), folder)
     if options.fuzz:
         rows += fuzz()
     for row in rows:

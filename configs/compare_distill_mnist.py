@@ -9,10 +9,11 @@ normalisation whose teacher speaks in inference mode.
         --config.data.path=data/mnist.npz --workdir runs/distill_mnist
 
 "longer" is ResNet-8 for ten epochs in place of three, by the methods that tell whether ProKT's slow start is all that
-keeps it behind; give it the same teacher:
+keeps it behind; its teacher has ten epochs too, or is the one of three:
 
     python -m trainers.compare --config configs/compare_distill_mnist.py:longer \\
-        --config.data.path=data/mnist.npz --config.teacher.path=runs/distill_mnist/teacher --workdir runs/longer_mnist
+        --config.data.path=data/mnist.npz --workdir runs/longer_mnist
+        [--config.teacher.path=runs/distill_mnist/teacher]
 """
 
 import ml_collections

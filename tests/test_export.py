@@ -87,6 +87,30 @@ def test_the_card(exported, tmp_path):
     assert (rows["dev examples"], rows["seed"]) == ("500", "4")
 
 
+def test_classes_by_name(exported, tmp_path):
+    """They are on the card, stay through loading and exporting, and another order is refused."""
+    teacher, unnamed = exported
+    names = ("cat", "cow", "dog")
+    path = tf_l2t.export_teacher(teacher, tmp_path / "named", class_names=names)
+    assert "| classes | 3: cat, cow, dog |" in (path / "teacher_card.md").read_text()
+    loaded = tf_l2t.load_teacher(path, class_names=names)
+    again = tf_l2t.export_teacher(loaded, tmp_path / "again")
+    assert tf_l2t.load_teacher(again, np.array(names)).training["class_names"] == list(names)
+    tf_l2t.load_teacher(again)
+    with pytest.raises(ValueError, match=r"them in another order: \['dog'.*Number the labels as the teacher's"):
+        tf_l2t.load_teacher(path, ("dog", "cow", "cat"))
+    with pytest.raises(ValueError, match=r"for the classes \['cat', 'cow', 'dog'\]; received other ones"):
+        tf_l2t.load_teacher(path, ("cat", "cow", "car"))
+    with pytest.warns(UserWarning, match="does not say what its classes are called"):
+        tf_l2t.load_teacher(unnamed, names)
+    for wrong in (names[:2], ("cat", "cat", "dog")):
+        with pytest.raises(ValueError, match="different names of 3 classes"):
+            tf_l2t.load_teacher(path, wrong)
+        with pytest.raises(ValueError, match="different names of 3 classes"):
+            tf_l2t.export_teacher(teacher, tmp_path / "wrong", class_names=wrong)
+    assert not (tmp_path / "wrong").exists()
+
+
 def test_a_restored_signature_is_differentiable(exported):
     teacher, path = exported
     restored = tf.saved_model.load(str(path))

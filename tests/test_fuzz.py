@@ -14,6 +14,7 @@ import shutil
 import struct
 import tempfile
 
+import hypothesis
 import hypothesis.extra.numpy as numpy_strategies
 import keras
 import numpy as np
@@ -24,13 +25,14 @@ from hypothesis import strategies as st
 
 import tf_l2t
 from tests import tiny
+from tests.text import tiny_encoder
 from tf_l2t.data import check_pair, cifar, from_arrays, mnist
 from tf_l2t.data.idx import read_idx
 from tf_l2t.students import load_network
-from tf_l2t.text import WordVectors
+from tf_l2t.text import WordVectors, load_encoder
 from tf_l2t.text.tasks import read_tsv_folder
 from tf_l2t.training.checkpoints import Checkpoints
-from tf_l2t.translation import load_translator
+from tf_l2t.translation import Subwords, load_translator
 from tf_l2t.translation.text import read_parallel, read_splits, read_tsv
 
 ARRAYS = numpy_strategies.arrays(st.one_of(numpy_strategies.scalar_dtypes(), numpy_strategies.unicode_string_dtypes()),
@@ -158,6 +160,36 @@ def test_word_vectors(folder, spoil):
     (folder / "vectors.txt").write_bytes(spoil(b"good 1 0\ngreat 1 0.1\nfar 0 1\n"))
     with refused_or_done():
         assert len(WordVectors.read(folder / "vectors.txt").words) > 0
+
+
+@pytest.fixture(scope="module")
+def encoder(folder):
+    return tiny_encoder.write(folder / "encoder")
+
+
+@hypothesis.settings(max_examples=hypothesis.settings().max_examples // 4)  # each builds a network
+@given(st.sampled_from(("config.json", "model.safetensors", "vocab.txt")), edits())
+def test_encoders(encoder, folder, name, spoil):
+    path = folder / "spoiled_encoder"
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(encoder, path)
+    (path / name).write_bytes(spoil((path / name).read_bytes()))
+    with refused_or_done(), _no_warnings():
+        found = load_encoder(path)
+        assert found.backbone.num_layers > 0 and len(found.wordpieces.tokens("a good film")) > 0
+
+
+@pytest.fixture(scope="module")
+def subwords():
+    return Subwords.train(["Guten Tag .", "Ein Satz mit Umlauten .", "Letzte Zeile ."], 32).proto
+
+
+@given(edits())
+def test_subword_models(subwords, spoil):
+    with refused_or_done():
+        found = Subwords(spoil(subwords))
+        ids = found.encode("Guten Satz !")
+        assert all(0 <= i < found.size for i in ids) and isinstance(found.decode(ids), str)
 
 
 @given(edits())

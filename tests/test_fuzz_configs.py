@@ -1,7 +1,9 @@
-"""Whatever a config says, a command says no in a sentence, or has a training that could begin.
+"""Whatever a config says, a command says no in a sentence, or has a training, which comes to an end that is told.
 
 As in test_fuzz.py, `--hypothesis-profile=soak` tries many more examples.
 """
+
+import contextlib
 
 import hypothesis
 import ml_collections
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import ablation_shifted, compare_distill_mnist, demo, distill_mnist, translation_demo
+from tf_l2t.training import StudentDivergedError, TeacherDivergedError
 from trainers import ablate, command, compare, distill, train_baseline, train_student, train_teacher
 
 # What is typed: small, none, negative, at the edges of its type, of another type. Sizes that are merely large are no
@@ -57,19 +60,48 @@ def _flags():
         flags.FLAGS.mark_as_parsed()  # parsing would miss the required flags of every command that was imported
 
 
+def prepared(data, name, changes, workdir, count, left_alone=("task",)):
+    """What a command would do by its config with some fields changed; None if it says that it would not."""
+    prepare, module, fixed = COMMANDS[name]
+    config = command.changed(module.get_config(), (*fixed, *changes))
+    fields = sorted(field for field in leaves(config) if not field[0].startswith(left_alone))
+    chosen = data.draw(st.lists(st.sampled_from(fields), min_size=1, max_size=count, unique=True))
+    given_values = [(field, data.draw(VALUES[kind], label=field)) for field, kind in chosen if kind in VALUES]
+    try:
+        return prepare(command.checked(command.changed(config, given_values)), str(workdir))
+    except ValueError as error:
+        assert len(str(error)) > 10 and not workdir.exists()
+        return None
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 @hypothesis.settings(max_examples=max(6, hypothesis.settings().max_examples // 8))
 @given(data=st.data())
 def test_configs(tmp_path_factory, name, data):
-    prepare, module, changes = COMMANDS[name]
-    config = command.changed(module.get_config(), changes)
-    fields = sorted(field for field in leaves(config) if field[0] != "task")
-    chosen = data.draw(st.lists(st.sampled_from(fields), min_size=1, max_size=3, unique=True))
-    given_values = [(field, data.draw(VALUES[kind], label=field)) for field, kind in chosen if kind in VALUES]
+    work = prepared(data, name, (), tmp_path_factory.mktemp("run") / "new", 3)
+    assert work is None or callable(work)
+
+
+TINY = (("data.dev_size", 30), ("data.test_size", 30))
+TRAININGS = {
+    "teacher": (*TINY, ("training.num_steps", 6), ("teacher_training.steps", 2), ("teacher_training.truncate", 0),
+                ("teacher_training.validation_freq", 1)),
+    "baseline": (*TINY, ("training.num_steps", 6), ("compare.evaluate_every", 3)),
+    "distillation": (*TINY, ("student.name", "mlp"), ("teacher.name", "mlp"), ("method.name", "prokt"),
+                     ("training.num_steps", 6), ("training.evaluate_every", 3)),
+    "translation": (("data.dev_size", 20), ("data.test_size", 20), ("training.num_steps", 6),
+                    ("training.evaluate_every", 3), ("student.options", (("units", 8),))),
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+@hypothesis.settings(max_examples=max(2, hypothesis.settings().max_examples // 40))
+@given(data=st.data())
+def test_trainings(tmp_path_factory, name, data):
+    """Those that could begin are begun, with what a config says of networks, losses, optimizers and steps."""
     workdir = tmp_path_factory.mktemp("run") / "new"
-    try:
-        work = prepare(command.checked(command.changed(config, given_values)), str(workdir))
-    except ValueError as error:
-        assert len(str(error)) > 10 and not workdir.exists()
-    else:
-        assert callable(work)
+    work = prepared(data, name, TRAININGS[name], workdir, 1, ("task", "data.", "quick", "compare.setting"))
+    if work:
+        with contextlib.suppress(StudentDivergedError, TeacherDivergedError):
+            work()
+        assert (workdir / "manifest.json").is_file()

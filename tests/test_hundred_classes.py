@@ -89,7 +89,9 @@ def test_the_quick_variant_makes_a_table(table):
 
 
 def test_its_teacher_is_exported_and_read(teacher_dir):
-    teacher = tf_l2t.load_teacher(teacher_dir)
+    teacher = tf_l2t.load_teacher(teacher_dir, CIFAR100_CLASSES)
+    with pytest.raises(ValueError, match="in another order"):
+        tf_l2t.load_teacher(teacher_dir, sorted(CIFAR100_CLASSES, reverse=True))
     state = np.full((1, CLASSES + 3), 0.2, np.float32)
     start = AttentionTeacher(CLASSES, CLASSES + 3, loss="soft")
     phi, before = np.asarray(teacher(state)), np.asarray(start(state))

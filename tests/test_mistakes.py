@@ -63,6 +63,11 @@ def stock_callback(model):
     model.fit(X, Y, verbose=0, callbacks=[tf_l2t.Teaching(teacher, (X, Y), num_steps=1)])
 
 
+def another_order(tmp_path):
+    tf_l2t.export_teacher(tiny.teacher(), tmp_path / "teacher", class_names=["cat", "cow", "dog"])
+    tf_l2t.load_teacher(tmp_path / "teacher", class_names=["cow", "cat", "dog"])
+
+
 class Probabilities(keras.Model):
     """What a subclassed model ends in can be seen in its outputs alone."""
 
@@ -110,6 +115,7 @@ MISTAKES = {
     "More examples in a batch than there are": lambda tmp: fit(batch_size=50),
     "An optimizer that is not differentiated through": lambda tmp: fit(optimizer=keras.optimizers.Adafactor()),
     "The teacher is for other classes": lambda tmp: fit(teacher=AttentionTeacher(num_classes=4, num_features=7)),
+    "The teacher's classes are in another order": another_order,
     "The teacher has another number of features": lambda tmp: fit(teacher=AttentionTeacher(3, num_features=3)),
     "fit before compile": lambda tmp: fit(compiled=False),
     "A run that does not fit into the memory": lambda tmp: budget(),

@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import tempfile
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
+from tf_l2t.data import check_class_names
 from tf_l2t.features import feature_names
 from tf_l2t.teacher_card import teacher_card
 from tf_l2t.teachers import Teacher
@@ -49,7 +51,8 @@ class _Exported(tf.Module):
 
 
 def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int | None = None,
-                   summary: dict[str, Any] | None = None, overwrite: bool = False) -> pathlib.Path:
+                   summary: dict[str, Any] | None = None, overwrite: bool = False,
+                   class_names: Sequence[str] = ()) -> pathlib.Path:
     """Writes a teacher as a TensorFlow SavedModel.
 
     Signatures, usable from any program that reads SavedModels, without this library:
@@ -69,12 +72,14 @@ def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int
       num_steps: T, over which the teacher was trained; by default what `TeacherTrainer.fit` noted.
       summary: more about the training, JSON values.
       overwrite: replace an exported teacher at `path`. A directory with any other file in it is never touched.
+      class_names: of the classes, in order, for the card and for who loads the teacher; () for those that it was loaded
+        with, if any.
 
     Returns:
       `path`.
 
     Raises:
-      ValueError: if something is at `path` already.
+      ValueError: if something is at `path` already, or for names that are not those of as many classes.
     """
     import keras
 
@@ -89,6 +94,8 @@ def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int
             raise ValueError(f"{str(path)!r} exists and holds files that are no teacher's: {sorted(foreign)}; export "
                              "to a new directory.")
     training = dict(teacher.training)
+    if len(class_names):
+        training["class_names"] = list(check_class_names(class_names, teacher.num_classes))
     metadata = {
         "format": FORMAT, "teacher": teacher.spec(), "loss": teacher.loss, "form": teacher.form.probe(),
         "num_classes": teacher.num_classes,
@@ -117,7 +124,7 @@ def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int
     return path
 
 
-def load_teacher(path: str | pathlib.Path) -> Teacher:
+def load_teacher(path: str | pathlib.Path, class_names: Sequence[str] = ()) -> Teacher:
     """Reads a teacher that `export_teacher` wrote.
 
     No graph is loaded, so nothing from the file runs: the teacher is built again from its class name and config, and
@@ -125,14 +132,16 @@ def load_teacher(path: str | pathlib.Path) -> Teacher:
 
     Args:
       path: the directory.
+      class_names: of the students' classes, in order; () where that is not to be checked. A teacher that was exported
+        without names cannot be checked, and a warning says so.
 
     Returns:
       A `Teacher`, equal to the exported one and trainable; `teacher.training` is the summary of its training.
 
     Raises:
       ValueError: if there is no exported teacher at `path`, a file is missing or damaged, it holds another kind of
-        SavedModel or a teacher class that is not imported, its features were others or in another order, or its taught
-        loss was another function then.
+        SavedModel or a teacher class that is not imported, its features were others or in another order, its taught
+        loss was another function then, or its classes are others than `class_names`, or in another order.
     """
     path = pathlib.Path(path)
     metadata = _read_metadata(path)
@@ -149,6 +158,8 @@ def load_teacher(path: str | pathlib.Path) -> Teacher:
     teacher = Teacher.from_spec(metadata["teacher"])
     _check_card(path, teacher, metadata)
     _check_form(path, teacher, metadata.get("form"))
+    if len(class_names):
+        _check_classes(path, metadata, check_class_names(class_names, teacher.num_classes))
     _check_signatures(path, teacher)
     try:
         status = tf.train.Checkpoint(teacher=teacher).read(str(path / "variables" / "variables"))
@@ -197,6 +208,19 @@ def _check_card(path: pathlib.Path, teacher: Teacher, metadata: dict[str, Any]) 
         raise ValueError(f"{str(path)!r} was trained on the features {metadata['features']}; this version gives a "
                          f"{type(teacher).__name__} of {teacher.num_classes} classes {expected}, in this order. Train "
                          "it again, or use the SavedModel's own signatures.")
+
+
+def _check_classes(path: pathlib.Path, metadata: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Φ(i, j) is of classes by their numbers: in another order it would be of others."""
+    known = metadata["training"].get("class_names")
+    if known is None:
+        warnings.warn(f"{str(path)!r} does not say what its classes are called, so that their order cannot be checked: "
+                      "export the teacher with class_names.", stacklevel=3)
+    elif known != list(names):
+        same = isinstance(known, list) and all(isinstance(name, str) for name in known) and set(known) == set(names)
+        raise ValueError(f"{str(path)!r} was trained for the classes {known}; received "
+                         f"{'them in another order' if same else 'other ones'}: {list(names)}. " +
+                         ("Number the labels as the teacher's." if same else "Train a teacher for these."))
 
 
 def _features_of(teacher: Teacher) -> list[str] | int:

@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from tf_l2t.data import check_class_names
+
 
 def _draw_coefficients(axes: Any, coefficients: np.ndarray, limit: float, title: str,
                        class_names: Sequence[str] | None) -> Any:
@@ -51,10 +53,8 @@ def labelled_pairs(pairs: Iterable[tuple[int | str, int | str]], num_classes: in
     Raises:
       ValueError: for a class that there is not, no pair, or not a name of its own for each class.
     """
-    class_names = tuple(map(str, class_names))
-    if class_names and (len(class_names) != num_classes or len(set(class_names)) < num_classes):
-        raise ValueError(f"class_names must be different names of {num_classes} classes; received {class_names}.")
-    names = list(class_names) or [str(number) for number in range(num_classes)]
+    class_names = tuple(class_names)
+    names = check_class_names(class_names or range(num_classes), num_classes)
     known: dict[int | str, int] = {name: number for number, name in enumerate(names)}
     known |= {number: number for number in range(num_classes)}
     pairs = list(pairs)

@@ -26,7 +26,8 @@ def teacher_card(metadata: Mapping[str, Any]) -> str:
     """
     training, classes = dict(metadata["training"]), metadata["num_classes"]
     config = metadata["teacher"].get("config", {})
-    rows = [("class", metadata["teacher"]["class"]), ("form of the loss", metadata["loss"]), ("classes", classes),
+    names = f"{classes}: {', '.join(training['class_names'])}" if "class_names" in training else classes
+    rows = [("class", metadata["teacher"]["class"]), ("form of the loss", metadata["loss"]), ("classes", names),
             ("features, in order", _features(metadata["features"]))]
     counts, ignored = config.get("class_counts"), config.get("ignored")
     rows += [("class sizes that it corrects for", ", ".join(map(str, counts)))] if counts else []

@@ -66,7 +66,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
     if compare.num_teachers < 0 or len(set(compare.dev_sizes)) < len(compare.dev_sizes):
         raise ValueError("config.compare.num_teachers must be at least 0, and dev_sizes must not repeat; received "
                          f"{compare.num_teachers!r}, {compare.dev_sizes!r}.")
-    given = [tf_l2t.load_teacher(compare.teacher)] if compare.teacher else []
+    given = [tf_l2t.load_teacher(compare.teacher, command.load_splits(config).class_names)] if compare.teacher else []
     sizes = compare.dev_sizes or (config.data.dev_size,)
     tables = [Table(with_dev_size(config, size), given) for size in sizes]
     about: dict[str, Any] = {str(table.dev_size): command.describe(table.splits) for table in tables}

@@ -27,8 +27,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
     check_workdir(workdir)
     if not config.compare.teacher:
         raise ValueError("set config.compare.teacher to the directory of an exported teacher.")
-    teacher = tf_l2t.load_teacher(config.compare.teacher)
     splits = command.load_splits(config)
+    teacher = tf_l2t.load_teacher(config.compare.teacher, splits.class_names)
     student = FunctionalStudent(command.student_fn(config, splits))
     check_fits(teacher, student.num_classes)
     check_same_split(teacher, splits)

@@ -29,8 +29,9 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
         return prepare_translator(config, workdir, command.VERBOSE.value)
     if not config.compare.teacher:
         raise ValueError("set config.compare.teacher to the directory of an exported teacher.")
-    teacher = tf_l2t.load_teacher(config.compare.teacher)
-    shown = summary_options(config, command.load_splits(config), teacher)
+    splits = command.load_splits(config)
+    teacher = tf_l2t.load_teacher(config.compare.teacher, splits.class_names)
+    shown = summary_options(config, splits, teacher)
 
     def taught(network, splits):
         check_same_split(teacher, splits)

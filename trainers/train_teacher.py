@@ -93,6 +93,7 @@ def fitting(config: ml_collections.ConfigDict, plan: TeacherPlan
         for partial in path.glob(".teacher-*"):  # of a run that was stopped while it exported
             shutil.rmtree(partial, ignore_errors=True)
         teacher_dir = tf_l2t.export_teacher(plan.teacher, path / "teacher", num_steps=last.num_steps, overwrite=True,
+                                            class_names=plan.summaries.get("class_names", ()),
                                             summary={"data": dict(plan.source), "curriculum": earlier})
         write_history(last, path)
         return teacher_dir, draw_curve(last, path / "figures" / "teacher_curve.png")

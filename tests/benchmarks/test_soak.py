@@ -1,13 +1,12 @@
 """The soak: that it ends trainings, spoils states, and sees a training that comes out otherwise."""
 
 import random
-import subprocess
 import sys
 
 import pytest
 import tensorflow as tf
 
-from benchmarks import soak
+from benchmarks import disturb, faulty, soak
 from benchmarks.tables import reliability_table
 from tf_l2t.training.checkpoints import Checkpoints
 
@@ -21,17 +20,18 @@ def counting(monkeypatch):
 def test_a_training_that_goes_on_loses_nothing(counting, tmp_path):
     rows = soak.soak("counting", 4, random.Random(0), tmp_path)
     tried = {row["what"].removeprefix("counting: "): row["tried"] for row in rows}
-    assert soak.killed({kind: tried[kind] for kind in soak.KINDS}) == 4 and tried["trainings"] >= 1
+    assert disturb.killed({kind: tried[kind] for kind in disturb.KINDS}) == 4 and tried["trainings"] >= 1
     assert all(row["lost"] == 0 for row in rows)
-    assert soak.kept(tmp_path / "whole")["checkpoints-20/variables/0/.ATTRIBUTES/VARIABLE_VALUE"] == \
+    assert disturb.kept(tmp_path / "whole")["checkpoints-20/variables/0/.ATTRIBUTES/VARIABLE_VALUE"] == \
         (20).to_bytes(8, "little")
-    counts = " | ".join(str(tried[kind]) for kind in (*soak.KINDS, "states damaged", "trainings"))
+    counts = " | ".join(str(tried[kind]) for kind in (*disturb.KINDS, "states damaged", "trainings"))
     more = [{"what": "fuzz: test_a", "tried": 1200, "lost": 0}, {"what": "fuzz: test_b[c: d]", "tried": 7, "lost": 1},
-            {"what": "counting: memory", "tried": 1, "lost": 0, "minutes": 60.0, "first_mb": 1200,
-             "growth_percent": -0.1}]
+            {"what": "counting: memory", "tried": 1, "lost": 0, "minutes": 60, "teacher_steps": 2000, "faults": 21,
+             "dropped": 20, "rollbacks": 3, "first_mb": 1200, "growth_percent": -0.1}]
     table = reliability_table(rows + more)
     assert f"| counting | {counts} | 0 |" in table and "| `test_b[c: d]` | 7 | 1 |" in table
-    assert "| together | 1,207 | 1 |" in table and "1,200 MB, and -0.10 % from the 10th to the 60th minute" in table
+    assert "| together | 1,207 | 1 |" in table and "1,200 MB, and -0.10 % from the 10th minute to the last" in table
+    assert "2,000 teacher steps in 60 minutes, 21 of them with numbers that failed, 20 of those counted" in table
 
 
 def test_a_training_that_comes_out_otherwise_is_seen(counting, tmp_path):
@@ -42,16 +42,16 @@ def test_a_training_that_comes_out_otherwise_is_seen(counting, tmp_path):
 def test_another_end_is_an_error(tmp_path):
     arguments = [sys.executable, "-c", "import sys; sys.exit('broken')"]
     with pytest.raises(RuntimeError, match="ended with 1: broken"):
-        soak.disturb(arguments, tmp_path, {}, 0.1, 0, random.Random(0), "none")
+        disturb.disturb(arguments, tmp_path, 0.1, 0, random.Random(0), "none")
 
 
 def test_a_state_in_the_making_is_seen(tmp_path):
     states = Checkpoints(tmp_path / "checkpoints", [tf.Variable(1.0)], {})
-    assert not soak._unsealed(tmp_path)
+    assert not disturb._unsealed(tmp_path)
     states.save(1, {})
-    assert not soak._unsealed(tmp_path)
+    assert not disturb._unsealed(tmp_path)
     (tmp_path / "checkpoints/state-1.json").unlink()
-    assert soak._unsealed(tmp_path)
+    assert disturb._unsealed(tmp_path)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -59,12 +59,12 @@ def test_a_state_in_the_making_is_seen(tmp_path):
 def test_every_damage_is_found(tmp_path, seed):
     variable = tf.Variable(1.0)
     states = Checkpoints(tmp_path / "checkpoints", [variable], {})
-    assert soak.damage(tmp_path, random.Random(seed)) == 0  # nothing is there yet
+    assert disturb.damage(tmp_path, random.Random(seed)) == 0  # nothing is there yet
     for number in (1, 2):
         variable.assign(number)
         states.save(number, {"number": number})
     listed = (tmp_path / "checkpoints" / "checkpoint").read_bytes()
-    assert soak.damage(tmp_path, random.Random(seed)) == 1
+    assert disturb.damage(tmp_path, random.Random(seed)) == 1
     of_list = (tmp_path / "checkpoints" / "checkpoint").read_bytes() if \
         (tmp_path / "checkpoints" / "checkpoint").exists() else b""
     newest = 1 if of_list == listed else 2  # the list is not what says which states there are
@@ -101,7 +101,21 @@ def test_what_hypothesis_tried_is_read():
 
 
 def test_memory_is_read():
-    with subprocess.Popen([sys.executable, "-c", "x = bytearray(200_000_000); import time; time.sleep(60)"]) as process:
-        samples = list(soak._resident(process, 2.5))
-        process.kill()
+    samples = soak.resident([sys.executable, "-c", "x = bytearray(200_000_000); import time; time.sleep(2.5)"])
     assert len(samples) == 3 and 200 < samples[-1][1] < 300
+    with pytest.raises(RuntimeError, match="ended with 1: broken"):
+        soak.resident([sys.executable, "-c", "import sys; sys.exit('broken')"])
+
+
+def test_growth_of_memory():
+    first, growth = soak.grown([1000 + 0.1 * second for second in range(601)])  # 6 % in all, steadily
+    assert first == pytest.approx(1010, abs=0.1) and growth == pytest.approx(6, abs=0.1)
+    assert soak.grown([5.0]) == (5.0, 0.0)
+
+
+def test_faults_of_the_hour():
+    """One in twelve, of each kind, and three in a row, before which stands a step that was not validated."""
+    faults = [step for step in range(960) if faulty.fault(step)]
+    assert len(faults) == 80 + 6 and {faulty.fault(step) for step in faults[:3]} == set(faulty.KINDS)
+    assert {250, 251, 252, 730, 731, 732} <= set(faults) and not {249, 253, 729, 733} & set(faults)
+    assert all((step + 1) % 3 for step in (249, 729))  # see --config.teacher_training.validation_freq of the soak

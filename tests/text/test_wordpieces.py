@@ -60,6 +60,8 @@ def test_the_maximum_leaves_padding_out():
 def test_bad_vocabularies(tmp_path):
     with pytest.raises(ValueError, match=r"missing: \['\[MASK\]'\]"):
         WordPieces([p for p in PIECES if p != "[MASK]"])
+    with pytest.raises(ValueError, match="are no vocabulary"):
+        WordPieces([*PIECES, "a\0b"])
     with pytest.raises(ValueError, match="1 there twice"):
         WordPieces([*PIECES, "good"])
     with pytest.raises(ValueError, match="no vocabulary at"):

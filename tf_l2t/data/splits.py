@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,6 +66,18 @@ def two_parts(data: Any, what: str) -> tuple[Any, Any]:
         raise ValueError(f"{what}: x is {type(x).__name__} of several inputs; models of several inputs are not taken. "
                          "Put them into one array, and take it apart in the model.")
     return x, y
+
+
+def check_class_names(class_names: Sequence[Any], num_classes: int) -> tuple[str, ...]:
+    """The names as strings.
+
+    Raises:
+      ValueError: if they are not different names of so many classes.
+    """
+    names = tuple(map(str, class_names))
+    if len(names) != num_classes or len(set(names)) < num_classes:
+        raise ValueError(f"class_names must be different names of {num_classes} classes; received {names}.")
+    return names
 
 
 def check_pair(x: Any, y: Any, num_classes: int | None = None, what: str = "data") -> ArrayPair:

@@ -101,7 +101,7 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{str(folder)!r} holds no encoder: {CONFIG}, with {WEIGHTS} and {VOCABULARY}, or a Keras "
                          f"preset: {error}") from error
     if not isinstance(config, dict):

@@ -29,7 +29,7 @@ class WordPieces:
       tokenizer: a `keras_nlp.tokenizers.BertTokenizer` of the same vocabulary.
 
     Raises:
-      ValueError: if a special piece is missing, or a piece is there twice.
+      ValueError: if a special piece is missing, a piece is there twice, or has a character that no piece can have.
     """
 
     def __init__(self, pieces: Sequence[str], lowercase: bool = True, strip_accents: bool | None = None):
@@ -44,8 +44,11 @@ class WordPieces:
                              f"missing: {missing}, {len(self.pieces) - len(ids)} there twice.")
         self.special = SpecialTokens(*(ids[NAMES[name]] for name in SpecialTokens._fields))
         self.mask = ids[NAMES["mask"]]
-        self.tokenizer = keras_nlp.tokenizers.BertTokenizer(list(self.pieces), lowercase=lowercase,
-                                                             strip_accents=self.strip_accents)
+        try:
+            self.tokenizer = keras_nlp.tokenizers.BertTokenizer(list(self.pieces), lowercase=lowercase,
+                                                                 strip_accents=self.strip_accents)
+        except RuntimeError as error:  # of the tokenizer's tables, which cannot hold the character 0
+            raise ValueError(f"these {len(self.pieces)} word pieces are no vocabulary: {error}") from error
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], lowercase: bool = True, strip_accents: bool | None = None

@@ -97,10 +97,12 @@ class TeacherStep:
         return value, *tape.gradient(value, theta, unconnected_gradients="zero")
 
     def _growth(self, result: Hypergradient, progress: Progress) -> float:
-        """The growth of a rollout's adjoints; warns, once in a training, of one beyond the alarm."""
+        """The growth of a rollout's adjoints; warns, once in a training, of one beyond the alarm, unless they had no
+        finite value to grow from: then the student diverged, as is told."""
         limit = np.inf if self._alarm is None else self._alarm
-        found = adjoint_growth(result.rollout.trace["adjoint_norm"], limit)
-        if found.factor > limit and not progress.alarmed:
+        norms = result.rollout.trace["adjoint_norm"]
+        found = adjoint_growth(norms, limit)
+        if found.factor > limit and np.isfinite(norms[-1]) and not progress.alarmed:
             progress.alarmed = True
             warnings.warn(
                 f"in teacher step {progress.step} the adjoints grew {found.factor:.1e} times on their way back to "
