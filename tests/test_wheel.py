@@ -1,6 +1,7 @@
 """The package as it is installed: a wheel, in an environment that has nothing of the checkout."""
 
 import email
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -12,21 +13,27 @@ import venv
 import zipfile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).parent.parent
 EXTRAS = ("keras_nlp", "tensorflow_text", "sentencepiece", "sacremoses", "sacrebleu", "safetensors", "mkdocs",
           "selenium", "pytest", "hypothesis", "yaml")
+OTHERS = ("huggingface_hub", "socks")  # keras and urllib3 import them where they are there
 USE = f"""
 import sys
-sys.modules.update(dict.fromkeys({EXTRAS}))  # as if they were not installed
+sys.modules.update(dict.fromkeys({EXTRAS + OTHERS}))  # as if they were not installed
 """ + """
 import json, pathlib
 import tf_l2t
 from tf_l2t.translation.text import embedded_help
 teacher = tf_l2t.pretrained_teacher("noisy_digits")
 typed = pathlib.Path(tf_l2t.__file__).parent / "py.typed"
-print(json.dumps({"file": tf_l2t.__file__, "digits": tf_l2t.data.mnist_5k().train.size, "pairs": embedded_help().size,
-                  "classes": teacher.num_classes, "typed": typed.is_file()}))
+found = {"file": tf_l2t.__file__, "digits": tf_l2t.data.mnist_5k().train.size, "pairs": embedded_help().size,
+         "classes": teacher.num_classes, "typed": typed.is_file()}
+for name in tf_l2t.__all__:
+    getattr(tf_l2t, name)
+print(json.dumps(found | {"loaded": sorted({name.partition(".")[0] for name, module in sys.modules.items() if module})}))
 """
 
 
@@ -55,6 +62,18 @@ def python(wheel, tmp_path_factory):
     return folder / "bin" / "python"
 
 
+def required(line, found=None):
+    """The distributions that one needs, itself among them, as pip takes them for this Python and system."""
+    found = set() if found is None else found
+    one = Requirement(line)
+    name = canonicalize_name(one.name)
+    if (one.marker is None or one.marker.evaluate({"extra": ""})) and name not in found:
+        found.add(name)
+        for inner in importlib.metadata.requires(name) or ():
+            required(inner, found)
+    return found
+
+
 def run(python, folder, *arguments):
     folder.mkdir(exist_ok=True)
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -72,20 +91,33 @@ def test_what_is_in_it(wheel):
     assert sum(info.compress_size for info in zipfile.ZipFile(wheel).infolist()) < 4e6
 
 
-def test_what_it_asks_for(wheel):
+def _about(wheel):
     archive = zipfile.ZipFile(wheel)
     name, = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-    about = email.message_from_string(archive.read(name).decode())
+    return email.message_from_string(archive.read(name).decode())
+
+
+def _requirements(wheel):
+    return [line for line in _about(wheel).get_all("Requires-Dist") if "extra ==" not in line]
+
+
+def test_what_it_asks_for(wheel):
+    about = _about(wheel)
     assert about["Requires-Python"] == "<3.14,>=3.11" and about["License"] == "Apache-2.0"
     assert set(about.get_all("Provides-Extra")) == {"translation", "text", "docs", "screenshots", "test"}
-    needed = [line for line in about.get_all("Requires-Dist") if "extra ==" not in line]
-    assert {line.split("=")[0].split(">")[0].split("<")[0].strip() for line in needed} == {
+    assert {Requirement(line).name for line in _requirements(wheel)} == {
         "tensorflow", "keras", "tensorboard", "tensorflow-datasets", "importlib_resources", "numpy", "absl-py",
         "ml_collections", "matplotlib"}
 
 
-def test_it_works_without_the_extras(python, tmp_path):
+def test_it_works_without_the_extras(wheel, python, tmp_path):
+    """And with nothing else than what it asks for, and what that asks for, so that an empty environment is enough."""
     found = json.loads(run(python, tmp_path / "elsewhere", "-c", USE).splitlines()[-1])
+    loaded, brought = set(found.pop("loaded")), importlib.metadata.packages_distributions()
+    allowed = set().union(*map(required, _requirements(wheel)))
+    asked = {name for name in loaded if name in brought and name != "tf_l2t"}
+    assert {"tensorflow", "keras", "numpy", "absl"} <= asked
+    assert {name for name in asked if not allowed & set(map(canonicalize_name, brought[name]))} == set()
     assert found.pop("file").startswith(str(python.parent.parent))
     assert found == {"digits": 3500, "pairs": 6000, "classes": 10, "typed": True}
 

@@ -135,6 +135,21 @@ def test_mixed_precision(policy):
     assert float(tf.add_n(network.losses)) > 0 and history["loss"][0] == pytest.approx(expected, rel=1e-6)
 
 
+def test_backup_and_restore(tmp_path):
+    """Model and optimizer are made anew, as another process would."""
+    def fit(epochs, *callbacks):
+        model = taught(tiny.plain)
+        model.fit(*TRAIN, batch_size=5, shuffle=False, verbose=0, epochs=epochs, callbacks=callbacks)
+        return model
+
+    whole = fit(3)
+    fit(2, keras.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False))
+    again = fit(3, keras.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False))
+    assert again.step == whole.step == 15
+    for a, b in zip(again.weights, whole.weights, strict=True):  # Φ, the teacher and the running accuracy among them
+        np.testing.assert_array_equal(a, b)
+
+
 def test_it_is_exported_as_its_student(tmp_path):
     model = taught(tiny.plain)
     model.fit(batches(3), verbose=0)

@@ -111,16 +111,22 @@ def cross_entropy_teacher():
     return teacher
 
 
-def fitted(taught, fit, compiled, build=tiny.plain, dtype="float32"):
-    """History and weights of a model with a taught loss that is cross entropy, or with Keras' own."""
+def fitted(by, fit, compiled, build=tiny.plain, dtype="float32"):
+    """History and weights of a model with a taught loss that is cross entropy, by the callback or as a TaughtStudent,
+    or with Keras' own."""
     keras.utils.set_random_seed(0)
-    model = network(build, dtype)
-    teacher = cross_entropy_teacher()
-    loss = teacher.as_keras_loss() if taught else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(**({"optimizer": sgd(), "loss": loss, "metrics": ["accuracy"]} | compiled))
-    history = model.fit(**{"verbose": 0, "epochs": 2, "shuffle": False, **fit, "callbacks": [
-        *fit.get("callbacks", list)(), *([teaching(teacher)] if taught else [])]}).history
-    return history, [np.asarray(w, np.float32) for w in model.weights]
+    student = model = network(build, dtype)
+    teacher, callbacks = cross_entropy_teacher(), fit.get("callbacks", list)()
+    if by == "student":
+        model, loss = tf_l2t.TaughtStudent(student, teacher, DEV, STEPS, refresh_every=4, dev_sample_size=9), {}
+    elif by == "loss":
+        loss = {"loss": teacher.as_keras_loss()}
+        callbacks.append(teaching(teacher))
+    else:
+        loss = {"loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
+    model.compile(**({"optimizer": sgd(), "metrics": ["accuracy"]} | loss | compiled))
+    history = model.fit(**{"verbose": 0, "epochs": 2, "shuffle": False, **fit, "callbacks": callbacks}).history
+    return history, [np.asarray(w, np.float32) for w in student.weights]
 
 
 def among_two(y, logits):
@@ -135,6 +141,7 @@ ARRAYS = {"x": TRAIN.x, "y": TRAIN.y, "batch_size": 6, "callbacks": no_callbacks
 WEIGHTS = np.linspace(0.0, 2.0, 24).astype("float32")
 
 
+@pytest.mark.parametrize("by", ["loss", "student"])
 @pytest.mark.parametrize(("fit", "compiled"), [
     ({}, {}),
     ({"class_weight": {0: 0.5, 1: 2.0, 2: 1.0}}, {}),
@@ -153,8 +160,8 @@ WEIGHTS = np.linspace(0.0, 2.0, 24).astype("float32")
     ({"callbacks": lambda: [keras.callbacks.LearningRateScheduler(lambda epoch: 0.1 / (epoch + 1))]}, {}),
 ], ids=["plain", "class_weight", "sample_weight", "validation_split", "validation weights", "tf.data", "repeated",
         "steps_per_execution", "jit_compile", "run_eagerly", "metrics", "EarlyStopping", "LearningRateScheduler"])
-def test_it_behaves_as_the_stock_loss(fit, compiled):
-    (ours, weights), (theirs, expected) = (fitted(taught, ARRAYS | fit, compiled) for taught in (True, False))
+def test_it_behaves_as_the_stock_loss(fit, compiled, by):
+    (ours, weights), (theirs, expected) = (fitted(way, ARRAYS | fit, compiled) for way in (by, "Keras"))
     assert ours.keys() == theirs.keys()
     for name in theirs:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-7, err_msg=name)
@@ -211,9 +218,9 @@ def test_masks(build):
     x = TRAIN.x.copy()
     x[::5] = 0
     x[1::5, 3:] = 0
-    (ours, weights), (theirs, expected) = (fitted(taught, ARRAYS | {"x": x}, {}, build) for taught in (True, False))
+    (ours, weights), (theirs, expected) = (fitted(by, ARRAYS | {"x": x}, {}, build) for by in ("loss", "Keras"))
     if build is blank_examples:  # the mask counts: with it the loss is another
-        assert theirs["loss"] != pytest.approx(fitted(False, ARRAYS | {"x": x + 1e-9}, {}, build)[0]["loss"], rel=1e-3)
+        assert theirs["loss"] != pytest.approx(fitted("Keras", ARRAYS | {"x": x + 1e-9}, {}, build)[0]["loss"], rel=1e-3)
     for name in theirs:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-7, err_msg=name)
     for a, b in zip(weights, expected, strict=True):
@@ -246,7 +253,7 @@ def test_with_op_determinism_two_processes_do_the_same():
 
 def test_mixed_precision():
     """Logits of 8 bits: as the stock loss, to their rounding."""
-    (ours, _), (theirs, _) = (fitted(taught, ARRAYS, {}, dtype="mixed_bfloat16") for taught in (True, False))
+    (ours, _), (theirs, _) = (fitted(by, ARRAYS, {}, dtype="mixed_bfloat16") for by in ("loss", "Keras"))
     np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=2e-2)
 
 
