@@ -33,7 +33,8 @@ found = {"file": tf_l2t.__file__, "digits": tf_l2t.data.mnist_5k().train.size, "
          "classes": teacher.num_classes, "typed": typed.is_file()}
 for name in tf_l2t.__all__:
     getattr(tf_l2t, name)
-print(json.dumps(found | {"loaded": sorted({name.partition(".")[0] for name, module in sys.modules.items() if module})}))
+loaded = {name.partition(".")[0] for name, module in sys.modules.items() if module}
+print(json.dumps(found | {"loaded": sorted(loaded)}))
 """
 
 
