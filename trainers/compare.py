@@ -26,7 +26,7 @@ from tf_l2t.students import FunctionalStudent
 from tf_l2t.teachers import Teacher
 from tf_l2t.training import TeacherDivergedError, measured
 from tf_l2t.training.comparison import Comparison
-from tf_l2t.training.pace import Pace, tell
+from tf_l2t.training.pace import every_few_seconds, tell
 from tf_l2t.training.results import RowResult, mean_std
 from tf_l2t.training.rows import ROWS
 from tf_l2t.training.workdir import resume_workdir, write_json
@@ -136,7 +136,8 @@ class Table:
         if self._to_train:
             self._training(self._to_train - 1)
 
-    def _comparison(self, teachers: list[Teacher], states: pathlib.Path | None = None) -> Comparison:
+    def _comparison(self, teachers: list[Teacher], states: pathlib.Path | None = None,
+                    progress: Callable[[int, int], None] = lambda steps, kept: None) -> Comparison:
         training, compare = self.config.training, self.config.compare
         return Comparison(
             self.splits, self.student, teachers, num_steps=training.num_steps, batch_size=training.batch_size,
@@ -144,7 +145,8 @@ class Table:
             tune_rates=compare.tune_rates, tune_steps=compare.tune_steps, seeds=compare.seeds,
             selection_seeds=compare.selection_seeds, num_folds=compare.num_folds,
             refresh_every=self.config.features.refresh_every, dev_sample_size=self.config.features.dev_sample_size,
-            evaluate_every=compare.evaluate_every, states_dir=states, log=self._log)
+            evaluate_every=compare.evaluate_every, states_dir=states, log=self._log,
+            progress=progress)
 
     @staticmethod
     def _log(line: str) -> None:
@@ -155,16 +157,16 @@ class Table:
         """Makes what is not in `path` yet; `done` hears of every row, in order."""
         teacher_dirs = [self._trained(path / "teachers" / str(number), number) for number in range(self._to_train)]
         teachers = self._given or [tf_l2t.load_teacher(folder / "teacher") for folder in teacher_dirs]
-        comparison = self._comparison(teachers, path / "students")
+        say = every_few_seconds(lambda done, total, left: tell({"row": row, "student steps": done, "total": total},
+                                                               command.VERBOSE.value, left))
+        comparison = self._comparison(teachers, path / "students", lambda steps, kept: say(steps, total, kept))
         (path / "rows").mkdir(parents=True, exist_ok=True)
         results, rows = [], {name: path / "rows" / f"{name}.json" for name in self.config.compare.rows}
-        finished = sum(file.is_file() for file in rows.values())
-        pace = Pace(len(rows), finished)
-        for name, file in rows.items():
+        total = comparison.steps_of([name for name, file in rows.items() if not file.is_file()])
+        for number, (row, file) in enumerate(rows.items(), 1):
             if not file.is_file():
-                write_json(file, comparison.run_row(name)._asdict())
-                finished += 1
-                tell({"row": name, "done": finished, "total": len(rows)}, command.VERBOSE.value, pace.left(finished))
+                write_json(file, comparison.run_row(row)._asdict())
+                tell({"row": row, "done": number, "total": len(rows)}, command.VERBOSE.value)
             results.append(RowResult(**json.loads(file.read_text())))
             if done:
                 done(self.config, results[-1])

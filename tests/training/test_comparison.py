@@ -77,10 +77,13 @@ def compare(*teachers, log=lambda line: None, splits=SPLITS, **options):
 
 
 def test_every_row():
-    lines = []
+    lines, heard = [], []
     rows = [*WAYS, "train_tuned", "gold_correction_tuned", "taught_tuned"]
     splits = SPLITS._replace(true_y=SPLITS.train.y)
-    results = compare(tiny.teacher(), tiny.teacher(seed=1), log=lines.append, splits=splits).run(rows)
+    made = compare(tiny.teacher(), tiny.teacher(seed=1), log=lines.append, splits=splits,
+                   progress=lambda *steps: heard.append(steps))
+    results = made.run(rows)
+    assert heard[-1] == (made.steps_of(rows), 0) and heard == sorted(heard)
     assert [r.row for r in results] == rows
     for result in results:
         row = ROWS[result.row]
@@ -205,8 +208,11 @@ def test_a_comparison_goes_on_with_the_next_student(tmp_path, monkeypatch):
             with pytest.raises(Stopped):
                 compare(*teachers, states_dir=folder).run(rows)
         with monkeypatch.context() as patch:
-            left = stop_after(patch, None)
-            assert compare(*teachers, states_dir=folder).run(rows) == expected
+            left, heard = stop_after(patch, None), []
+            again = compare(*teachers, states_dir=folder, progress=lambda *steps: heard.append(steps))  # noqa: B023
+            assert again.run(rows) == expected
+        steps, kept = heard[-1]
+        assert steps == again.steps_of(rows) and 0 < kept < 40 * number
         assert len(done) == number and len(left) - (len(whole) - number) in (0, 1)
 
 

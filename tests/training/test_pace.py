@@ -35,6 +35,7 @@ def test_the_rest_at_the_pace_so_far(clock):
     assert math.isnan(work.left(2))
     clock[0] += 10
     assert work.left(4) == pytest.approx(20) and work.left(8) == 0
+    assert work.left(5, skipped=1) == pytest.approx(15)
 
 
 def test_how_far_a_work_is_every_few_seconds(monkeypatch, clock):
@@ -45,6 +46,9 @@ def test_how_far_a_work_is_every_few_seconds(monkeypatch, clock):
         clock[0] += 2
         progress(done, 2000)
     assert said == [(1500, 2000, pytest.approx(2.0))]
+    clock[0] += 4
+    progress(1900, 2000, 900)  # which came at once
+    assert said[1:] == [(1900, 2000, pytest.approx(1.2))]
 
 
 def test_json_has_nothing_that_is_not_json():

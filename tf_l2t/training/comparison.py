@@ -66,6 +66,8 @@ class Comparison:
       states_dir: where every student is kept as soon as it is trained, so that a comparison that was stopped at any
         moment goes on with the next one: the same `run` gives the same results. None keeps nothing.
       log: receives a line per decision.
+      progress: hears, after every student, of how many student steps students are there by now (see `steps_of`), and of
+        how many of these students were kept from before.
 
     Raises:
       ValueError: if a grid is empty, a number is out of range, teachers differ, or a teacher was trained on another
@@ -79,7 +81,7 @@ class Comparison:
                  tune_rates: Sequence[float], tune_steps: int, seeds: int, selection_seeds: int = 2,
                  num_folds: int = 5, refresh_every: int = 20, dev_sample_size: int | None = 500,
                  evaluate_every: int = 50, states_dir: str | os.PathLike[str] | None = None,
-                 log: Callable[[str], None] = print):
+                 log: Callable[[str], None] = print, progress: Callable[[int, int], None] = lambda steps, kept: None):
         if not learning_rates or not tune_rates or seeds < 1 or selection_seeds < 1:
             raise ValueError("learning_rates and tune_rates need a value each, seeds and selection_seeds at least 1; "
                              f"received {list(learning_rates)}, {list(tune_rates)}, {seeds!r}, {selection_seeds!r}.")
@@ -114,7 +116,8 @@ class Comparison:
         self._rates, self._tune_rates, self._tune_steps = tuple(learning_rates), tuple(tune_rates), tune_steps
         self._report = range(REPORT_SEED, REPORT_SEED + seeds)
         self._selection = range(SELECTION_SEED, SELECTION_SEED + selection_seeds)
-        self._log = log
+        self._log, self._progress = log, progress
+        self._steps = self._kept_steps = 0
         self._states_dir = states_dir
         # What several rows share is made once, and goes with this comparison.
         self._whole: Callable[[str, int], StudentRuns] = functools.cache(self._make_whole)
@@ -145,6 +148,20 @@ class Comparison:
                     WAYS[way].build(blank, self._splits.dev, **variant)
                 except ValueError as error:
                     raise ValueError(f"the row {way!r} does not go with these data or this student: {error}") from error
+
+    def steps_of(self, rows: Sequence[str]) -> int:
+        """The student steps of all that rows choose by, report and tune; students that rows share count once, and those
+        that tuning is only tried on do not."""
+        steps, chosen_by = self._options["num_steps"], {way: len(self._folds) if WAYS[way].sees_dev else
+                                                        len(self._selection) for way in WAYS}
+        total = 0
+        for way in {ROWS[name].way for name in rows}:
+            students = len(WAYS[way].variants) * len(self._rates) * chosen_by[way]
+            total += steps * (students + self._count(way) * len(self._report))
+        for way in (ROWS[name].way for name in rows if ROWS[name].tuned):
+            tried = len(self._folds) * len(self._tune_rates) * (1 if WAYS[way].sees_dev else len(self._selection))
+            total += self._tune_steps * (tried + self._count(way) * len(self._report))
+        return total
 
     def run(self, rows: Sequence[str]) -> list[RowResult]:
         """The results of the named rows, in that order; raises as `check_rows`."""
@@ -229,7 +246,22 @@ class Comparison:
             weights = start() if start else None
             return runs()(seed, rate, weights).dev_accuracy
 
-        return self._kept(way).value(json.dumps(what), accuracy)
+        return self._counted(self._tune_steps if start else self._options["num_steps"],
+                             functools.partial(self._kept(way).value, json.dumps(what)), accuracy)
+
+    def _counted(self, steps: int, get: Callable[[Callable[[], Any]], Any], make: Callable[[], Any]) -> Any:
+        """What `get(make)` gives of a student of so many steps, who is counted."""
+        kept_steps = steps
+
+        def made() -> Any:
+            nonlocal kept_steps
+            kept_steps = 0
+            return make()
+
+        value = get(made)
+        self._steps, self._kept_steps = self._steps + steps, self._kept_steps + kept_steps
+        self._progress(self._steps, self._kept_steps)
+        return value
 
     def _choose(self, way: str) -> Choice:
         scores: dict[Choice, list[float]] = {}
@@ -263,7 +295,8 @@ class Comparison:
             return self._whole(way, choice.variant)(seed, choice.learning_rate)
 
         students = [(index, seed) for index in range(self._count(way)) for seed in self._report]
-        return [kept.run(number, functools.partial(trained, *student)) for number, student in enumerate(students)]
+        return [self._counted(self._options["num_steps"], functools.partial(kept.run, number),
+                              functools.partial(trained, *student)) for number, student in enumerate(students)]
 
     def _chosen_tune_rate(self, way: str, choice: Choice) -> float:
         """By cross-validation: students that have not been trained on the fold on which they are judged."""
@@ -301,7 +334,8 @@ class Comparison:
             weights = tuner()(seed, tune_rate, run.last).last
             return self._test_accuracy(weights), _finite(weights)
 
-        return [self._kept(way).value(json.dumps(["tuned", number]), functools.partial(tested, seed, run))
+        return [self._counted(self._tune_steps, functools.partial(self._kept(way).value, json.dumps(["tuned", number])),
+                              functools.partial(tested, seed, run))
                 for number, (seed, run) in enumerate(zip(seeds, runs, strict=True))]
 
     def _train_noisy_student(self) -> Weights:

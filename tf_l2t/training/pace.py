@@ -23,14 +23,16 @@ class Pace:
     def __init__(self, total: float, done: float = 0):
         self._total, self._first, self._started = total, done, time.perf_counter()
 
-    def left(self, done: float) -> float:
-        """Seconds for the parts behind `done`; NaN while none has been made."""
-        made = done - self._first
+    def left(self, done: float, skipped: float = 0) -> float:
+        """Seconds for the parts behind `done`; NaN while none has been made. Of those that are done, `skipped` were
+        there already, and say nothing of the pace either."""
+        made = done - self._first - skipped
         return (self._total - done) * (time.perf_counter() - self._started) / made if made else math.nan
 
 
-def every_few_seconds(say: Callable[[int, int, float], Any], seconds: float = 5.0) -> Callable[[int, int], None]:
-    """A function that is told (done, total), and hands it on with the seconds left, at most every so many seconds.
+def every_few_seconds(say: Callable[[int, int, float], Any], seconds: float = 5.0) -> Callable[..., None]:
+    """A function that is told (done, total), or (done, total, skipped) of those that were there already, and hands it
+    on with the seconds left, at most every so many seconds.
 
     Args:
       say: hears (done, total, seconds left).
@@ -38,11 +40,11 @@ def every_few_seconds(say: Callable[[int, int, float], Any], seconds: float = 5.
     """
     pace, said = Pace(1), time.monotonic()
 
-    def progress(done: int, total: int) -> None:
+    def progress(done: int, total: int, skipped: int = 0) -> None:
         nonlocal said
         if time.monotonic() - said >= seconds:
             said = time.monotonic()
-            say(done, total, pace.left(done / total))
+            say(done, total, pace.left(done / total, skipped / total))
 
     return progress
 
