@@ -323,6 +323,7 @@ def test_a_dry_run_writes_nothing(tmp_path):
     lines = done.stdout.splitlines()
     assert lines[0] == "data: mnist_5k, 3,500 train, 500 dev, 1,000 test, 10 classes"
     assert "taught 10.82" in done.stdout and "60 steps, of which 20 are swept back" in done.stdout
+    assert "timing a student, forward and back, steps 8" in lines
     assert lines[-1].startswith("predicted: ") and lines[-1].endswith(" in total")
     none = subprocess.run([sys.executable, "-m", "trainers.train_teacher", "--config=configs/demo.py"], cwd=ROOT,
                           capture_output=True, text=True, check=False)

@@ -25,6 +25,7 @@ import ml_collections
 import tf_l2t
 from tf_l2t import plotting
 from tf_l2t.training import TeacherDivergedError, TeacherSummaries, TeacherTrainer
+from tf_l2t.training.pace import tell
 from tf_l2t.training.replicas import Replicas
 from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import cluster, command, image_teacher
@@ -141,6 +142,8 @@ def dry_run(config: ml_collections.ConfigDict, plan: TeacherPlan) -> None:
     command.result("\n".join([*plan.description, *quoted]), plan=[*plan.description, *quoted])
     for trainer, steps in plan.stages:
         timed = command.TIMED_STEPS.value
+        if timed:
+            tell({"timing": "a student, forward and back", "steps": timed}, command.VERBOSE.value)
         found = trainer.forecast(plan.train, plan.dev, steps, **frequency(config), timed_steps=timed) if timed else \
             trainer.plan(plan.train, plan.dev)
         command.result(f"{steps} teacher steps:\n{found if timed else f'engine: {found}'}", teacher_steps=steps,

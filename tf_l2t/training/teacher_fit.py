@@ -63,6 +63,8 @@ class TeacherFit:
         ending: Any = deferred_termination(replicas.any) if self._deferred else contextlib.nullcontext(lambda: None)
         with replicas.lost_workers(progress.where), ending as end_if_told:
             if self._validation_freq and not progress.initial:
+                tell({"validating": "the teacher as it is", "students": self._validate.num_students,
+                      "steps": self._problem.num_steps}, verbose)
                 progress.initial = self._validate()
                 self._states.save(progress)
                 end_if_told()

@@ -49,6 +49,10 @@ class Validation:
         self.best_weights = weights_of(teacher)
 
     @property
+    def num_students(self) -> int:
+        return len(self._seeds)
+
+    @property
     def best_value(self) -> float:
         return self.best.get(self.judged_by, -np.inf)
 
