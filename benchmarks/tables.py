@@ -178,10 +178,11 @@ def reliability_table(rows: Rows) -> str:
         lines += ["", "| fuzz test | inputs | lost |", "|---|---|---|",
                   *(f"| `{test}` | {row['tried']:,} | {row['lost']} |" for test, row in inputs.items()),
                   f"| together | {total[0]:,} | {total[1]} |"]
-    lines += [f"\nThe hour: {row['teacher_steps']:,} teacher steps in {row['minutes']} minutes, {row['faults']} of "
-              f"them with numbers that failed, {row['dropped']} of those counted, and {row['rollbacks']} rollbacks. "
-              f"Resident memory of the one left alone: {row['first_mb']:,} MB, and {row['growth_percent']:+.2f} % from "
-              "the 10th minute to the last." for row in memory]
+    lines += [f"\nResident memory of a teacher's training: {row['first_mb']:,} MB, and {row['growth_percent']:+.2f} % "
+              f"from the 10th to the {row['minutes']:.0f}th minute" +
+              (f", in {row['teacher_steps']:,} teacher steps, {row['faults']} of them with numbers that failed, "
+               f"{row['dropped']} of those counted, and {row['rollbacks']} rollbacks." if "faults" in row else ".")
+              for row in memory]
     return "\n".join([*lines, "", "    python -m benchmarks.soak"])
 
 

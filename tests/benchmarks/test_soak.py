@@ -30,8 +30,8 @@ def test_a_training_that_goes_on_loses_nothing(counting, tmp_path):
              "dropped": 20, "rollbacks": 3, "first_mb": 1200, "growth_percent": -0.1}]
     table = reliability_table(rows + more)
     assert f"| counting | {counts} | 0 |" in table and "| `test_b[c: d]` | 7 | 1 |" in table
-    assert "| together | 1,207 | 1 |" in table and "1,200 MB, and -0.10 % from the 10th minute to the last" in table
-    assert "2,000 teacher steps in 60 minutes, 21 of them with numbers that failed, 20 of those counted" in table
+    assert "| together | 1,207 | 1 |" in table and "1,200 MB, and -0.10 % from the 10th to the 60th minute" in table
+    assert "minute, in 2,000 teacher steps, 21 of them with numbers that failed, 20 of those counted" in table
 
 
 def test_a_training_that_comes_out_otherwise_is_seen(counting, tmp_path):

@@ -10,7 +10,9 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.backend.common import global_state
 
+NAME_COUNTS = "object_name_uids"  # Keras' own, of keras.backend.get_uid
 Tensors = tuple[tf.Tensor, ...]
 
 
@@ -27,6 +29,21 @@ def building(seed: int, dtype: str | None) -> Iterator[None]:
     finally:
         random.setstate(state)
         keras.config.set_dtype_policy(policy)
+
+
+@contextlib.contextmanager
+def names_as_before() -> Iterator[None]:
+    """Keras counts the default names of layers on and on; here it goes back to where it was.
+
+    TensorFlow keeps a kernel for every name that a variable ever had, some 35 KB: thousands of students, each with names
+    of its own, would fill the memory.
+    """
+    counts = global_state.get_global_attribute(NAME_COUNTS)
+    kept = None if counts is None else counts.copy()
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(NAME_COUNTS, kept)
 
 
 class FunctionalModel:
@@ -65,7 +82,8 @@ class FunctionalModel:
         Raises:
           ValueError: if `student_fn` built a model of other shapes than the first time, or no new one.
         """
-        model = self.new_model(seed)
+        with names_as_before():  # it is gone when this returns
+            model = self.new_model(seed)
         if model is self.model:
             raise ValueError("student_fn must build a new model at every call; it returned the same one twice.")
         weights = [(w.shape, w.dtype) for w in model.trainable_variables]
