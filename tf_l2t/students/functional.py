@@ -35,8 +35,8 @@ def building(seed: int, dtype: str | None) -> Iterator[None]:
 def names_as_before() -> Iterator[None]:
     """Keras counts the default names of layers on and on; here it goes back to where it was.
 
-    TensorFlow keeps a kernel for every name that a variable ever had, some 35 KB: thousands of students, each with names
-    of its own, would fill the memory.
+    TensorFlow keeps a kernel for every name that a variable ever had, some 35 KB: thousands of students, each with
+    names of its own, would fill the memory.
     """
     counts = global_state.get_global_attribute(NAME_COUNTS)
     kept = None if counts is None else counts.copy()
