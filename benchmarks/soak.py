@@ -225,6 +225,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--measured", type=pathlib.Path, default=MEASURED)
     options = parser.parse_args()
+    if options.kills < 1:
+        parser.error("--kills must be at least 1; --only without names leaves out the short trainings.")
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as made:
         folder = pathlib.Path(made)

@@ -103,9 +103,15 @@ def test_classes_by_name(exported, tmp_path):
         tf_l2t.load_teacher(path, ("cat", "cow", "car"))
     with pytest.warns(UserWarning, match="does not say what its classes are called"):
         tf_l2t.load_teacher(unnamed, names)
+    metadata = json.loads((path / "tf_l2t.json").read_text())
+    for damaged in (5, [1, 2, 3], ["cat", "cow"], ["cat", "cat", "dog"], {"cat": 1}):
+        metadata["training"]["class_names"] = damaged
+        (path / "tf_l2t.json").write_text(json.dumps(metadata))
+        with pytest.raises(ValueError, match=r"tf_l2t.json is damaged: class_names .* of 3 classes"):
+            tf_l2t.load_teacher(path)
     for wrong in (names[:2], ("cat", "cat", "dog")):
         with pytest.raises(ValueError, match="different names of 3 classes"):
-            tf_l2t.load_teacher(path, wrong)
+            tf_l2t.load_teacher(again, wrong)
         with pytest.raises(ValueError, match="different names of 3 classes"):
             tf_l2t.export_teacher(teacher, tmp_path / "wrong", class_names=wrong)
     assert not (tmp_path / "wrong").exists()

@@ -158,8 +158,7 @@ def load_teacher(path: str | pathlib.Path, class_names: Sequence[str] = ()) -> T
     teacher = Teacher.from_spec(metadata["teacher"])
     _check_card(path, teacher, metadata)
     _check_form(path, teacher, metadata.get("form"))
-    if len(class_names):
-        _check_classes(path, metadata, check_class_names(class_names, teacher.num_classes))
+    _check_classes(path, metadata, check_class_names(class_names, teacher.num_classes) if len(class_names) else ())
     _check_signatures(path, teacher)
     try:
         status = tf.train.Checkpoint(teacher=teacher).read(str(path / "variables" / "variables"))
@@ -211,13 +210,19 @@ def _check_card(path: pathlib.Path, teacher: Teacher, metadata: dict[str, Any]) 
 
 
 def _check_classes(path: pathlib.Path, metadata: dict[str, Any], names: tuple[str, ...]) -> None:
-    """Φ(i, j) is of classes by their numbers: in another order it would be of others."""
+    """Φ(i, j) is of classes by their numbers: in another order it would be of others. No names ask for nothing."""
     known = metadata["training"].get("class_names")
+    if known is not None and (not isinstance(known, list) or not all(isinstance(name, str) for name in known) or
+                              len(set(known)) != len(known) or len(known) != metadata["num_classes"]):
+        raise ValueError(f"{path / METADATA} is damaged: class_names {known!r} are no names of "
+                         f"{metadata['num_classes']} classes. Export the teacher again.")
+    if not names:
+        return
     if known is None:
         warnings.warn(f"{str(path)!r} does not say what its classes are called, so that their order cannot be checked: "
                       "export the teacher with class_names.", stacklevel=3)
     elif known != list(names):
-        same = isinstance(known, list) and all(isinstance(name, str) for name in known) and set(known) == set(names)
+        same = set(known) == set(names)
         raise ValueError(f"{str(path)!r} was trained for the classes {known}; received "
                          f"{'them in another order' if same else 'other ones'}: {list(names)}. " +
                          ("Number the labels as the teacher's." if same else "Train a teacher for these."))
