@@ -2,6 +2,7 @@ import gc
 import os
 import pathlib
 import random
+import weakref
 
 import keras
 import numpy as np
@@ -57,6 +58,27 @@ def test_seeds_make_students_and_leave_the_callers_random_state_alone():
     assert not np.array_equal(first[0][0], other[0][0])
     assert not np.array_equal(first[1][0], other[1][0])  # the dropout seed
     np.testing.assert_array_equal(student.init(1)[0][0], first[0][0])
+
+
+def test_students_are_gone_at_once():
+    """Not when Python next looks for cycles, which takes the longer the more objects there are."""
+    built = []
+
+    def build():
+        model = tiny.dense_batchnorm()
+        built.append(weakref.ref(model))
+        return model
+
+    student = FunctionalStudent(build)
+    gc.disable()
+    try:
+        student.init(1)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    assert built[0]() is student.model and built[1]() is None
+    student.init(2)
+    assert built[2]() is None and gc.isenabled()
 
 
 def test_students_leave_names_as_they_were_and_no_memory_behind():

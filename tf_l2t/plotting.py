@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tf_l2t.data import check_class_names
+from tf_l2t.garbage import gone_afterwards
 
 
 def _draw_coefficients(axes: Any, coefficients: np.ndarray, limit: float, title: str,
@@ -68,6 +69,7 @@ def labelled_pairs(pairs: Iterable[tuple[int | str, int | str]], num_classes: in
     return {f"Φ({names[i]}, {names[j]})": (i, j) for i, j in ordered}
 
 
+@gone_afterwards()
 def coefficient_image(coefficients: np.ndarray, title: str = "", class_names: Sequence[str] = ()) -> np.ndarray:
     """Φ, [C, C] or its diagonal [C], as an RGB picture, uint8 [height, width, 3]: blue negative, red positive."""
     figure = Figure(figsize=(4, 3.4), layout="constrained")
@@ -78,6 +80,7 @@ def coefficient_image(coefficients: np.ndarray, title: str = "", class_names: Se
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+@gone_afterwards()
 def curve_image(curves: Mapping[str, np.ndarray], xlabel: str, ylabel: str, log: bool = False) -> np.ndarray:
     """Curves of [count] numbers, by name, as an RGB picture, uint8 [height, width, 3].
 

@@ -1,6 +1,7 @@
 """A teacher's training that was stopped, at any moment and by whatever, ends as the one that was not."""
 
 import itertools
+import json
 import os
 import pathlib
 import signal
@@ -16,6 +17,7 @@ import tf_l2t
 from tests import tiny
 from tests.training.test_teacher_trainer import DEV, noisy_train
 from tf_l2t.training import TeacherTrainer
+from tf_l2t.training.teacher_progress import Progress
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 STEPS = 6
@@ -85,6 +87,21 @@ def test_it_ends_with_the_same_bits(tmp_path, whole, stops):
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path / "states", Stop(after))
     assert_same(*fit(tmp_path / "states"), whole)
+
+
+def test_the_record_of_a_long_history_is_small_and_comes_back_as_it_was():
+    """It is written after every step, and most of what a step's record costs is what was written before."""
+    steps, odd = 1000, [0.1, float("nan"), -float("inf"), 1e-320]
+    history = {"objective": np.random.default_rng(0).standard_normal(steps).tolist(), "dropped": list(range(steps)),
+               "odd": odd, "none": [], "of a callback": ["a", "b"]}
+    progress = Progress(step=steps, epochs=list(range(steps)), validated=[5, 10], initial={"val_objective": -1.5},
+                        history=history)
+    text = json.dumps(progress.to_record())
+    assert len(text) < 3 * 11 * steps + 1000  # three columns, 8 bytes a number in Base64; 20 as decimals
+    found = Progress.from_record(json.loads(text))
+    assert repr(found) == repr(progress)
+    assert all(isinstance(value, int) for value in found.history["dropped"] + found.epochs)
+    assert Progress.from_record(json.loads(json.dumps(vars(progress)))).history["objective"] == history["objective"]
 
 
 def test_a_finished_training_is_not_made_again(tmp_path, whole):

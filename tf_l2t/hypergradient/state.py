@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tf_l2t.hypergradient.optimizers import InnerOptimizer
@@ -95,6 +97,14 @@ class Problem(NamedTuple):
     def over_batch(self, function: Callable[[Any], Any], batch: Any) -> Any:
         """function(batch), a mean over the batch's examples; over its parts where it is split."""
         return self.shards.mean(function, batch) if self.shards else function(batch)
+
+
+def integer_tensor(value: int | tf.Tensor, dtype: tf.DType = tf.int64) -> tf.Tensor:
+    """A seed or a step as a tensor, by way of NumPy: TensorFlow keeps a tensor of every Python number that it is given,
+    some 600 bytes each, as long as the process lives."""
+    if not tf.is_tensor(value):
+        value = np.asarray(operator.index(value), dtype.as_numpy_dtype)
+    return tf.convert_to_tensor(value, dtype)
 
 
 def initial_state(problem: Problem, params: Tensors, non_trainable: Tensors = ()) -> StudentState:

@@ -13,7 +13,7 @@ from tf_l2t.hypergradient.graphs import separate
 from tf_l2t.hypergradient.memory import Choice, choose, live_bytes, num_ops
 from tf_l2t.hypergradient.rules import HVP_MODES, Rule, UnavailableModeError, rule_of, trace_backward
 from tf_l2t.hypergradient.schedules import Plan, parse_bytes, plan_for
-from tf_l2t.hypergradient.state import Problem, StudentState, Tensors
+from tf_l2t.hypergradient.state import Problem, StudentState, Tensors, integer_tensor
 from tf_l2t.hypergradient.step import Adjoint
 from tf_l2t.hypergradient.trajectory import Run, Sweep
 
@@ -104,7 +104,7 @@ def rollout(problem: Problem, coefficients_fn: Coefficients, *, trace: Sequence[
         return run_all
 
     run_fn = compile_once(problem, apply, jit, make)
-    return lambda state, seed: run_fn(values(), state, tf.convert_to_tensor(seed, tf.int64))
+    return lambda state, seed: run_fn(values(), state, integer_tensor(seed))
 
 
 def advance(problem: Problem, coefficients_fn: Coefficients, *, jit: str | bool = "auto",
@@ -128,7 +128,7 @@ def advance(problem: Problem, coefficients_fn: Coefficients, *, jit: str | bool 
     run_fn = compile_once(problem, apply, jit, make, strategy)
 
     def call(state: Any, seed: Any, stop: int | tf.Tensor) -> Any:
-        stop = tf.convert_to_tensor(stop, tf.int32)
+        stop = integer_tensor(stop, tf.int32)
         return run_fn(values(), state, *_seeds(seed, strategy), stop if strategy is None else [stop] * len(state))
 
     return call
@@ -155,7 +155,7 @@ def objective_of(problem: Problem, teacher: TeacherLike, *, jit: str | bool = Fa
     live, replayed = (compile_once(problem, teacher.apply, jit, make) for _ in range(2))
 
     def call(theta: Tensors, state: StudentState, seed: int | tf.Tensor, features: tf.Tensor | None = None) -> Any:
-        arguments = (tuple(theta), state, tf.convert_to_tensor(seed, tf.int64))
+        arguments = (tuple(theta), state, integer_tensor(seed))
         return live(*arguments, None) if features is None else replayed(*arguments, features)
 
     return call
@@ -304,8 +304,8 @@ def hypergradient(problem: Problem, teacher: TeacherLike, *, hvp: str = "forward
 def _seeds(seed: Any, strategy: tf.distribute.Strategy | None) -> list[Any]:
     """The seed, or the list of seeds, as the one argument of a compiled function."""
     if strategy is None:
-        return [tf.convert_to_tensor(seed, tf.int64)]
-    return [[tf.convert_to_tensor(one, tf.int64) for one in seed]]
+        return [integer_tensor(seed)]
+    return [[integer_tensor(one) for one in seed]]
 
 
 def _with_theta(coefficients_fn: Coefficients) -> tuple[Callable[..., tf.Tensor], Callable[[], Tensors]]:

@@ -12,6 +12,8 @@ import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state
 
+from tf_l2t.garbage import gone_afterwards
+
 NAME_COUNTS = "object_name_uids"  # Keras' own, of keras.backend.get_uid
 Tensors = tuple[tf.Tensor, ...]
 
@@ -76,13 +78,14 @@ class FunctionalModel:
         with building(seed, self._dtype):
             return self._student_fn()
 
+    @gone_afterwards()
     def init(self, seed: int) -> tuple[Tensors, Tensors]:
         """(params, non_trainable) of a new student, initialised by `seed`.
 
         Raises:
           ValueError: if `student_fn` built a model of other shapes than the first time, or no new one.
         """
-        with names_as_before():  # it is gone when this returns
+        with names_as_before():  # the model is gone when this returns
             model = self.new_model(seed)
         if model is self.model:
             raise ValueError("student_fn must build a new model at every call; it returned the same one twice.")

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_l2t.hypergradient.state import integer_tensor
 from tf_l2t.losses import TeacherLoss
 from tf_l2t.plotting import coefficient_image, curve_image, labelled_pairs
 from tf_l2t.teachers import Teacher
@@ -21,6 +22,12 @@ from tf_l2t.training.teaching import optimizer_steps, the_loss
 SCALARS = ("objective", "dev_accuracy", "dev_bleu", "gradient_norm", "adjoint_norm", "adjoint_growth", "dropped",
            "dropped_rollouts", "learning_rate", "val_objective", "val_accuracy", "val_bleu")
 HIDDEN_IN_BAR = ("seconds", "adjoint_growth", "learning_rate", "dropped_rollouts")
+
+
+def _write_scalars(folder: str, values: Mapping[str, Any]) -> None:
+    """To the default summary writer; as arrays, of which TensorFlow keeps nothing (see `integer_tensor`)."""
+    for name, value in values.items():
+        tf.summary.scalar(f"{folder}/{name}", np.asarray(value))
 
 
 class TeacherProgress(keras.callbacks.Callback):
@@ -85,14 +92,17 @@ class _Summaries(keras.callbacks.Callback):
         self.check(coefficients_shape)
         self._writer = tf.summary.create_file_writer(self._log_dir)
 
+    def _at(self, step: int) -> Any:
+        """A context whose summaries are of that step."""
+        return self._writer.as_default(step=integer_tensor(step))
+
     def _write_coefficients(self, name: str, coefficients: np.ndarray) -> None:
         """Φ as a heat-map image and a histogram, to the default summary writer."""
         tf.summary.image(name, coefficient_image(coefficients, class_names=self._class_names)[np.newaxis])
         tf.summary.histogram(f"{name}/values", coefficients)
 
     def _write_pairs(self, coefficients: np.ndarray) -> None:
-        for label, pair in self._pairs.items():
-            tf.summary.scalar(f"coefficients_of_pairs/{label}", coefficients[pair])
+        _write_scalars("coefficients_of_pairs", {label: coefficients[pair] for label, pair in self._pairs.items()})
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.close()
@@ -156,10 +166,8 @@ class TeacherSummaries(_Summaries):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._profile and epoch == self._profile[1]:
             self._end_profile()
-        with self._writer.as_default(step=epoch):
-            for name in SCALARS:
-                if logs and name in logs:
-                    tf.summary.scalar(f"teacher/{name}", logs[name])
+        with self._at(epoch):
+            _write_scalars("teacher", {name: logs[name] for name in SCALARS if logs and name in logs})
             if self.model.last_result is None:  # every student of the step was another process's
                 return
             trace = self.model.last_result.rollout.trace
@@ -224,16 +232,15 @@ class TaughtStudentSummaries(_Summaries):
         done = self._step() - 1  # the step that this batch made; with steps_per_execution not every one is seen
         if done >= self._next:
             running = self.model.running_train_accuracy if self._loss is None else self._loss.train_accuracy
-            with self._writer.as_default(step=done):
-                tf.summary.scalar("student/running_train_accuracy", running)
+            with self._at(done):
+                _write_scalars("student", {"running_train_accuracy": running})
                 self._write_coefficients("coefficients/current", self._coefficients())
                 self._write_pairs(self._coefficients())
             self._next += self._every
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        with self._writer.as_default(step=self._step()):
-            for name, value in (logs or {}).items():
-                tf.summary.scalar(f"student/{name}", value)
+        with self._at(self._step()):
+            _write_scalars("student", logs or {})
         self._writer.flush()
 
 
@@ -253,10 +260,8 @@ class TranslatorSummaries:
 
     def __call__(self, model: keras.Model, record: Mapping[str, float]) -> None:
         self._writer = self._writer or tf.summary.create_file_writer(self._log_dir)
-        with self._writer.as_default(step=int(record["step"])):
-            for name, value in record.items():
-                if name != "step":
-                    tf.summary.scalar(f"student/{name}", value)
+        with self._writer.as_default(step=integer_tensor(int(record["step"]))):
+            _write_scalars("student", {name: value for name, value in record.items() if name != "step"})
             if hasattr(model, "coefficients"):
                 tf.summary.histogram("coefficients", model.coefficients)
         self._writer.flush()

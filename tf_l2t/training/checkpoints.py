@@ -96,7 +96,7 @@ class Checkpoints:
         kept = {pathlib.Path(path).name for path in self._manager.checkpoints}
         for seal in self._folder.glob(f"{NAME}-*.json"):
             if seal.stem not in kept:  # the manager has deleted its state, or lost its list of states
-                for file in (seal, *self._folder.glob(f"{seal.stem}.*")):
+                for file in (seal, *self._of(seal.stem)):
                     file.unlink(missing_ok=True)
 
     def restore(self, number: int | None = None) -> dict[str, Any] | None:
@@ -146,7 +146,11 @@ class Checkpoints:
         return self._folder / f"{NAME}-{number}.json"
 
     def _files(self, number: int) -> list[pathlib.Path]:
-        return sorted(file for file in self._folder.glob(f"{NAME}-{number}.*") if file != self._seal(number))
+        return sorted(file for file in self._of(f"{NAME}-{number}") if file != self._seal(number))
+
+    def _of(self, state: str) -> list[pathlib.Path]:
+        """By hand: Python keeps the pattern of every `glob`, and no two states have the same name."""
+        return [file for file in self._folder.iterdir() if file.name.startswith(f"{state}.")]
 
 
 def _digest(content: dict[str, Any]) -> str:

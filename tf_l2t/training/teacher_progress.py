@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_l2t.teachers import Teacher
@@ -17,7 +20,7 @@ from tf_l2t.training.validation import Validation
 
 @dataclasses.dataclass
 class Progress:
-    """Counts and histories along a training; JSON values.
+    """Counts and histories along a training.
 
     Attributes:
       step: teacher steps that are done.
@@ -45,6 +48,32 @@ class Progress:
     def where(self) -> str:
         return f"in teacher step {self.step}"
 
+    def to_record(self) -> dict[str, Any]:
+        """JSON values. What grows with the steps is packed: it is written after each of them."""
+        return vars(self) | {"validated": packed(self.validated), "epochs": packed(self.epochs),
+                             "history": {name: packed(values) for name, values in self.history.items()}}
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Progress:
+        return cls(**record | {"validated": unpacked(record["validated"]), "epochs": unpacked(record["epochs"]),
+                               "history": {name: unpacked(values) for name, values in record["history"].items()}})
+
+
+def packed(values: Sequence[Any]) -> str | list[Any]:
+    """Integers, or floats, as the Base64 of eight bytes each, behind their type; of other values, a list of them."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "if":
+        return list(values)
+    return f"{array.dtype.kind} {base64.b64encode(array.astype(f'<{array.dtype.kind}8').tobytes()).decode()}"
+
+
+def unpacked(values: str | list[Any]) -> list[Any]:
+    """What was packed."""
+    if not isinstance(values, str):
+        return values
+    kind, content = values.split(" ")
+    return np.frombuffer(base64.b64decode(content), np.dtype(f"<{kind}8")).tolist()
+
 
 class TeacherCheckpoints:
     """The states of a teacher's training: its weights, the optimizer's, the best ones, and the `Progress`.
@@ -71,8 +100,7 @@ class TeacherCheckpoints:
         for variable, value in zip(self._best, self._validation.best_weights, strict=True):
             variable.assign(value)
         if self._states:
-            self._states.save(progress.step,
-                              dataclasses.asdict(progress) | {"best": self._validation.best})
+            self._states.save(progress.step, progress.to_record() | {"best": self._validation.best})
 
     def restore(self) -> Progress:
         """The progress of the newest state, all else put back to it; that of a beginning if there is none."""
@@ -81,4 +109,4 @@ class TeacherCheckpoints:
             return Progress()
         self._validation.best = record.pop("best")
         self._validation.best_weights = [variable.numpy() for variable in self._best]
-        return Progress(**record)
+        return Progress.from_record(record)

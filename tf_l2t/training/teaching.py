@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tf_l2t.data import check_dev, check_pair, two_parts
 from tf_l2t.features import dev_sample, status_vector
+from tf_l2t.hypergradient.state import integer_tensor
 from tf_l2t.losses import TeacherLoss
 from tf_l2t.students import check_classifier
 from tf_l2t.teachers import Teacher
@@ -73,7 +74,7 @@ class Teaching(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         step = self._done + batch
         if step // self._every != self._loss.interval:
-            self._loss.change(self._measure(tf.constant(step), self._loss.train_accuracy), step // self._every)
+            self._loss.change(self._measure(integer_tensor(step), self._loss.train_accuracy), step // self._every)
         self._loss.taught.assign(self.model.steps_per_execution or 1)
 
     def on_train_end(self, logs: Any = None) -> None:

@@ -1,0 +1,108 @@
+"""Memory that is freed at once, or never taken."""
+
+import gc
+import itertools
+import os
+import pathlib
+import weakref
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from matplotlib.figure import Figure
+
+from tf_l2t import plotting
+from tf_l2t.garbage import gone_afterwards
+from tf_l2t.hypergradient.state import integer_tensor
+
+NUMBERS = itertools.count(10**9, 10**6)  # where there are some that TensorFlow has not seen
+
+
+class Circle:
+    def __init__(self):
+        self.itself = self
+
+
+@pytest.fixture(params=[True, False], ids=["enabled", "disabled"], autouse=True)
+def _collector(request):
+    """Python's own search, which is found as it was left."""
+    gc.collect()
+    if not request.param:
+        gc.disable()
+    try:
+        yield
+        assert gc.isenabled() == request.param
+    finally:
+        gc.enable()
+
+
+def test_a_circle_that_was_made_inside_is_gone_and_older_ones_wait():
+    older = Circle()
+    gc.collect()  # the two of it are no longer young
+    old, kept = weakref.ref(older), None
+    del older
+    with gone_afterwards():
+        found = [weakref.ref(Circle()) for _ in range(2000)]  # more than after which Python looks for them
+        kept = Circle()
+        assert all(ref() for ref in found)
+    assert not any(ref() for ref in found) and kept is not None and old() is not None
+
+
+def test_as_a_decorator_and_after_an_error():
+    refs = []
+
+    @gone_afterwards()
+    def fails():
+        made = Circle()
+        refs.append(weakref.ref(made))
+        if len(refs) == 2:
+            raise ValueError("no")
+        return 1
+
+    assert fails() == 1 and refs[0]() is None
+    with pytest.raises(ValueError, match="no"):
+        fails()
+    assert fails() == 1 and refs[2]() is None
+
+
+def test_pictures_leave_no_figures_behind(monkeypatch):
+    refs = []
+
+    def figure(*args, **options):
+        made = Figure(*args, **options)
+        refs.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr(plotting, "Figure", figure)
+    plotting.coefficient_image(np.eye(3))
+    plotting.curve_image({"": np.arange(1, 4.0)}, "step", "value")
+    assert len(refs) == 2 and not any(ref() for ref in refs)
+
+
+def test_tensorflow_keeps_nothing_of_seeds_and_steps():
+    """Of Python's numbers it does, some 600 bytes each; the second half shows that this would be seen."""
+    def resident():
+        return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def grown(make):
+        first = next(NUMBERS)
+        for number in range(first, first + 2000):
+            make(number)
+        before = resident()
+        for number in range(first + 2000, first + 22_000):
+            make(number)
+        return resident() - before
+
+    assert grown(integer_tensor) < 2e6
+    assert grown(lambda number: tf.convert_to_tensor(number, tf.int64)) > 6e6
+
+
+def test_seeds_and_steps_are_integers():
+    for value in (3, np.int32(3), tf.constant(3, tf.int32), tf.constant(3, tf.int32).numpy()):
+        found = integer_tensor(value, tf.int32)
+        assert found.dtype == tf.int32 and found.shape == () and int(found) == 3
+    assert integer_tensor(2**40).dtype == tf.int64 and int(integer_tensor(2**40)) == 2**40
+    with pytest.raises(TypeError, match="integer"):
+        integer_tensor(2.5)
+    with pytest.raises(OverflowError):
+        integer_tensor(2**40, tf.int32)
