@@ -6,6 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from tensorflow.python.framework.func_graph import FuncGraph
 
 from configs import compare_distill_mnist, compare_distill_text, distill_mnist, prokt_glue, prokt_images
 from tests.event_files import scalars
@@ -124,9 +125,14 @@ def compare(workdir, recorded, **changes):
 
 def test_a_table(tmp_path):
     """Rows are the runs', the report is there, and the command once more makes nothing again."""
-    recorded = []
+    def graphs():
+        gc.collect()
+        return sum(isinstance(found, FuncGraph) for found in gc.get_objects())
+
+    recorded, before = [], graphs()
     compare(tmp_path, recorded)
     assert not any(isinstance(o, DistillationTrainer) for o in gc.get_objects())  # the memory of a table stays flat
+    assert graphs() == before
     tuned = recorded.pop()
     first = recorded.pop(0)
     assert (first["student"], first["method"], first["teacher"], first["seeds"]) == ("mlp16", "teacher", "mlp16", 1)

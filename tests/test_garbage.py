@@ -6,13 +6,14 @@ import os
 import pathlib
 import weakref
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from matplotlib.figure import Figure
 
 from tf_l2t import plotting
-from tf_l2t.garbage import gone_afterwards
+from tf_l2t.garbage import gone_afterwards, graphs_gone_afterwards
 from tf_l2t.hypergradient.state import integer_tensor
 
 NUMBERS = itertools.count(10**9, 10**6)  # where there are some that TensorFlow has not seen
@@ -77,6 +78,51 @@ def test_pictures_leave_no_figures_behind(monkeypatch):
     plotting.coefficient_image(np.eye(3))
     plotting.curve_image({"": np.arange(1, 4.0)}, "step", "value")
     assert len(refs) == 2 and not any(ref() for ref in refs)
+
+
+def graphs():
+    gc.collect()
+    return sum(type(found).__name__ == "FuncGraph" for found in gc.get_objects())
+
+
+def fit():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile("adam", "mse")
+    model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    return model
+
+
+def test_fitted_models_leave_no_graphs_behind():
+    """By themselves they do, as is shown first: TensorFlow registers the gradient in the optimizer's step for good."""
+    fit()  # what TensorFlow and Keras make once
+    before = graphs()
+    fit()
+    assert graphs() > before
+    before = graphs()
+    with graphs_gone_afterwards():
+        fit()
+    with pytest.raises(ValueError, match="no"), graphs_gone_afterwards():
+        fit()
+        raise ValueError("no")
+    assert graphs() == before
+
+
+def test_a_model_that_is_kept_is_trained_on():
+    def swish():
+        inputs = keras.Input((3,))
+        model = keras.Model(inputs, keras.layers.Dense(2, activation="silu", kernel_initializer="ones")(inputs))
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        return model
+
+    x, y = np.ones((4, 3)), np.zeros((4, 2))
+    with graphs_gone_afterwards():
+        model = swish()
+        model.fit(x, y, verbose=0)
+    model.fit(x, y, verbose=0)
+    other = swish()
+    other.fit(x, y, epochs=2, verbose=0)
+    for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_tensorflow_keeps_nothing_of_seeds_and_steps():

@@ -6,6 +6,8 @@ import contextlib
 import gc
 from collections.abc import Iterator
 
+from tensorflow.python.framework import ops
+
 
 @contextlib.contextmanager
 def gone_afterwards() -> Iterator[None]:
@@ -23,3 +25,22 @@ def gone_afterwards() -> Iterator[None]:
         if enabled:
             gc.enable()
         gc.collect(0)
+
+
+@contextlib.contextmanager
+def graphs_gone_afterwards() -> Iterator[None]:
+    """As `gone_afterwards`, for models that are compiled and fitted in here, and their graphs.
+
+    TensorFlow registers the gradient of every call of `tf.custom_gradient` that it traces, for good, and with it the
+    graph and whatever that has captured. Every Keras optimizer has such a call in its step, so that of every model that
+    was ever fitted weights and slots would stay. Graphs that were made in here cannot be differentiated afterwards.
+    """
+    registered = ops.gradient_registry._registry  # no other way leads there
+    before = set(registered)
+    try:
+        yield
+    finally:
+        for name in set(registered) - before:
+            if name.startswith("CustomGradient-"):
+                del registered[name]
+        gc.collect()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import pathlib
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ import ml_collections
 from absl import logging
 
 from tf_l2t.distillation import METHODS, Term, method
+from tf_l2t.garbage import graphs_gone_afterwards
 from tf_l2t.plotting import plot_curves
 from tf_l2t.report import Section, write_html
 from tf_l2t.training import StudentDivergedError
@@ -231,8 +231,8 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, verbose: int) -
     if not is_there(folder):
         tell({"run": str(folder)}, verbose)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        distill.prepare_distillation(config, str(folder), verbose)()
-        gc.collect()  # models and their graphs are cycles, a hundred MB a run; Python looks for old ones seldom
+        with graphs_gone_afterwards():
+            distill.prepare_distillation(config, str(folder), verbose)()
 
 
 def is_there(folder: pathlib.Path) -> bool:

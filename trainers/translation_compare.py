@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import json
 import pathlib
@@ -13,6 +12,7 @@ import ml_collections
 from absl import logging
 
 from tf_l2t import export_teacher
+from tf_l2t.garbage import graphs_gone_afterwards
 from tf_l2t.report import Section, write_html
 from tf_l2t.training import StudentDivergedError, TeacherDivergedError
 from tf_l2t.training.pace import tell
@@ -207,8 +207,8 @@ class StudentTable:
         else:
             tell({"student": self._config.student.name, "seed": seed, "run": name}, self._verbose)
             folder.parent.mkdir(parents=True, exist_ok=True)
-            prepare_translator(config, str(folder), self._verbose)()
-            gc.collect()  # models and their graphs are cycles, and Python looks for old ones seldom
+            with graphs_gone_afterwards():
+                prepare_translator(config, str(folder), self._verbose)()
         return folder
 
     def _teacher(self) -> pathlib.Path:
