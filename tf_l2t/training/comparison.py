@@ -150,8 +150,7 @@ class Comparison:
                     raise ValueError(f"the row {way!r} does not go with these data or this student: {error}") from error
 
     def steps_of(self, rows: Sequence[str]) -> int:
-        """The student steps of all that rows choose by, report and tune; students that rows share count once, and those
-        that tuning is only tried on do not."""
+        """The student steps of all that rows choose by, report and tune; students that rows share count once."""
         steps, chosen_by = self._options["num_steps"], {way: len(self._folds) if WAYS[way].sees_dev else
                                                         len(self._selection) for way in WAYS}
         total = 0
@@ -159,8 +158,9 @@ class Comparison:
             students = len(WAYS[way].variants) * len(self._rates) * chosen_by[way]
             total += steps * (students + self._count(way) * len(self._report))
         for way in (ROWS[name].way for name in rows if ROWS[name].tuned):
-            tried = len(self._folds) * len(self._tune_rates) * (1 if WAYS[way].sees_dev else len(self._selection))
-            total += self._tune_steps * (tried + self._count(way) * len(self._report))
+            starts = len(self._folds) if WAYS[way].sees_dev else len(self._selection)
+            tried = len(self._tune_rates) * (starts if WAYS[way].sees_dev else len(self._folds) * starts)
+            total += steps * starts + self._tune_steps * (tried + self._count(way) * len(self._report))
         return total
 
     def run(self, rows: Sequence[str]) -> list[RowResult]:
@@ -251,17 +251,21 @@ class Comparison:
 
     def _counted(self, steps: int, get: Callable[[Callable[[], Any]], Any], make: Callable[[], Any]) -> Any:
         """What `get(make)` gives of a student of so many steps, who is counted."""
-        kept_steps = steps
+        kept = True
 
         def made() -> Any:
-            nonlocal kept_steps
-            kept_steps = 0
+            nonlocal kept
+            kept = False
             return make()
 
         value = get(made)
-        self._steps, self._kept_steps = self._steps + steps, self._kept_steps + kept_steps
-        self._progress(self._steps, self._kept_steps)
+        self._add(steps, kept)
         return value
+
+    def _add(self, steps: int, kept: bool) -> None:
+        """Counts a student, who was there already or was not, and tells of it."""
+        self._steps, self._kept_steps = self._steps + steps, self._kept_steps + kept * steps
+        self._progress(self._steps, self._kept_steps)
 
     def _choose(self, way: str) -> Choice:
         scores: dict[Choice, list[float]] = {}
@@ -301,18 +305,30 @@ class Comparison:
     def _chosen_tune_rate(self, way: str, choice: Choice) -> float:
         """By cross-validation: students that have not been trained on the fold on which they are judged."""
         scores: dict[float, list[float]] = {tune_rate: [] for tune_rate in self._tune_rates}
-        starts: list[Callable[[], Weights]] = []
-        if not WAYS[way].sees_dev:
-            starts = [functools.cache(functools.partial(self._start, way, choice, number))
-                      for number in range(len(self._selection))]
+        steps, made, sees_dev = self._options["num_steps"], 0, WAYS[way].sees_dev
+
+        def once(start: Callable[[], Weights]) -> Callable[[], Weights]:
+            """The start, made where it is asked for first, and counted."""
+            @functools.cache
+            def weights() -> Weights:
+                nonlocal made
+                found, made = start(), made + 1
+                self._add(steps, kept=False)
+                return found
+
+            return weights
+
+        starts = [] if sees_dev else [once(functools.partial(self._start, way, choice, number))
+                                      for number in range(len(self._selection))]
         for number, (kept, held_out) in enumerate(self._folds):
             tuner = functools.cache(functools.partial(self._tuner, kept, held_out))
-            if WAYS[way].sees_dev:
-                starts = [functools.cache(functools.partial(self._start_without, way, choice, number))]
+            if sees_dev:
+                starts = [once(functools.partial(self._start_without, way, choice, number))]
             for tune_rate in self._tune_rates:
                 scores[tune_rate] += [
                     self._judged(way, ["tune", number, tune_rate, index], tuner, self._fold_seed(number), tune_rate,
                                  start) for index, start in enumerate(starts)]
+        self._add(steps * (len(self._folds if sees_dev else self._selection) - made), kept=True)
         return self._best(scores, f"tuning after {WAYS[way].label}")
 
     def _start(self, way: str, choice: Choice, number: int) -> Weights:
