@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests import tiny
+from tests.training.test_teaching import blank_examples, network
 from tf_l2t.losses import LargeMarginStudent, annealed, cross_entropy, large_margin_logits
 
 RNG = np.random.default_rng(0)
@@ -105,6 +106,26 @@ def test_a_fit_step_is_sgd_on_the_formula():
     np.testing.assert_allclose(history["loss"][0], value, rtol=1e-5)
     np.testing.assert_allclose(model.student.trainable_variables[2], w2 - 0.1 * slope, rtol=1e-4, atol=1e-6)
     assert history["accuracy"][0] == pytest.approx(np.mean(np.argmax(features @ w2 + b2, axis=1) == y))
+
+
+@pytest.mark.parametrize(("policy", "rounding"), [("float32", 1e-5), ("mixed_bfloat16", 2e-2),
+                                                  ("mixed_float16", 3e-3)])
+def test_with_margin_one_it_is_the_stock_loss(policy, rounding):
+    """Weights of examples and a Keras mask among them, and in half precision the optimizer that scales the loss."""
+    x, y = tiny.arrays(24)
+    x[::5] = 0
+    options = {"batch_size": 6, "epochs": 2, "shuffle": False, "verbose": 0, "sample_weight": np.linspace(0, 2, 24)}
+    models = [network(blank_examples, policy) for _ in range(2)]
+    first = models[0].get_weights()
+    ours = LargeMarginStudent(models[0], margin=1)
+    ours.compile(keras.optimizers.SGD(0.1))
+    models[1].compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    found, expected = (model.fit(x.astype(np.float32), y, **options).history["loss"] for model in (ours, models[1]))
+    np.testing.assert_allclose(found, expected, rtol=rounding)
+    assert type(ours.optimizer) is type(models[1].optimizer)
+    for a, b in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rounding, atol=rounding)
+    assert np.abs(models[1].get_weights()[0] - first[0]).max() > 5 * rounding
 
 
 def test_fit_learns_and_is_saved(tmp_path):

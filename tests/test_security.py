@@ -195,9 +195,98 @@ def test_a_signature_that_is_called_a_saver(tmp_path):
     assert [*tmp_path.glob("written*")]  # so it runs
     for written in tmp_path.glob("written*"):
         written.unlink()
-    with pytest.raises(ValueError, match=r"\['SaveV2'\] in '__inference_signature_wrapper_coefficients"):
+    with pytest.raises(ValueError, match=r"calls the functions .'__inference_signature_wrapper_coefficients"):
         load_signatures(tmp_path / "evil")
     assert not [*tmp_path.glob("written*")]
+
+
+def _named(functions, name):
+    return next(function for function in functions if function.signature.name == name)
+
+
+def _write_too(function, target):
+    """Adds to a function's body ops that write a checkpoint."""
+    for node in _writer(target).get_concrete_function().function_def.node_def:
+        if node.op in ("Const", "SaveV2") and not any(name.startswith("^") for name in node.input):
+            copied = function.node_def.add()
+            copied.CopyFrom(node)
+            copied.name = f"evil_{node.name}"
+            copied.input[:] = [f"evil_{name}" for name in node.input]
+            if node.op == "SaveV2":
+                function.control_ret["evil"] = copied.name
+    function.signature.control_output.append("evil")
+    function.signature.is_stateful = True
+
+
+def _called_as_an_op(graph, signature, target):
+    """A function by the name of an op that is allowed; as it loads, TensorFlow gives it, and who calls it, another."""
+    function = graph.graph_def.library.function.add()
+    function.signature.name = "Relu"
+    for arguments, name in ((function.signature.input_arg, "features"), (function.signature.output_arg, "activations")):
+        argument = arguments.add()
+        argument.name, argument.type = name, 1
+    same = function.node_def.add()
+    same.name, same.op = "same", "Identity"
+    same.input.append("features")
+    same.attr["T"].type = 1
+    function.ret["activations"] = "same:output:0"
+    _write_too(function, target)
+    same.input.append("^evil_SaveV2")
+    (output,) = signature.ret
+    call = signature.node_def.add()
+    call.name, call.op = "evil_call", "Relu"
+    call.input.append(signature.ret[output])
+    call.attr["T"].type = 1
+    signature.ret[output] = "evil_call:activations:0"
+    return "Relu"
+
+
+def _in_its_place(graph, signature, target):
+    """Another implementation of the same interface, which TensorFlow's optimizer puts in where it is preferred."""
+    inner = next(node.attr["f"].func.name for node in signature.node_def if "PartitionedCall" in node.op)
+    function = _named(graph.graph_def.library.function, inner)
+    function.attr["api_implements"].s, function.attr["api_preferred_device"].s = b"coefficients", b"GPU"
+    other = graph.graph_def.library.function.add()
+    other.CopyFrom(function)
+    other.signature.name = "evil_other"
+    other.attr["api_preferred_device"].s = b"CPU"
+    _write_too(other, target)
+    return "evil_other"
+
+
+@pytest.mark.parametrize("put_in", [_called_as_an_op, _in_its_place])
+def test_a_saver_that_runs_in_another_s_place(put_in, tmp_path):
+    """Ops of files in the function that saver_def names, which is called by ways that no call shows."""
+    file, target = tf_l2t.export_teacher(tiny.teacher(), tmp_path / "evil") / "saved_model.pb", tmp_path / "written"
+    expected = load_signatures(tmp_path / "evil")["coefficients"](features=tf.ones(6))["coefficients"]
+    model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    (graph,) = model.meta_graphs
+    (output,) = graph.signature_def["coefficients"].outputs.values()
+    (call,) = (node for node in graph.graph_def.node if node.name == output.name.split(":")[0])
+    evil = put_in(graph, _named(graph.graph_def.library.function, call.attr["f"].func.name), target)
+    (saver,) = (node for node in graph.graph_def.node if node.name == graph.saver_def.save_tensor_name.split(":")[0])
+    saver.attr["f"].func.name = evil
+    file.write_bytes(model.SerializeToString())
+    tf.saved_model.load(str(tmp_path / "evil")).signatures["coefficients"](features=tf.ones(6))
+    assert [*tmp_path.glob("written*")]  # so it runs
+    for written in tmp_path.glob("written*"):
+        written.unlink()
+    try:
+        found = load_signatures(tmp_path / "evil")["coefficients"](features=tf.ones(6))["coefficients"]
+    except ValueError:
+        pass
+    else:
+        np.testing.assert_array_equal(found, expected if put_in is _in_its_place else tf.nn.relu(expected))
+    assert not [*tmp_path.glob("written*")]
+
+
+@pytest.mark.parametrize("signatures", [{"other": "coefficients"}, {"coefficients": "loss"}])
+def test_signatures_that_no_teacher_has(signatures, tmp_path):
+    module = export._Exported(tiny.teacher())
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures={
+        name: getattr(module, function) for name, function in signatures.items()})
+    with pytest.raises(ValueError, match=r"has a signature .* which no teacher has"):
+        load_signatures(tmp_path / "model")
 
 
 def test_what_is_no_saved_model(tmp_path):

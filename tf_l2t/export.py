@@ -147,9 +147,14 @@ def load_teacher(path: str | pathlib.Path, class_names: Sequence[str] = ()) -> T
     metadata = _read_metadata(path)
     for name, expected in metadata["files"].items():
         file = path / name
-        if not file.resolve().is_relative_to(path.resolve()) or not file.is_file():
+        try:
+            there = file.resolve().is_relative_to(path.resolve()) and file.is_file()
+            digest = _sha256(file) if there else ""
+        except (OSError, RuntimeError, ValueError) as error:  # a name that cannot be one, a link to itself
+            raise ValueError(f"{str(path)!r} is damaged: {name!r} cannot be read: {error}.") from error
+        if not there:
             raise ValueError(f"{str(path)!r} is damaged: {name} is missing.")
-        if _sha256(file) != expected:
+        if digest != expected:
             raise ValueError(f"{str(path)!r} is damaged: {name} is not the file that was exported.")
     config = metadata["teacher"].get("config")
     if isinstance(config, dict) and config.get("num_classes", metadata["num_classes"]) != metadata["num_classes"]:
@@ -242,7 +247,7 @@ def _check_form(path: pathlib.Path, teacher: Teacher, form: Any) -> None:
                       "If it was another one than today's, train the teacher again.", stacklevel=3)
         return
     today = teacher.form.probe()
-    numbers = isinstance(form, list) and all(isinstance(value, float | int) for value in form)
+    numbers = isinstance(form, list) and all(isinstance(value, float) for value in form)
     if not numbers or len(form) != len(today) or not np.allclose(form, today, rtol=1e-6, atol=0):
         raise ValueError(f"{str(path)!r} was exported when the loss {teacher.loss!r} was another function; train the "
                          "teacher again, or use the SavedModel's own signatures.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import importlib
 import pathlib
+import shutil
+import tempfile
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,13 +27,15 @@ ARITHMETIC = frozenset([
     "Select", "SelectV2", "Selu", "Shape", "Sigmoid", "Sign", "Slice", "Softmax", "Softplus", "Split", "Sqrt", "Square",
     "SquaredDifference", "Squeeze", "StopGradient", "StridedSlice", "Sub", "Sum", "Tanh", "Tile", "Transpose", "Unpack",
     "VarHandleOp", "ZerosLike"])
-# What a function that saves or restores variables has, and no other.
-FILES = frozenset([
-    "DisableCopyOnRead", "MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename", "StaticRegexFullMatch",
-    "StringJoin"])
 CALLS = frozenset(["PartitionedCall", "StatefulPartitionedCall"])
 KINDS = {"bare_concrete_function", "function", "user_object", "variable"}
 OBJECTS = {"_generic_user_object", "signature_map"}
+# Signatures: what each takes and gives, by name; TensorFlow adds the last to every model.
+SIGNATURES = {"coefficients": ({"features"}, {"coefficients"}),
+              "loss": ({"features", "labels", "logits"}, {"loss"}), "__saved_model_init_op": (set(), None)}
+# Modules whose classes Keras finds once they are imported.
+REGISTER = ("distillation", "losses", "students", "training", "training.actor_critic", "training.mixer_student",
+            "training.sequence_student", "training.taught_translator", "translation.token_losses")
 
 
 def check_saved_model(path: str | pathlib.Path, also_ops: Iterable[str] = ()) -> None:
@@ -39,8 +43,9 @@ def check_saved_model(path: str | pathlib.Path, also_ops: Iterable[str] = ()) ->
 
     `tf.saved_model.load` runs code of a SavedModel as it loads it, which can write files: initialisers of resources,
     functions that restore objects of their own, and of a SavedModel without objects, as TensorFlow 1 wrote them,
-    whatever it names. So those, assets, and every op that is not listed here are refused; ops of files may stand only
-    in the functions that save and restore the variables, which nothing else calls, and no object or signature is.
+    whatever it names. So those, assets, signatures other than a teacher's and every op that is not listed here are
+    refused. The functions that save and restore the variables, which have ops of files, are not looked at: loading does
+    not need them, and `load_signatures` leaves them out.
 
     Args:
       path: the directory.
@@ -49,9 +54,14 @@ def check_saved_model(path: str | pathlib.Path, also_ops: Iterable[str] = ()) ->
     Raises:
       ValueError: naming the first thing that is foreign, or for a file that is no SavedModel.
     """
-    file = pathlib.Path(path) / "saved_model.pb"
+    _checked(pathlib.Path(path) / "saved_model.pb", also_ops)
+
+
+def _checked(file: pathlib.Path, also_ops: Iterable[str]) -> saved_model_pb2.SavedModel:
+    """The SavedModel without its savers, checked."""
     try:
-        graph, = saved_model_pb2.SavedModel.FromString(file.read_bytes()).meta_graphs
+        model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+        graph, = model.meta_graphs
     except (DecodeError, OSError, ValueError) as error:
         raise ValueError(f"{str(file)!r} is no SavedModel of one graph: {error}.") from error
     if not graph.object_graph_def.nodes:
@@ -70,28 +80,46 @@ def check_saved_model(path: str | pathlib.Path, also_ops: Iterable[str] = ()) ->
     first = [main.get(name) for name in named]
     if any(node is None or node.op != "NoOp" or node.input for node in first) or graph.asset_file_def:
         raise ValueError(f"{str(file)!r} runs a part of its graph when it is loaded, or has assets; no teacher does.")
+    _leave_out_savers(graph)
     _check_ops(graph, str(file), ARITHMETIC | CALLS | set(also_ops))
+    for name, signature in graph.signature_def.items():
+        takes, gives = SIGNATURES.get(name, ({"unknown"}, None))
+        if set(signature.inputs) != takes or gives not in (None, set(signature.outputs)):
+            raise ValueError(f"{str(file)!r} has a signature {name!r} of {sorted(signature.inputs)}, which no teacher "
+                             "has.")
+    return model
+
+
+def _leave_out_savers(graph: Any) -> None:
+    """Takes out of a graph what saves and restores its variables, as `saver_def` says, whatever it is."""
+    named = {name.split(":")[0] for name in (graph.saver_def.save_tensor_name, graph.saver_def.restore_op_name)}
+    savers = [node for node in graph.graph_def.node if node.name in named]
+    called = {node.attr["f"].func.name for node in savers}
+    kept_nodes = [node for node in graph.graph_def.node if node.name not in named]
+    kept = [function for function in graph.graph_def.library.function if function.signature.name not in called]
+    del graph.graph_def.node[:], graph.graph_def.library.function[:]
+    graph.graph_def.node.extend(kept_nodes)
+    graph.graph_def.library.function.extend(kept)
+    graph.ClearField("saver_def")
 
 
 def _check_ops(graph: Any, file: str, allowed: Iterable[str]) -> None:
     functions = {function.signature.name: function.node_def for function in graph.graph_def.library.function}
     if len(functions) < len(graph.graph_def.library.function):
         raise ValueError(f"{file!r} has two functions of one name.")
-    of_savers = {name.split(":")[0] for name in (graph.saver_def.save_tensor_name, graph.saver_def.restore_op_name)}
-    savers = {node.attr["f"].func.name for node in graph.graph_def.node if node.name in of_savers}
-    # What objects and signatures call: a saver is none of it, whatever saver_def says.
-    savers -= {*graph.object_graph_def.concrete_functions,
-               *(node.attr["f"].func.name for node in graph.graph_def.node if node.name not in of_savers),
-               *(name for node in graph.object_graph_def.nodes for name in node.function.concrete_functions),
-               *(node.bare_concrete_function.concrete_function_name for node in graph.object_graph_def.nodes)}
+    called = {*graph.object_graph_def.concrete_functions,
+              *(name for node in graph.object_graph_def.nodes for name in node.function.concrete_functions),
+              *(node.bare_concrete_function.concrete_function_name for node in graph.object_graph_def.nodes)}
     for name, nodes in {"": graph.graph_def.node, **functions}.items():
-        of_files = FILES if name in savers else frozenset()
-        foreign = sorted({node.op for node in nodes} - set(allowed) - of_files)
+        foreign = sorted({node.op for node in nodes} - set(allowed))
         if foreign:
             raise ValueError(f"{file!r} has the ops {foreign} in {name or 'its graph'!r}, which no teacher has.")
-        called = {node.attr["f"].func.name for node in nodes if node.op in CALLS}
-        if name and called & savers:
-            raise ValueError(f"{file!r} saves or restores variables in {name!r}, which no teacher does.")
+        called |= {value.func.name for node in nodes for value in node.attr.values()}
+        called |= {one.name for node in nodes for value in node.attr.values() for one in value.list.func}
+    missing = sorted(called - {"", *functions})
+    if missing:
+        raise ValueError(f"{file!r} calls the functions {missing}, which it does not have, or which save or restore "
+                         "its variables.")
 
 
 def load_model(file: str | pathlib.Path, **kwargs: Any) -> keras.Model:
@@ -99,13 +127,13 @@ def load_model(file: str | pathlib.Path, **kwargs: Any) -> keras.Model:
     a model of yours that was compiled with a teacher's loss.
 
     Keras finds classes that are registered, and these are as soon as their modules are imported, which `import tf_l2t`
-    leaves for later. After any use of `tf_l2t.training` and `tf_l2t.losses`, Keras' own function does as well.
+    leaves for later; Keras' own function knows those whose modules were used.
 
     Args:
       file: written by `model.save`.
       **kwargs: of `keras.models.load_model`.
     """
-    for name in ("distillation", "losses", "students", "training"):
+    for name in REGISTER:
         importlib.import_module(f"tf_l2t.{name}")
     return keras.models.load_model(file, **kwargs)
 
@@ -119,8 +147,16 @@ def load_signatures(path: str | pathlib.Path, also_ops: Iterable[str] = ()) -> A
     Raises:
       ValueError: as `check_saved_model`; for a SavedModel that TensorFlow cannot load.
     """
-    check_saved_model(path, also_ops)
+    path = pathlib.Path(path)
+    model = _checked(path / "saved_model.pb", also_ops)
     try:
-        return tf.saved_model.load(str(path)).signatures
+        with tempfile.TemporaryDirectory() as folder:
+            copy = pathlib.Path(folder) / "variables"
+            copy.mkdir()
+            for file in (path / "variables").iterdir():
+                if file.is_file():  # and no pipe, whose end would be waited for
+                    shutil.copyfile(file, copy / file.name)
+            copy.with_name("saved_model.pb").write_bytes(model.SerializeToString())
+            return tf.saved_model.load(folder).signatures
     except Exception as error:  # of many kinds, in many places: the files are not what was written
         raise ValueError(f"{str(path)!r} cannot be loaded: {type(error).__name__}: {error}") from error

@@ -9,6 +9,7 @@ from tests import tiny
 from tests.distillation import small
 from tests.training import test_sequence_student as sentences
 from tests.training import test_taught_translator as translation
+from tf_l2t.losses import LargeMarginStudent
 from tf_l2t.training import TaughtStudent
 from tf_l2t.training.actor_critic import ActorCriticStudent
 from tf_l2t.training.sequence_student import sequence_student
@@ -30,6 +31,16 @@ def taught():
     assert model.step == 8
     return model, [*history["loss"], *history["accuracy"], model.running_train_accuracy, *model.coefficients.ravel(),
                    model.evaluate(train.x, train.y, batch_size=12, verbose=0)[0]]
+
+
+def large_margin():
+    """λ falls with the steps."""
+    keras.utils.set_random_seed(1)
+    train = tiny.arrays(48, 0)
+    model = LargeMarginStudent(tiny.plain(), margin=3, base=2.0, gamma=0.5, power=1.0)
+    model.compile(keras.optimizers.SGD(0.1), metrics=["accuracy"])
+    history = model.fit(train.x, train.y, batch_size=12, epochs=2, shuffle=False, verbose=0).history
+    return model, [*history["loss"], *history["accuracy"], *model.evaluate(train.x, train.y, batch_size=12, verbose=0)]
 
 
 def taught_translator():
@@ -67,8 +78,8 @@ def distilled(name, **options):
     return build
 
 
-STUDENTS = {"taught": taught, "taught_translator": taught_translator, "mle": by_likelihood,
-            "reinforce": by_sentences("reinforce", baseline="running"),
+STUDENTS = {"taught": taught, "large_margin": large_margin, "taught_translator": taught_translator,
+            "mle": by_likelihood, "reinforce": by_sentences("reinforce", baseline="running"),
             "kd": distilled("kd"), "prokt": distilled("prokt"), "prokt_constrained": distilled("prokt", epsilon=0.1)}
 
 

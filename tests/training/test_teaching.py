@@ -15,6 +15,7 @@ from tests.event_files import scalars, tags
 from tf_l2t.data import ArrayPair
 from tf_l2t.losses import FixedLoss, TaughtLoss, TeacherLoss
 from tf_l2t.students import FunctionalStudent
+from tf_l2t.students.functional import building
 from tf_l2t.teachers import StaticTeacher
 from tf_l2t.training import TaughtStudentSummaries
 
@@ -34,7 +35,8 @@ def sgd():
 
 
 def network(build=tiny.plain, dtype="float32"):
-    return FunctionalStudent(build, dtype).new_model(3)
+    with building(3, dtype):
+        return build()
 
 
 def teaching(teacher, **options):
@@ -252,10 +254,28 @@ def test_with_op_determinism_two_processes_do_the_same():
     assert ends[0] == ends[1] and len(ends[0]) == 64
 
 
-def test_mixed_precision():
-    """Logits of 8 bits: as the stock loss, to their rounding."""
-    (ours, _), (theirs, _) = (fitted(by, ARRAYS, {}, dtype="mixed_bfloat16") for by in ("loss", "Keras"))
-    np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=2e-2)
+@pytest.mark.parametrize("by", ["loss", "student"])
+@pytest.mark.parametrize(("policy", "rounding"), [("mixed_bfloat16", 2e-2), ("mixed_float16", 3e-3)])
+def test_mixed_precision(policy, rounding, by):
+    """Logits of 8 or 11 bits: as the stock loss, to their rounding."""
+    (ours, weights), (theirs, expected) = (fitted(way, ARRAYS, {}, dtype=policy) for way in (by, "Keras"))
+    np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=rounding)
+    for a, b in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=rounding, atol=rounding)
+    moved = [np.abs(a - b).max() for a, b in zip(expected, network(tiny.plain, policy).get_weights(), strict=True)]
+    assert max(moved) > 10 * rounding
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float32"])
+def test_gradients_of_half_precision_are_scaled(policy):
+    """As those of the student itself, under whatever policy it is wrapped."""
+    optimizers = []
+    for model in (network(tiny.plain, policy),
+                  tf_l2t.TaughtStudent(network(tiny.plain, policy), tiny.teacher(), DEV, STEPS)):
+        model.compile(sgd())
+        optimizers.append(type(model.optimizer))
+    assert optimizers[0] is optimizers[1]
+    assert (optimizers[0] is keras.optimizers.LossScaleOptimizer) == (policy == "mixed_float16")
 
 
 def test_a_saved_model_goes_on(tmp_path):
@@ -316,6 +336,18 @@ def test_files_of_weights_fit_models_of_other_losses(tmp_path):
         for a, b in zip(source.weights, target.weights, strict=True):
             np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(taught.loss.coefficients, before)
+
+
+def test_time_goes_on_where_steps_are_skipped():
+    """A scale of the loss that is too large: gradients overflow, and the optimizer passes those steps over."""
+    teacher, model, seen = tiny.teacher(), network(tiny.plain, "mixed_float16"), []
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.05), initial_scale=2.0**24),
+                  loss=teacher.as_keras_loss())
+    callback = teaching(teacher, num_steps=9, refresh_every=1)
+    model.fit(*TRAIN, batch_size=8, epochs=3, shuffle=False, verbose=0, callbacks=[
+        callback, keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(
+            model.loss.interval))])
+    assert seen == list(range(9)) and int(model.optimizer.inner_optimizer.iterations) < 9
 
 
 @pytest.mark.parametrize("wrap", [lambda optimizer: optimizer, keras.optimizers.LossScaleOptimizer])

@@ -60,13 +60,27 @@ def masked_weights(logits: tf.Tensor, dtype: tf.DType) -> tf.Tensor | None:
     return mask * tf.math.divide_no_nan(tf.cast(tf.size(mask), dtype), tf.reduce_sum(mask))
 
 
+def not_half(logits: tf.Tensor) -> tf.Tensor:
+    """In float32 if they are of 16 bits, as Keras' own losses compute."""
+    return tf.cast(logits, tf.float32) if logits.dtype.size == 2 else logits
+
+
 def check_logits(y_pred: Any) -> None:
-    """Raises ValueError, while a model's step is traced, if its outputs are those of a softmax."""
+    """Raises ValueError, while a model's step is traced, if its outputs are those of a softmax or a sigmoid."""
     op = getattr(y_pred, "op", None)  # an eager tensor has none
     while op is not None and op.type in ("Cast", "Identity"):
         op = op.inputs[0].op
-    if op is not None and op.type == "Softmax":
-        raise ValueError("the model ends in a softmax, and its loss takes logits: leave the softmax out.")
+    if op is not None and op.type in ("Softmax", "Sigmoid"):
+        end = op.type.lower()
+        raise ValueError(f"the model ends in a {end}, and its loss takes logits: leave the {end} out.")
+
+
+def check_no_probabilities(outputs: Any) -> None:
+    """Raises ValueError if a model's outputs for some examples are those of a softmax, however it was written."""
+    outputs = tf.cast(outputs, tf.float32)
+    if tf.reduce_all(outputs >= 0) and np.allclose(tf.reduce_sum(outputs, axis=-1), 1, atol=1e-2):  # also of 8 bits
+        raise ValueError("the model returns probabilities, and its loss takes logits: leave the softmax at its end "
+                         "out.")
 
 
 @keras.saving.register_keras_serializable(package="tf_l2t")

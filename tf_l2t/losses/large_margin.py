@@ -11,8 +11,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_l2t.hypergradient.replicas import gradient_share
 from tf_l2t.losses.fixed import cross_entropy
-from tf_l2t.losses.keras_loss import integer_labels, where_labelled
+from tf_l2t.losses.keras_loss import integer_labels, masked_weights, not_half, where_labelled
 
 MARGINS = (1, 2, 3, 4)
 
@@ -106,7 +107,7 @@ class LargeMarginStudent(keras.Model):
 
     def __init__(self, student: keras.Model, margin: int = 4, base: float = 1000.0, gamma: float = 2.5e-5,
                  power: float = 35.0, least: float = 0.0, **kwargs: Any):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": student.dtype_policy, "autocast": False} | kwargs)  # as `TaughtStudent`
         if margin not in MARGINS:
             raise ValueError(f"margin must be one of {MARGINS}; received {margin!r}.")
         if not (base >= 0 and gamma >= 0 and power >= 0 and least >= 0):
@@ -117,7 +118,8 @@ class LargeMarginStudent(keras.Model):
         self.margin = margin
         self._annealing = {"base": base, "gamma": gamma, "power": power, "least": least}
         self._to_features = keras.Model(student.inputs, self._dense.input)
-        self._step = self.add_weight(name="step", shape=(), dtype="int64", trainable=False, initializer="zeros")
+        self._step = self.add_weight(name="step", shape=(), dtype="int64", trainable=False, initializer="zeros",
+                                     aggregation="only_first_replica")
         self._features: Any = None
         self.built = True
 
@@ -139,18 +141,24 @@ class LargeMarginStudent(keras.Model):
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
                      training: bool = True) -> Any:
-        """Large-margin softmax in training, cross entropy for `evaluate`."""
+        """Large-margin softmax in training, cross entropy for `evaluate`; the mean over the batch, of examples that are
+        not masked, of sample_weight times it, plus regularisers."""
         del x
+        mask = masked_weights(y_pred, tf.float32)
         labels = integer_labels(y, self._dense.units)
+        logits = not_half(y_pred)
         if training:
-            y_pred = large_margin_logits(labels, self._features, self._dense.kernel, self.margin,
+            features = not_half(self._features)
+            logits = large_margin_logits(labels, features, tf.cast(self._dense.kernel, features.dtype), self.margin,
                                          annealed(self._step.value, **self._annealing))
             if self._dense.bias is not None:
-                y_pred += self._dense.bias
-        losses = where_labelled(labels, cross_entropy(labels, y_pred))
-        if sample_weight is not None:
-            losses *= tf.cast(tf.reshape(sample_weight, [-1]), losses.dtype)
-        return tf.add_n([tf.reduce_mean(losses), *self.losses])
+                logits += tf.cast(self._dense.bias, logits.dtype)
+        losses = where_labelled(labels, cross_entropy(labels, logits))
+        for weights in (sample_weight, mask):
+            if weights is not None:
+                losses *= tf.cast(tf.reshape(weights, [-1]), losses.dtype)
+        loss = tf.add_n([tf.reduce_mean(losses), *(tf.cast(extra, losses.dtype) for extra in self.losses)])
+        return loss * gradient_share(loss)  # Keras sums over replicas, in `evaluate` too
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "student": keras.saving.serialize_keras_object(self.student), "margin": self.margin,

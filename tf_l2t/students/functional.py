@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras.src.backend.common import global_state
 
 from tf_l2t.garbage import gone_afterwards
+from tf_l2t.losses.keras_loss import check_logits
 
 NAME_COUNTS = "object_name_uids"  # Keras' own, of keras.backend.get_uid
 Tensors = tuple[tf.Tensor, ...]
@@ -124,6 +125,17 @@ class FunctionalStudent(FunctionalModel):
         self.num_classes = check_classifier(self.model)
         self._count_correct = tf.function(self._count, autograph=False, reduce_retracing=True)
 
+    def apply(self, params: Tensors, non_trainable: Tensors, x: Any,
+              training: bool) -> tuple[tf.Tensor, Tensors, tf.Tensor]:
+        """As of a `FunctionalModel`.
+
+        Raises:
+          ValueError: while it is traced, if the outputs are those of a softmax or a sigmoid.
+        """
+        found = super().apply(params, non_trainable, x, training)
+        check_logits(found[0])
+        return found
+
     @property
     def numbers_per_example(self) -> int:
         """How many numbers the outputs of all layers have together; an unknown length counts as 1."""
@@ -166,10 +178,14 @@ def check_classifier(model: keras.Model, role: str = "student") -> int:
     if not isinstance(shape, tuple) or len(shape) != 2 or not isinstance(shape[-1], int) or shape[-1] < 2:
         raise ValueError(f"a {role} must have one output of logits, [batch, classes], with at least 2 classes; "
                          f"{model.name!r} has output shape {shape!r}.")
-    last: Any = model.layers[-1] if model.layers else None
-    softmax = isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax
-    if softmax:
-        raise ValueError(f"the {role} {model.name!r} ends in a softmax; it must return logits: remove the activation "
+    last: Any = model
+    while isinstance(last, keras.Model) and getattr(last, "outputs", None):
+        last = last.outputs[0]._keras_history.operation
+    activation = getattr(last, "activation", None)
+    end = next((end for end in ("softmax", "sigmoid") if (getattr(activation, "__name__", "") or
+                                                          type(last).__name__).lower().startswith(end)), "")
+    if end:
+        raise ValueError(f"the {role} {model.name!r} ends in a {end}; it must return logits: remove the activation "
                          f"of layer {last.name!r}.")
     return int(shape[-1])
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tf_l2t.data import ArrayPair, check_dev, check_pair
 from tf_l2t.data.augment import Augment
 from tf_l2t.hypergradient import Problem, StudentState
+from tf_l2t.losses.keras_loss import check_no_probabilities
 from tf_l2t.objectives import OBJECTIVES, accuracy
 from tf_l2t.students import FunctionalModel, FunctionalStudent, PreflightReport, preflight
 from tf_l2t.teachers import Teacher
@@ -113,6 +114,8 @@ class ClassificationTask(Task):
             warnings.warn(f"{what}: {pair.size} examples of {self.student.num_classes} classes are few: what they say "
                           "of a coefficient is mostly noise. Some 50 a class are a good start; compile(penalty=...) "
                           "holds back what few speak for.", stacklevel=4)
+        if dev:
+            check_no_probabilities(self.student.model(pair.x[:8], training=False))
         return check_dev(pair, what) if dev else pair
 
     def check_objective(self, objective: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import warnings
 from typing import Any
 
 import keras
@@ -13,7 +14,14 @@ from tf_l2t.data import check_dev, check_pair, two_parts
 from tf_l2t.features import dev_sample, status_vector
 from tf_l2t.hypergradient.graphs import separate
 from tf_l2t.hypergradient.replicas import gradient_share
-from tf_l2t.losses.keras_loss import integer_labels, masked_weights, where_labelled
+from tf_l2t.losses.keras_loss import (
+    check_logits,
+    check_no_probabilities,
+    integer_labels,
+    masked_weights,
+    not_half,
+    where_labelled,
+)
 from tf_l2t.objectives import accuracy, running_accuracy
 from tf_l2t.students import check_classifier
 from tf_l2t.teachers import Teacher
@@ -46,8 +54,9 @@ class TaughtStudent(keras.Model):
 
     def __init__(self, student: keras.Model, teacher: Teacher, dev_data: tuple[Any, Any], num_steps: int,
                  refresh_every: int = 20, dev_sample_size: int | None = 500, **kwargs: Any):
-        super().__init__(**kwargs)
         num_classes = check_classifier(student)
+        # Its precision, to whose gradients `compile` fits the optimizer; inputs it casts itself.
+        super().__init__(**{"dtype": student.dtype_policy, "autocast": False} | kwargs)
         if not all(isinstance(number, numbers.Integral) and number >= 1 for number in (num_steps, refresh_every)):
             raise ValueError("num_steps and refresh_every must be at least 1; received "
                              f"num_steps={num_steps!r}, refresh_every={refresh_every!r}.")
@@ -99,18 +108,30 @@ class TaughtStudent(keras.Model):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         return self.student(inputs, training=training)
 
-    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def fit(self, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1,
+            verbose: str | int = "auto", callbacks: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.fit`; arrays are checked before any work.
 
+        Warns of a first fit that is much shorter or longer than `num_steps`, and of callbacks that monitor `loss` or
+        `val_loss`: that is the loss at the Φ of the moment, another function in another epoch.
+
         Raises:
-          ValueError: for labels that are no integers in range, inputs that are not finite, or if `compile` was given
-            a loss.
+          ValueError: for labels that are no integers in range, inputs that are not finite, if `compile` was given a
+            loss, or if the student returns probabilities.
         """
         if getattr(self, "loss", None) is not None:
             raise ValueError("the teacher sets the loss of a TaughtStudent: call compile without one.")
         if isinstance(x, np.ndarray) and y is not None:
             check_pair(x, y, self._coefficients.shape[0], "the training data")
-        return super().fit(x, y, *args, **kwargs)
+        check_no_probabilities(self.student(self._x_dev.value[:8], training=False))
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [*_as_list(callbacks), _Length()]
+        for callback in getattr(callbacks, "callbacks", callbacks):
+            if (monitor := getattr(callback, "monitor", None)) in ("loss", "val_loss"):
+                warnings.warn(f"{type(callback).__name__} monitors {monitor!r}, the loss at the coefficients of the "
+                              "moment: it rises and falls with them. Let it monitor a metric, such as val_accuracy.",
+                              stacklevel=2)
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         refresh = tf.equal(self._step.value % self.refresh_every, 0)
@@ -122,7 +143,7 @@ class TaughtStudent(keras.Model):
         return logs
 
     def _fresh_coefficients(self) -> tf.Tensor:
-        logits = _not_half(self.student(self._x_dev.value, training=False))  # which has no t / T of 70,000 steps
+        logits = not_half(self.student(self._x_dev.value, training=False))  # which has no t / T of 70,000 steps
         features = status_vector(self._step.value, self.num_steps, self._train_accuracy.value, self._y_dev.value,
                                  logits)
         return tf.cast(self._teacher.apply(tuple(v.value for v in self._theta), features), tf.float32)
@@ -133,7 +154,8 @@ class TaughtStudent(keras.Model):
         regularisers."""
         del x
         mask = masked_weights(y_pred, tf.float32)
-        y_pred = _not_half(y_pred)
+        check_logits(y_pred)
+        y_pred = not_half(y_pred)
         labels = integer_labels(y, tf.shape(y_pred)[-1])
         if training:
             self._train_accuracy.assign(running_accuracy(self._train_accuracy.value, accuracy(labels, y_pred)))
@@ -165,9 +187,16 @@ class TaughtStudent(keras.Model):
         return cls(student, Teacher.from_spec(config.pop("teacher")), stand_in, dev_sample_size=None, **config)
 
 
-def _not_half(logits: tf.Tensor) -> tf.Tensor:
-    """In float32 if they are of 16 bits, as Keras' own losses compute."""
-    return tf.cast(logits, tf.float32) if logits.dtype.size == 2 else logits
+class _Length(keras.callbacks.Callback):
+    """Warns of a fit whose length is not that of the training."""
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if not self.model.step:
+            warn_of_length(self.params, self.model.num_steps)
+
+
+def _as_list(callbacks: Any) -> list[Any]:
+    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks] if callbacks else []
 
 
 def check_fits(teacher: Teacher, num_classes: int) -> None:
@@ -180,3 +209,17 @@ def check_fits(teacher: Teacher, num_classes: int) -> None:
     if teacher.num_features != num_classes + 3:
         raise ValueError(f"the teacher takes {teacher.num_features} features; a student of {num_classes} classes has "
                          f"{num_classes + 3}: t/T, train accuracy, dev accuracy and {num_classes} precisions.")
+
+
+def warn_of_length(params: dict[str, Any], num_steps: int) -> None:
+    """Warns of a `fit`, the first of its model, by whose `params` t/T would not come near 1.
+
+    Args:
+      params: of its callbacks.
+      num_steps: T.
+    """
+    end = (params["epochs"] or 1) * (params.get("steps") or 0)
+    if end and not 0.5 <= end / num_steps <= 1.5:
+        warnings.warn(f"this fit makes {end} steps, and num_steps is {num_steps}: t/T would end at "
+                      f"{end / num_steps:.2g}. num_steps is that of the whole training, epochs times the steps of one.",
+                      stacklevel=2)

@@ -30,7 +30,7 @@ class TaughtTranslator(WrappedTranslator):
     Before every k-th step the status s_t = (t/T, train BLEU, dev BLEU) is measured on the first pairs of `train` and
     `dev`, and Φ_t = μ_θ(s_t) becomes the coefficients; between, Φ is held (L2T-DLF, section 4.2). The loss of a batch
     is the mean over its sentences of `taught_token_loss`. The teacher's weights and the samples become weights of this
-    model: a saved student goes on training after `keras.models.load_model`.
+    model: a saved student goes on training after `tf_l2t.load_model`.
 
     Args:
       student: trained in place; usually one that was trained by maximum likelihood first.

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import numbers
-import warnings
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tf_l2t.data import check_dev, check_pair, two_parts
 from tf_l2t.features import dev_sample, status_vector
 from tf_l2t.hypergradient.state import integer_tensor
 from tf_l2t.losses import TeacherLoss
+from tf_l2t.losses.keras_loss import check_no_probabilities
 from tf_l2t.students import check_classifier
 from tf_l2t.teachers import Teacher
-from tf_l2t.training.taught_student import check_fits
+from tf_l2t.training.taught_student import check_fits, warn_of_length
 
 
 class Teaching(keras.callbacks.Callback):
@@ -27,10 +26,13 @@ class Teaching(keras.callbacks.Callback):
         model.fit(x, y, callbacks=[tf_l2t.Teaching(teacher, dev_data=(x_dev, y_dev), num_steps=1100)])
 
     Before every k-th step the status s_t of the model is measured and Φ_t = μ_θ(s_t) becomes the coefficients of the
-    loss; between, Φ is held: the training of `TaughtStudent`. t counts the steps of the model's optimizer, from its
-    first on, those among them whose gradients are only accumulated; with `steps_per_execution` it is before the first
-    execution that begins in the next k steps. A saved model, and the file of weights of `BackupAndRestore`, keep Φ and
-    the running train accuracy with the loss, so that a training goes on as it was.
+    loss; between, Φ is held: the training of `TaughtStudent`. t counts batches, from those on that the model's
+    optimizer had seen when `fit` began; with `steps_per_execution` Φ changes before the first execution that begins in
+    the next k steps. A saved model, and the file of weights of `BackupAndRestore`, keep Φ and the running train
+    accuracy with the loss, so that a training goes on as it was.
+
+    `val_loss` is the loss at the Φ of the moment, another function in another epoch: let EarlyStopping, ModelCheckpoint
+    and ReduceLROnPlateau monitor a metric, such as `val_accuracy`.
 
     Args:
       teacher: whose `as_keras_loss` the model was compiled with.
@@ -58,21 +60,26 @@ class Teaching(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         self._loss = self._checked()
         self._measure = tf.function(self._taught, autograph=False)
-        steps, done = self.params.get("steps"), optimizer_steps(self.model)
-        end = done + (self.params["epochs"] or 1) * (steps or 0)
-        if steps and not done and not 0.5 <= end / self._num_steps <= 1.5:
-            warnings.warn(f"this fit makes {end} steps, and the callback has num_steps={self._num_steps}: t/T would "
-                          f"end at {end / self._num_steps:.2g}. num_steps is that of the whole training, epochs times "
-                          "the steps of one.", stacklevel=2)
+        self._first: int | None = None
+        if not optimizer_steps(self.model):
+            warn_of_length(self.params, self._num_steps)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._done = optimizer_steps(self.model)
-        if not self._done:  # a model that begins, though its loss may have taught another
-            self._loss.train_accuracy.assign(0.0)
-            self._loss.interval = -1
+        if self._first is None:  # by now BackupAndRestore has put the model back
+            self._first = optimizer_steps(self.model)
+            if not self._first:  # a model that begins, though its loss may have taught another
+                self._loss.train_accuracy.assign(0.0)
+                self._loss.interval = -1
+        else:
+            self._first += self._batches
+        self._batches = 0
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._batches = batch + 1
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        step = self._done + batch
+        assert self._first is not None
+        step = self._first + batch
         if step // self._every != self._loss.interval:
             self._loss.change(self._measure(integer_tensor(step), self._loss.train_accuracy), step // self._every)
         self._loss.taught.assign(self.model.steps_per_execution or 1)
@@ -101,11 +108,7 @@ class Teaching(keras.callbacks.Callback):
         if tuple(getattr(logits, "shape", ())) != expected:
             raise ValueError(f"the model must return logits [batch, {self._teacher.num_classes}] of dev_data's "
                              f"examples; received shape {getattr(logits, 'shape', None)}.")
-        logits = tf.cast(logits, tf.float32)
-        sums = tf.reduce_sum(logits, axis=-1)
-        if tf.reduce_all(logits >= 0) and np.allclose(sums, 1, atol=1e-2):  # also of 8 bits
-            raise ValueError("the model returns probabilities, and its loss takes logits: leave the softmax at its end "
-                             "out.")
+        check_no_probabilities(logits)
         return loss
 
 
