@@ -1,6 +1,7 @@
 """Teachers through the file system: out, in another process, and damaged."""
 
 import json
+import pathlib
 import re
 import subprocess
 import sys
@@ -155,6 +156,49 @@ def test_nothing_is_overwritten(exported, tmp_path):
         tf_l2t.export_teacher(teacher, path, overwrite=True)
     assert (path / "notes.txt").read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "teacher"]  # no staging directory is left
+
+
+@pytest.mark.parametrize("metadata", ["{", "[]", '{"format": 1}'])
+def test_a_damaged_teacher_is_replaced_and_nothing_else_with_it(metadata, exported, tmp_path):
+    teacher, path = exported
+    (path / "tf_l2t.json").write_text(metadata)
+    (path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match=r"thesis\.txt"):
+        tf_l2t.export_teacher(teacher, path, overwrite=True)
+    (path / "thesis.txt").unlink()
+    loaded = tf_l2t.load_teacher(tf_l2t.export_teacher(teacher, path, overwrite=True))
+    np.testing.assert_array_equal(loaded.theta[0], teacher.theta[0])
+
+
+def test_a_process_that_is_told_to_end_keeps_the_old_teacher(exported, monkeypatch):
+    """At the worst moment, between the two renames."""
+    teacher, path = exported
+    before, rename = (path / "tf_l2t.json").read_bytes(), pathlib.Path.rename
+
+    def stopped(self, target):
+        if target == path and not self.name.endswith("-old"):
+            raise SystemExit
+        return rename(self, target)
+
+    monkeypatch.setattr(pathlib.Path, "rename", stopped)
+    with pytest.raises(SystemExit):
+        tf_l2t.export_teacher(teacher, path, overwrite=True, num_steps=7)
+    assert (path / "tf_l2t.json").read_bytes() == before and [p.name for p in path.parent.iterdir()] == ["teacher"]
+
+
+def test_names_and_numbers_that_cannot_be(exported):
+    """Whatever the metadata say, it is a ValueError."""
+    _, path = exported
+    whole = json.loads((path / "tf_l2t.json").read_text())
+    (path / "loop").symlink_to("loop")
+    for name in ("x" * 300, "loop", "a\0b"):
+        damaged = whole | {"files": whole["files"] | {name: "0"}}
+        (path / "tf_l2t.json").write_text(json.dumps(damaged))
+        with pytest.raises(ValueError, match="is damaged"):
+            tf_l2t.load_teacher(path)
+    (path / "tf_l2t.json").write_text(json.dumps(whole | {"form": [10**400, *whole["form"][1:]]}))
+    with pytest.raises(ValueError, match="was another function"):
+        tf_l2t.load_teacher(path)
 
 
 def _flip(path):

@@ -292,8 +292,8 @@ def test_states_of_a_training(folder, name, spoil):
 
 
 VALUES = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-10**5, 10**5), st.just(2**63), st.floats(allow_nan=False),
-              st.text(max_size=5)),
+    st.one_of(st.none(), st.booleans(), st.integers(-10**5, 10**5), st.just(2**63), st.just(10**400),
+              st.just("x" * 300), st.floats(allow_nan=False), st.text(max_size=5)),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
     max_leaves=5)
 

@@ -18,6 +18,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tf_l2t.data import check_class_names
 from tf_l2t.features import feature_names
+from tf_l2t.files import sync
 from tf_l2t.teacher_card import teacher_card
 from tf_l2t.teachers import Teacher
 
@@ -68,10 +69,12 @@ def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int
 
     Args:
       teacher: to export.
-      path: a directory that does not exist yet (or see `overwrite`); written whole or not at all.
+      path: a directory that does not exist yet (or see `overwrite`); written whole, and to the disk itself, or not at
+        all.
       num_steps: T, over which the teacher was trained; by default what `TeacherTrainer.fit` noted.
       summary: more about the training, JSON values.
-      overwrite: replace an exported teacher at `path`. A directory with any other file in it is never touched.
+      overwrite: replace an exported teacher at `path`, also one that is damaged. A directory with any other file in it
+        is never touched. A process that is killed between two renames leaves the old one beside it, as .NAME-…-old.
       class_names: of the classes, in order, for the card and for who loads the teacher; () for those that it was loaded
         with, if any.
 
@@ -89,7 +92,7 @@ def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int
         raise ValueError(f"{str(path)!r} exists; export to a new directory. overwrite=True replaces an exported "
                          "teacher, and nothing else.")
     if replaced:
-        foreign = _files(path) - {METADATA, CARD, *_read_metadata(path)["files"]}
+        foreign = _files(path) - {METADATA, CARD, *_files_of(path)}
         if foreign:
             raise ValueError(f"{str(path)!r} exists and holds files that are no teacher's: {sorted(foreign)}; export "
                              "to a new directory.")
@@ -114,10 +117,18 @@ def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int
         (staging / METADATA).write_text(json.dumps(metadata, indent=2) + "\n")
         (staging / CARD).write_text(teacher_card(metadata), encoding="utf-8")
         staging.chmod(0o755)
+        for written in (*staging.rglob("*"), staging):
+            sync(written)
         old = staging.with_name(f"{staging.name}-old")
-        if replaced:
-            path.rename(old)  # kept until the new one stands
-        staging.rename(path)
+        try:
+            if replaced:
+                path.rename(old)  # kept until the new one stands
+            staging.rename(path)
+        except BaseException:
+            if old.exists() and not path.exists():
+                old.rename(path)
+            raise
+        sync(path.parent)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -174,6 +185,14 @@ def load_teacher(path: str | pathlib.Path, class_names: Sequence[str] = ()) -> T
                          f"{error}") from error
     teacher.note_training(metadata["training"] | {"num_steps": metadata["num_steps"]})
     return teacher
+
+
+def _files_of(path: pathlib.Path) -> set[str]:
+    """The files of the exported teacher at `path`; where its metadata are damaged, those that every one has."""
+    try:
+        return set(_read_metadata(path)["files"])
+    except ValueError:
+        return {*_REQUIRED_FILES, "fingerprint.pb"}
 
 
 def _files(path: pathlib.Path) -> set[str]:

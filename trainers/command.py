@@ -33,6 +33,7 @@ from tf_l2t.data import (
     prepared,
 )
 from tf_l2t.training import (
+    ForeignStatesError,
     StudentDivergedError,
     TeacherDivergedError,
     TerminatedError,
@@ -80,7 +81,7 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
             except ValueError as error:
                 fail(str(error))
             work()
-        except (StudentDivergedError, TeacherDivergedError, UnwritableError) as error:
+        except (ForeignStatesError, StudentDivergedError, TeacherDivergedError, UnwritableError) as error:
             fail(str(error))
         except (TerminatedError, WorkerLostError) as error:
             logging.info("%s", error)

@@ -13,6 +13,7 @@ from tf_l2t.files import write_whole
 from tf_l2t.students import FunctionalStudent, load_network
 from tf_l2t.training.checkpoints import Checkpoints
 from tf_l2t.training.comparison import REPORT_SEED
+from tf_l2t.training.identity import fit_identity
 from tf_l2t.training.stretches import Record, everything, fit_in_stretches
 from tf_l2t.training.workdir import resume_workdir, write_json
 from trainers import command
@@ -55,7 +56,8 @@ def prepare_fit(config: ml_collections.ConfigDict, workdir: str, wrap: Callable[
 
     def work() -> None:
         fit_in_stretches(fit, look, lambda records: write_json(path / "history.json", records),
-                         checkpoints=Checkpoints(path / "checkpoints", everything(model), {"seed": seed}),
+                         checkpoints=Checkpoints(path / "checkpoints", everything(model),
+                                                  fit_identity(model, batches, seed)),
                          num_steps=num_steps, every=every, verbose=command.VERBOSE.value)
         write_whole(student, network.save)
         results = evaluated()

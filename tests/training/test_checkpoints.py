@@ -159,6 +159,32 @@ def test_states_of_another_training_are_refused_and_left_as_they_are(tmp_path):
         Checkpoints(tmp_path, network(), {}, keep=1)
 
 
+@pytest.mark.parametrize("foreign", [1, 3])
+@pytest.mark.filterwarnings("ignore:.*state-.*:UserWarning")
+def test_a_foreign_state_among_those_of_a_training_is_passed_over(foreign, tmp_path):
+    """Newer than its own, or older; it is left as it is until one of the same number is written."""
+    found = saved(tmp_path / "states", (2,))
+    saved(tmp_path / "other", (foreign,), {"seed": 2})
+    for file in (tmp_path / "other").glob("state-*"):
+        shutil.copy(file, tmp_path / "states")
+    copied = {file.name: file.read_bytes() for file in (tmp_path / "other").glob("state-*")}
+    variables = network()
+    states = Checkpoints(tmp_path / "states", variables, {"seed": 1})
+    if foreign == 3:
+        with pytest.warns(UserWarning, match=r"state-3\.json.* of another training, of another seed; the state before"):
+            states.restore()
+    else:
+        assert states.restore()["step"] == 2
+    for a, b in zip(values(variables), found[2], strict=True):
+        np.testing.assert_array_equal(a, b)
+    for number in (3, 4, 5, 6):
+        states.save(number, {"step": number})
+    assert states.restore()["step"] == 6
+    there = {file.name: file.read_bytes() for file in (tmp_path / "states").glob("state-1.*")}
+    assert there == (copied if foreign == 1 else {})
+    assert len([*(tmp_path / "states").glob("state-*.json")]) == 3 + (foreign == 1)
+
+
 FULL = """
 import resource, sys
 sys.path.insert(0, ".")

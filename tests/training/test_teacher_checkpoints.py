@@ -44,10 +44,15 @@ class Enough(keras.callbacks.Callback):
         self.model.stop_training = epoch == 2
 
 
-def fit(folder, *callbacks, student=tiny.plain, teacher_steps=STEPS, **options):
+def flipped(images, seed):
+    return images[:, :, ::-1]
+
+
+def fit(folder, *callbacks, student=tiny.plain, teacher_steps=STEPS, run=None, **options):
     """With everything that the steps remember: slots, a falling rate, rollbacks, a penalty, the best weights."""
-    made = TeacherTrainer(student, tf_l2t.teachers.AttentionTeacher(3, 6, num_keys=4), num_steps=15, batch_size=12,
-                          refresh_every=5, student_optimizer=keras.optimizers.SGD(0.05, momentum=0.9))
+    made = TeacherTrainer(student, tf_l2t.teachers.AttentionTeacher(3, 6, num_keys=4), **({
+        "num_steps": 15, "batch_size": 12, "refresh_every": 5,
+        "student_optimizer": keras.optimizers.SGD(0.05, momentum=0.9)} | (run or {})))
     rate = keras.optimizers.schedules.CosineDecay(0.3, STEPS)
     made.compile(keras.optimizers.Adam(rate), **({"rollouts": 2, "rollback": 0.0, "penalty": 0.1} | options))
     history = made.fit(noisy_train(), DEV, teacher_steps, validation_freq=2, verbose=0, callbacks=callbacks,
@@ -122,6 +127,8 @@ def test_a_training_that_a_callback_ended_has_ended(tmp_path):
 @pytest.mark.parametrize(("options", "match"), [
     ({"teacher_steps": 7}, "of another training"), ({"penalty": 0.2}, "of another training"),
     ({"student": wider}, "of another students"), ({"clip_norm": 2.0}, "of another training"),
+    ({"run": {"student_optimizer": keras.optimizers.SGD(0.5, momentum=0.9)}}, "of another students"),
+    ({"run": {"dev_sample_size": 5}}, "of another students"), ({"run": {"augment": flipped}}, "of another students"),
     ({"truncate": 3}, "of another engine")])
 def test_another_training_is_refused(tmp_path, options, match):
     with pytest.raises(KeyboardInterrupt):

@@ -14,10 +14,11 @@ import tensorflow as tf
 from absl import logging
 
 from tf_l2t.files import sync
-from tf_l2t.training.errors import UnwritableError
+from tf_l2t.training.errors import ForeignStatesError, UnwritableError
 from tf_l2t.training.workdir import claim, write_json
 
 NAME = "state"
+FOREIGN = "it is of another training, of another "
 
 
 class Checkpoints:
@@ -25,7 +26,7 @@ class Checkpoints:
 
     A state is the values of all variables and a record, written through `tf.train.CheckpointManager`. Beside state-N
     stands state-N.json, written after it and to the disk itself: the SHA-256 of its files, and of which training it is.
-    A state without that file, or other than it says, does not count; the one before it does.
+    A state without that file, or other than it says, or of another training, does not count; the one before it does.
 
     Args:
       folder: made here, and used by one process at a time.
@@ -95,7 +96,8 @@ class Checkpoints:
                                   f"kept. {getattr(error, 'message', error)}") from error
         kept = {pathlib.Path(path).name for path in self._manager.checkpoints}
         for seal in self._folder.glob(f"{NAME}-*.json"):
-            if seal.stem not in kept:  # the manager has deleted its state, or lost its list of states
+            # The manager has deleted the state, or lost its list of states; those of others are left where they are.
+            if seal.stem not in kept and not self._is_foreign(seal):
                 for file in (seal, *self._of(seal.stem)):
                     file.unlink(missing_ok=True)
 
@@ -105,12 +107,16 @@ class Checkpoints:
         Returns None if there is none; warns of every newer one, or that one, that is damaged.
 
         Raises:
-          ValueError: if the states are of another training.
+          ForeignStatesError: if all whole states are of another training.
         """
-        for there in sorted(self._sealed(), reverse=True):
-            if number not in (None, there):
-                continue
-            damage = self._damage(there)
+        asked = sorted((there for there in self._sealed() if number in (None, there)), reverse=True)
+        damages = [(there, self._damage(there)) for there in asked]
+        foreign = next((damage for _, damage in damages if damage.startswith(FOREIGN)), "")
+        if foreign and not any(damage == "" for _, damage in damages):
+            raise ForeignStatesError(f"{str(self._folder)!r} holds the states of another training, of another "
+                                     f"{foreign.removeprefix(FOREIGN)}. Name a new directory, or go on with what "
+                                     "began it.")
+        for there, damage in damages:
             if not damage:
                 self._checkpoint.restore(str(self._folder / f"{NAME}-{there}")).assert_existing_objects_matched()
                 logging.info("goes on behind %s", self._folder / f"{NAME}-{there}")
@@ -120,7 +126,7 @@ class Checkpoints:
         return None
 
     def _damage(self, number: int) -> str:
-        """What is wrong with a state, if anything is."""
+        """What is wrong with a state, if anything is; it may be whole, and of another training."""
         try:
             seal = json.loads(self._seal(number).read_text(encoding="utf-8"))
             whole = seal.pop("digest") == _digest(seal)
@@ -137,10 +143,11 @@ class Checkpoints:
             return f"{damaged} are not what was written"
         differ = sorted(name for name in {*identity, *self._identity}
                         if identity.get(name) != self._identity.get(name))
-        if differ:
-            raise ValueError(f"{str(self._folder)!r} holds the states of another training, of another "
-                             f"{' and '.join(differ)}. Name a new directory, or go on with what began it.")
-        return ""
+        return FOREIGN + " and ".join(differ) if differ else ""
+
+    def _is_foreign(self, seal: pathlib.Path) -> bool:
+        number = seal.stem.removeprefix(f"{NAME}-")
+        return number.isdecimal() and self._damage(int(number)).startswith(FOREIGN)
 
     def _seal(self, number: int) -> pathlib.Path:
         return self._folder / f"{NAME}-{number}.json"

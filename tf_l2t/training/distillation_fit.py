@@ -17,6 +17,7 @@ from tf_l2t.data import batch_dataset
 from tf_l2t.distillation import DistillationTrainer
 from tf_l2t.files import write_whole
 from tf_l2t.training.checkpoints import Checkpoints
+from tf_l2t.training.identity import fit_identity
 from tf_l2t.training.stretches import everything, fit_in_stretches
 from tf_l2t.training.workdir import write_json
 
@@ -59,7 +60,8 @@ def fit_distillation(trainer: DistillationTrainer, phases: Sequence[PhasePlan], 
       ms_per_step.
 
     Raises:
-      ValueError: as `check_looks`, or if the run there is of another seed.
+      ValueError: as `check_looks`.
+      ForeignStatesError: if the run there is of another seed, optimizer or first batch.
       StudentDivergedError, TerminatedError, UnwritableError: as `fit_in_stretches`.
     """
     looks = check_looks([phase.num_steps for phase in phases], evaluate_every, anchors)
@@ -116,8 +118,8 @@ def _fit_phase(trainer: DistillationTrainer, phase: PhasePlan, batch_fn: Callabl
     given = {id(variable) for network in fixed if network is not None for variable in network.variables}
     changing = [variable for variable in everything(trainer) if id(variable) not in given]
     return fit_in_stretches(fit, look, lambda records: write_json(folder / HISTORY, before + records),
-                            checkpoints=Checkpoints(folder / "checkpoints" / phase.name, changing, {"seed": seed},
-                                                    keep=2),
+                            checkpoints=Checkpoints(folder / "checkpoints" / phase.name, changing,
+                                                    fit_identity(trainer, batch_fn, seed), keep=2),
                             num_steps=phase.num_steps, every=evaluate_every, verbose=verbose)
 
 

@@ -9,6 +9,10 @@ class StudentDivergedError(RuntimeError):
     """A student's loss is not finite any more."""
 
 
+class ForeignStatesError(ValueError):
+    """What is kept is of another training."""
+
+
 class UnwritableError(OSError):
     """The disk is full, or may not be written to."""
 

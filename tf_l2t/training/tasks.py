@@ -16,6 +16,7 @@ from tf_l2t.losses.keras_loss import check_no_probabilities
 from tf_l2t.objectives import OBJECTIVES, accuracy
 from tf_l2t.students import FunctionalModel, FunctionalStudent, PreflightReport, preflight
 from tf_l2t.teachers import Teacher
+from tf_l2t.training.identity import function_identity
 from tf_l2t.training.problem import classification_problem
 from tf_l2t.training.taught_student import check_fits
 
@@ -37,6 +38,10 @@ class Task:
     def in_float64(self) -> Task:
         """The same with students of double precision, for checks against differences."""
         raise NotImplementedError
+
+    def identity(self) -> dict[str, Any]:
+        """What tells its students' runs from others, beside what a trainer knows; JSON values."""
+        return {}
 
     def check_teacher(self, teacher: Teacher) -> None:
         """Raises ValueError unless a teacher's coefficients and features are this task's."""
@@ -98,6 +103,9 @@ class ClassificationTask(Task):
 
     def in_float64(self) -> ClassificationTask:
         return ClassificationTask(self._student_fn, **self._options, dtype="float64")
+
+    def identity(self) -> dict[str, Any]:
+        return self._options | {"augment": function_identity(self._options["augment"])}
 
     def check_teacher(self, teacher: Teacher) -> None:
         check_fits(teacher, self.student.num_classes)

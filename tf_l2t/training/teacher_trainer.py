@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,6 +29,7 @@ from tf_l2t.students import PreflightReport, choose_hvp
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.callbacks import TeacherLines, TeacherProgress, TeacherSummaries
 from tf_l2t.training.forecast import Forecast, forecast
+from tf_l2t.training.identity import optimizer_identity
 from tf_l2t.training.optimizers import inner_optimizer
 from tf_l2t.training.pace import every_few_seconds, tell
 from tf_l2t.training.tasks import ClassificationTask, Task
@@ -82,6 +82,7 @@ class TeacherTrainer:
         self._task = student_fn if isinstance(student_fn, Task) else \
             ClassificationTask(student_fn, dev_sample_size, augment)
         self._task.check_teacher(teacher)
+        self._student_optimizer = optimizer_identity(student_optimizer)
         self._run: dict[str, Any] = {"optimizer": inner_optimizer(student_optimizer), "num_steps": num_steps,
                                      "batch_size": batch_size, "refresh_every": refresh_every}
         if not 0 <= seed < VALIDATION_SEED // SEEDS_PER_TRAINING:
@@ -273,11 +274,10 @@ class TeacherTrainer:
 
     def _identity(self, teacher_steps: int, validation_freq: int, validation_rollouts: int) -> dict[str, Any]:
         """What makes this training this one, as JSON values, as far as they tell: not what a function computes."""
-        students = {name: value for name, value in self._run.items() if name != "optimizer"}
-        students["first"] = arrays_digest(tf.nest.flatten(self._task.init(self._seed)))
-        optimizer = {**self.optimizer.get_config(), "name": type(self.optimizer).__name__}  # its own name is a count
+        students = self._run | self._task.identity() | {
+            "optimizer": self._student_optimizer, "first": arrays_digest(tf.nest.flatten(self._task.init(self._seed)))}
         return {"teacher": self.teacher.spec(), "students": students, "seed": self._seed,
-                "optimizer": json.loads(json.dumps(optimizer, default=str)), "engine": self._options.engine,
+                "optimizer": optimizer_identity(self.optimizer), "engine": self._options.engine,
                 "training": self._options.identity() | {
                     "teacher_steps": teacher_steps, "validation_freq": validation_freq,
                     "validation_rollouts": validation_rollouts}}

@@ -54,6 +54,9 @@ class TranslationTask(Task):
     def in_float64(self) -> TranslationTask:
         return TranslationTask(self._student_fn, self._start, self._sample_size, "float64")
 
+    def identity(self) -> dict[str, Any]:
+        return {"sample_size": self._sample_size}
+
     def check_teacher(self, teacher: Teacher) -> None:
         check_fits_translator(teacher, self.student.model.vocabulary_size)
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from tf_l2t.data import batch_dataset
 from tf_l2t.students.translator import previous_tokens
 from tf_l2t.training.checkpoints import Checkpoints
+from tf_l2t.training.identity import fit_identity
 from tf_l2t.training.stretches import everything, fit_in_stretches
 from tf_l2t.training.workdir import write_json
 from tf_l2t.translation.subwords import BOS, PAD
@@ -67,8 +68,9 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
       One record of every look: step, loss (the mean since the last look), tokens_per_second, and what `evaluate` found.
 
     Raises:
-      ValueError: for a number below 1, a run that is longer than num_steps or of another seed, or a student with
+      ValueError: for a number below 1, a run that is longer than num_steps or a student with
         `unroll`.
+      ForeignStatesError: if the run there is of another seed, optimizer or first batch.
       StudentDivergedError, TerminatedError, UnwritableError: as `fit_in_stretches`.
     """
     if num_steps < 1 or evaluate_every < 1:
@@ -96,7 +98,8 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
         return record
 
     return fit_in_stretches(fit, look, lambda records: write_json(folder / HISTORY, records),
-                            checkpoints=Checkpoints(folder / "checkpoints", everything(model), {"seed": seed}),
+                            checkpoints=Checkpoints(folder / "checkpoints", everything(model),
+                                                    fit_identity(model, batch_fn, seed)),
                             num_steps=num_steps, every=evaluate_every, verbose=verbose)
 
 
