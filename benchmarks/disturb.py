@@ -7,6 +7,7 @@ import io
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import time
@@ -19,7 +20,9 @@ import numpy as np
 import tensorflow as tf
 
 ROOT = pathlib.Path(__file__).parent.parent
-KINDS = ("SIGKILL at a random moment", "SIGKILL while a state is written", "SIGKILL at the end", "SIGTERM")
+SEALS = "state-*.json"
+KINDS = ("SIGKILL at a random moment", "SIGKILL within a step", "SIGKILL while a state is written",
+         "SIGKILL at the end", "SIGTERM")
 
 
 class Outcome(NamedTuple):
@@ -41,15 +44,18 @@ def disturb(arguments: list[str], workdir: pathlib.Path, seconds: float, kills: 
     """Runs a training to its end, killing it up to `kills` times; random moments are within `seconds` of a start."""
     ended, damaged = dict.fromkeys(KINDS, 0), 0
     while True:
-        kind = rng.choice(kinds) if killed(ended) < kills else ""
+        kind, caught = rng.choice(kinds) if killed(ended) < kills else "", False
         with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
             if kind and _reached(process, kind, workdir, seconds, rng, ending):
+                caught = _catches_termination(process.pid)
                 process.send_signal(signal.SIGTERM if kind == "SIGTERM" else signal.SIGKILL)
             assert process.stderr
             said = process.stderr.read().decode()
         if process.returncode == 0:
             return Outcome(ended, damaged)
-        allowed = (os.EX_TEMPFAIL, -signal.SIGTERM) if kind == "SIGTERM" else (-signal.SIGKILL,)
+        allowed = [os.EX_TEMPFAIL if kind == "SIGTERM" else -signal.SIGKILL]
+        if kind == "SIGTERM" and not caught:  # before it was listened to: while Python and TensorFlow began
+            allowed.append(-signal.SIGTERM)
         if process.returncode not in allowed:
             raise RuntimeError(f"{arguments} ended with {process.returncode}: {said}")
         ended[kind] += 1
@@ -66,9 +72,21 @@ def _reached(process: subprocess.Popen[bytes], kind: str, workdir: pathlib.Path,
              ending: str) -> bool:
     """Waits for the moment of that kind; False if the training is through before."""
     began, moment, before = time.monotonic(), rng.uniform(0, seconds), _there(workdir, ending)
+    seals, unsealed, sealed = _there(workdir, f"**/{SEALS}"), _unsealed(workdir), list[float]()
+
+    def within() -> bool:
+        """Behind two states of this process, by a part of the time between them."""
+        nonlocal seals
+        if len(sealed) < 2 and (now := _there(workdir, f"**/{SEALS}")) != seals:
+            seals = now
+            sealed.append(time.monotonic())
+        return len(sealed) == 2 and time.monotonic() > sealed[1] + part * (sealed[1] - sealed[0])
+
+    part = rng.random()
     here: Callable[[], bool] = {
-        KINDS[1]: lambda: _unsealed(workdir) and rng.random() < 0.2,
-        KINDS[2]: lambda: _there(workdir, ending) != before}.get(kind, lambda: time.monotonic() - began > moment)
+        KINDS[1]: within,
+        KINDS[2]: lambda: bool(_unsealed(workdir).items() - unsealed.items()) and rng.random() < 0.2,
+        KINDS[3]: lambda: _there(workdir, ending) != before}.get(kind, lambda: time.monotonic() - began > moment)
     while process.poll() is None:
         if here():
             return True
@@ -85,19 +103,30 @@ def _there(workdir: pathlib.Path, ending: str) -> dict[str, int]:
     return found
 
 
-def _unsealed(workdir: pathlib.Path) -> bool:
-    with contextlib.suppress(OSError):  # a file may go while it is looked at
-        for file in workdir.rglob("state-*"):
-            seal = file.with_name(f"{file.name.split('.')[0]}.json")
+def _unsealed(workdir: pathlib.Path) -> dict[str, int]:
+    """The files of states that are not whole yet, or were left so, and when each was written."""
+    found = {}
+    for file in workdir.rglob("state-*"):
+        seal = file.with_name(f"{file.name.split('.')[0]}.json")
+        with contextlib.suppress(OSError):  # a file may go while it is looked at
             if file.is_file() and file != seal and not seal.exists():
-                return True
+                found[str(file)] = file.stat().st_mtime_ns
+    return found
+
+
+def _catches_termination(pid: int) -> bool:
+    """Whether a process has a handler for SIGTERM."""
+    with contextlib.suppress(OSError):
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        (mask,) = re.findall(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)
+        return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)
     return False
 
 
 def damage(workdir: pathlib.Path, rng: random.Random) -> int:
     """Spoils one file of the newest state of the newest part of a training, or the list of its states; how many it has
     spoiled. Of a table's parts, one that is not through: nobody asks for the others' states again."""
-    seals = sorted((seal for seal in workdir.rglob("state-*.json") if not _through(seal, workdir)),
+    seals = sorted((seal for seal in workdir.rglob(SEALS) if not _through(seal, workdir)),
                    key=lambda file: file.stat().st_mtime)
     if not seals:
         return 0
@@ -135,10 +164,20 @@ def kept(workdir: pathlib.Path, result: str = "") -> dict[str, Any]:
             weights.visititems(lambda name, value, saved=saved: found.update(
                 {f"{saved.relative_to(workdir)}/{name}": value[()].tobytes()} if isinstance(value, h5py.Dataset)
                 else {}))
-    for folder in sorted({seal.parent for seal in workdir.rglob("state-*.json")}):
-        last = max(int(seal.stem.removeprefix("state-")) for seal in folder.glob("state-*.json"))
+    for folder in sorted({seal.parent for seal in workdir.rglob(SEALS)}):
+        last = max(int(seal.stem.removeprefix("state-")) for seal in folder.glob(SEALS))
         reader = tf.train.load_checkpoint(str(folder / f"state-{last}"))
         for name in reader.get_variable_to_shape_map():
             if name.startswith("variables/"):
                 found[f"{folder.relative_to(workdir)}-{last}/{name}"] = np.asarray(reader.get_tensor(name)).tobytes()
     return found
+
+
+def compared(found: dict[str, Any], expected: dict[str, Any]) -> tuple[int, int]:
+    """How many bytes of what is `kept` were compared, and how many of them are not the same."""
+    lost = 0
+    for name in found.keys() | expected.keys():
+        mine, other = (np.frombuffer(values.get(name, b""), np.uint8) for values in (found, expected))
+        size = min(len(mine), len(other))
+        lost += int(np.sum(mine[:size] != other[:size])) + max(len(mine), len(other)) - size
+    return sum(map(len, expected.values())), lost

@@ -3,15 +3,15 @@
     python -m benchmarks.soak
     python -m benchmarks.soak --only train_teacher distill --kills 5 --minutes 0
 
-Every training is a real command at a tiny size, on embedded data. It is ended by SIGKILL at a random moment, in the
-middle of writing a state, or at its end, while it exports; or by SIGTERM, which it has to answer with exit code 75; in
-between a newest state loses a bit, or its end, or a file, or the list of states does. The same command is given until
-the training is through; then everything that its last states hold, and the weights of all that it has exported or
-saved, have to be what they are after an uninterrupted training, to the bit. With --minutes a teacher whose rollouts
-fail now and then (benchmarks/faulty.py) is trained for about as long, twice side by side: one is left alone, and its
-resident memory watched; the other is disturbed as above, and has to end as the first. With --fuzz the tests of spoiled
-files, arrays and configs run with fifty times as many examples. Rows {what, tried, lost} go to
-docs/measured/reliability.json.
+Every training is a real command at a tiny size, on embedded data. It is ended by SIGKILL at a random moment, within a
+step, in the middle of writing a state, or at its end, while it exports; or by SIGTERM, which it has to answer with exit
+code 75 as soon as it listens; in between a newest state loses a bit, or its end, or a file, or the list of states does.
+The same command is given until the training is through; then everything that its last states hold, and the weights of
+all that it has exported or saved, have to be what they are after an uninterrupted training, byte for byte. With
+--minutes a teacher whose rollouts fail now and then (benchmarks/faulty.py) is trained for about as long, twice side by
+side: one is left alone, and its resident memory watched; the other is disturbed as above, and has to end as the first.
+With --fuzz the tests of spoiled files, arrays and configs run with fifty times as many examples. Rows {what, tried,
+lost} go to docs/measured/reliability.json.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import faulty
-from benchmarks.disturb import KINDS, ROOT, Outcome, disturb, kept, killed, run_through
+from benchmarks.disturb import KINDS, ROOT, Outcome, compared, disturb, kept, killed, run_through
+from tf_l2t.files import partial_name
 from tf_l2t.training.measured import record
 
 MEASURED = ROOT / "docs" / "measured" / "reliability.json"
 KEY = ("what",)
 HOUR = "train_teacher, an hour"
+FUZZ_HOURS = 6  # of which they take less than two
 WARM_MINUTES = 10  # after which memory has to stay as it is
 FUZZ_TESTS = ("tests/test_fuzz.py", "tests/test_fuzz_configs.py")
 DIGITS = ("--config.data.name=mnist_5k", "--config.data.dev_size=40", "--config.data.test_size=50",
@@ -71,11 +73,11 @@ JOBS = {
         "--config.teacher_training.steps=12", "--config.teacher_training.curriculum=((20,4),)"), ".teacher-*"),
     "train_student": Job((
         "trainers.train_student", "--config", "configs/demo.py", "--config.training.num_steps=60",
-        "--config.compare.evaluate_every=6"), "student.keras", "",
+        "--config.compare.evaluate_every=6"), partial_name("student.keras"), "",
         ("train_teacher", "--config.compare.teacher={}/teacher")),
     "train_baseline": Job((
         "trainers.train_baseline", "--config", "configs/demo.py", "--config.training.num_steps=60",
-        "--config.compare.evaluate_every=6"), "student.keras"),
+        "--config.compare.evaluate_every=6"), partial_name("student.keras")),
     "train_student, translation": Job((
         "trainers.train_student", "--config", "configs/translation_lstm1.py", *SMALL_TRANSLATION), "last"),
     "train_teacher, translation": Job((
@@ -85,7 +87,7 @@ JOBS = {
     "distill": Job((
         "trainers.distill", "--config", "configs/distill_mnist.py", *DIGITS, "--config.method.name=prokt",
         "--config.student.name=resnet8", "--config.teacher.name=mlp", "--config.training.num_steps=12",
-        "--config.training.evaluate_every=2"), "teacher.keras"),
+        "--config.training.evaluate_every=2"), partial_name("student.keras")),
     "compare": Job((
         "trainers.compare", "--config", "configs/demo.py", "--config.training.num_steps=40",
         "--config.data.dev_size=60", "--config.data.test_size=200", "--config.teacher_training.steps=4",
@@ -126,17 +128,17 @@ def hour(minutes: float, kills: int, rng: random.Random, folder: pathlib.Path) -
         print(f"{HOUR}: {steps} teacher steps of {(longer - short) / 24:.2f} s", flush=True)
         watched = pool.submit(resident, command(job, alone, extra))
         outcome = disturb(command(job, disturbed, extra), disturbed, 2 * 60 * minutes / max(kills, 1), kills, rng,
-                          job.ending, [kind for kind in KINDS if kind != KINDS[2]])
+                          job.ending, [kind for kind in KINDS if kind != KINDS[3]])
         samples = watched.result()
     history = json.loads((alone / "history.json").read_text())
     faults, told = sum(bool(faulty.fault(step)) for step in range(steps)), int(history["dropped"][-1])
     first, growth = grown([megabytes for second, megabytes in samples
                            if second >= min(60 * WARM_MINUTES, samples[-1][0] / 6)])
-    rows = outcome_rows(HOUR, [outcome], int(kept(disturbed) != kept(alone)))
-    return [*rows, {"what": f"{HOUR}: memory", "tried": 1, "lost": int(growth >= 2 or told != faults),
-                    "minutes": round(samples[-1][0] / 60), "teacher_steps": steps, "faults": faults, "dropped": told,
-                    "rollbacks": int(history["rollbacks"][-1]), "first_mb": round(first),
-                    "growth_percent": round(growth, 2)}]
+    rows = outcome_rows(HOUR, [outcome], [compared(kept(disturbed), kept(alone))])
+    return [*rows, {"what": f"{HOUR}: faults in the numbers", "tried": faults, "lost": abs(faults - told)},
+            {"what": f"{HOUR}: memory", "tried": 1, "lost": int(growth >= 2), "minutes": round(samples[-1][0] / 60),
+             "teacher_steps": steps, "rollbacks": int(history["rollbacks"][-1]), "first_mb": round(first),
+             "growth_percent": round(growth, 2)}]
 
 
 def grown(megabytes: Sequence[float]) -> tuple[float, float]:
@@ -177,28 +179,36 @@ def soak(name: str, kills: int, rng: random.Random, folder: pathlib.Path) -> lis
     seconds = run_through(command(job, folder / "whole", extra))
     expected = kept(folder / "whole", job.result)
     outcomes: list[Outcome] = []
-    lost = done = 0
+    ends: list[tuple[int, int]] = []
+    done = 0
     while done < kills:
         shutil.rmtree(folder / "run", ignore_errors=True)
         outcome = disturb(command(job, folder / "run", extra), folder / "run", seconds, kills - done, rng, job.ending)
-        same = kept(folder / "run", job.result) == expected
-        outcomes, done, lost = [*outcomes, outcome], done + killed(outcome.ended), lost + (not same)
-        print(f"{name}: {outcome}, {'the same' if same else 'ANOTHER'} end", flush=True)
-    return outcome_rows(name, outcomes, lost)
+        ends.append(compared(kept(folder / "run", job.result), expected))
+        outcomes, done = [*outcomes, outcome], done + killed(outcome.ended)
+        print(f"{name}: {outcome}, {'ANOTHER' if ends[-1][1] else 'the same'} end", flush=True)
+    return outcome_rows(name, outcomes, ends)
 
 
-def outcome_rows(name: str, outcomes: Sequence[Outcome], lost: int) -> list[dict[str, Any]]:
-    """The rows of trainings that were disturbed, of which some came out otherwise."""
+def outcome_rows(name: str, outcomes: Sequence[Outcome], ends: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    """The rows of trainings that were disturbed; of each end, the bytes that were compared and those that differ."""
     tried = {kind: sum(outcome.ended[kind] for outcome in outcomes) for kind in KINDS}
     tried |= {"states damaged": sum(outcome.damaged for outcome in outcomes), "trainings": len(outcomes)}
-    return [{"what": f"{name}: {what}", "tried": count, "lost": lost} for what, count in tried.items()]
+    lost = sum(differing > 0 for _, differing in ends)
+    return [*({"what": f"{name}: {what}", "tried": count, "lost": lost} for what, count in tried.items()),
+            {"what": f"{name}: bytes", "tried": sum(count for count, _ in ends),
+             "lost": sum(differing for _, differing in ends)}]
 
 
 def fuzz() -> list[dict[str, Any]]:
     """The rows of the fuzz tests: what hypothesis tried in each, and 1 for a test that failed."""
-    done = subprocess.run([
-        sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=", "--hypothesis-profile=soak",
-        "--hypothesis-show-statistics", "-rf", *FUZZ_TESTS], cwd=ROOT, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run([
+            sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=", "--hypothesis-profile=soak",
+            "--hypothesis-show-statistics", "-rf", *FUZZ_TESTS], cwd=ROOT, capture_output=True, text=True, check=False,
+            timeout=3600 * FUZZ_HOURS)
+    except subprocess.TimeoutExpired:  # one of the inputs is waited for
+        return [{"what": "fuzz: all within their time", "tried": 1, "lost": 1}]
     print(done.stdout[-5000:], flush=True)
     rows = fuzz_rows(done.stdout)
     if done.returncode not in (0, 1) or done.returncode != any(row["lost"] for row in rows) or not rows:

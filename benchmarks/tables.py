@@ -166,23 +166,24 @@ def reliability_table(rows: Rows) -> str:
         name, _, what = row["what"].partition(": ")
         done.setdefault(name, {})[what] = row
     memory = [row for parts in done.values() if (row := parts.pop("memory", None))]
+    faults = {name: row for name, parts in done.items() if (row := parts.pop("faults in the numbers", None))}
     inputs = done.pop("fuzz", {})
     kinds = list(dict.fromkeys(what for parts in done.values() for what in parts))
     lines = [f"| training | {' | '.join(kinds)} | lost |", "|---" * (len(kinds) + 2) + "|"]
     for name, parts in done.items():
         if parts:
-            tried = [f"{parts[kind]['tried']}" for kind in kinds]
+            tried = [f"{parts[kind]['tried']:,}" if kind in parts else "–" for kind in kinds]
             lines.append(f"| {name} | {' | '.join(tried)} | {max(row['lost'] for row in parts.values())} |")
     if inputs:
         total = [sum(row[count] for row in inputs.values()) for count in ("tried", "lost")]
         lines += ["", "| fuzz test | inputs | lost |", "|---|---|---|",
                   *(f"| `{test}` | {row['tried']:,} | {row['lost']} |" for test, row in inputs.items()),
                   f"| together | {total[0]:,} | {total[1]} |"]
+    lines += [f"\nFaults in the numbers of {name}: {row['tried']:,} injected, {row['tried'] - row['lost']:,} counted."
+              for name, row in faults.items()]
     lines += [f"\nResident memory of a teacher's training: {row['first_mb']:,} MB, and {row['growth_percent']:+.2f} % "
               f"from the 10th to the {row['minutes']:.0f}th minute" +
-              (f", in {row['teacher_steps']:,} teacher steps, {row['faults']} of them with numbers that failed, "
-               f"{row['dropped']} of those counted, and {row['rollbacks']} rollbacks." if "faults" in row else ".")
-              for row in memory]
+              f", in {row['teacher_steps']:,} teacher steps and {row['rollbacks']} rollbacks." for row in memory]
     return "\n".join([*lines, "", "    python -m benchmarks.soak"])
 
 
@@ -210,6 +211,10 @@ def reduction_table(rows: Rows) -> str:
     return "\n".join([*lines, "", "    python -m benchmarks.scaling"])
 
 
+# Of a teacher step: dθ, the figures of its rollouts, whether a callback stops, whether one of the processes is to end.
+REDUCTIONS = 4
+
+
 def scaling_model_table(rows: Rows) -> str:
     """What the model of docs/scaling.md says of R replicas with a rollout each, with the constants of the rows."""
     reduced = {(row["floats"], row["processes"]): row["ms"] / 1000 for row in rows if row["what"] == "all-reduce"}
@@ -221,14 +226,14 @@ def scaling_model_table(rows: Rows) -> str:
     size = 4 * noise["floats"]
 
     def reduction(replicas: int) -> float:
-        return 2 * (replicas - 1) * hop + 2 * (replicas - 1) / replicas * size / rate
+        return REDUCTIONS * 2 * (replicas - 1) * hop + 2 * (replicas - 1) / replicas * size / rate
 
     def speedup(replicas: int, rollout: float) -> float:
         steps = (1 + noise["noise_scale"] / replicas) / (1 + noise["noise_scale"])
         return rollout / (steps * (rollout + reduction(replicas)))
 
     rollouts = (alone, 60.0, 3600.0)
-    lines = ["| replicas | all-reduce, s | " + " | ".join(f"rollouts of {r:,.2g} s" if r < 1 else
+    lines = ["| replicas | all-reduces, s | " + " | ".join(f"rollouts of {r:,.2g} s" if r < 1 else
                                                           f"of {r:,.0f} s" for r in rollouts) + " |",
              "|---" * (2 + len(rollouts)) + "|"]
     for replicas in (1, 2, 4, 8, 16, 64, 256, 1024, 4096):
