@@ -13,7 +13,6 @@ from tf_l2t.losses import (
     label_smoothing,
     logit_adjustment,
     mixture_loss,
-    paper_loss,
     soft_loss,
     stable_loss,
     symmetric_cross_entropy,
@@ -40,36 +39,46 @@ def test_cross_entropy():
     np.testing.assert_allclose(cross_entropy(LABELS, tf.constant(LOGITS)), expected, rtol=1e-13)
 
 
-def test_paper_loss():
-    expected = [-sigmoid(PHI[y] @ np.log(p)) for p, y in zip(probabilities(LOGITS), LABELS, strict=True)]
-    np.testing.assert_allclose(paper_loss(LABELS, tf.constant(LOGITS), tf.constant(PHI)), expected, rtol=1e-13)
+def by_paper(phi, p, y):
+    return -sigmoid(phi[y] @ np.log(p))
 
 
-def test_stable_loss():
-    expected = []
-    for p, y in zip(probabilities(LOGITS), LABELS, strict=True):
-        argument = PHI[y, y] * np.log(p[y]) + sum(PHI[y, j] * np.log(p[j] + 0.05) for j in range(4) if j != y)
-        expected.append(-40 * sigmoid(argument))
-    np.testing.assert_allclose(stable_loss(LABELS, tf.constant(LOGITS), tf.constant(PHI)), expected, rtol=1e-13)
+def by_stable(phi, p, y):
+    argument = phi[y, y] * np.log(p[y]) + sum(phi[y, j] * np.log(p[j] + 0.05) for j in range(4) if j != y)
+    return -40 * sigmoid(argument)
 
 
-def test_mixture_loss():
-    phi = 0.1 * PHI
-    u = [p[y] + sum((8 * phi[y, j]) ** 2 * p[j] for j in range(4) if j != y)
-         for p, y in zip(probabilities(LOGITS), LABELS, strict=True)]
-    m = [1 - np.exp(-(8 * phi[y, y]) ** 2) for y in LABELS]
-    np.testing.assert_allclose(mixture_loss(LABELS, tf.constant(LOGITS), tf.constant(phi)),
-                               [-(1 - m) * np.log(u) + m * (1 - u) for u, m in zip(u, m, strict=True)], rtol=1e-11)
+def by_mixture(phi, p, y):
+    u = p[y] + sum((8 * phi[y, j]) ** 2 * p[j] for j in range(4) if j != y)
+    m = 1 - np.exp(-(8 * phi[y, y]) ** 2)
+    return -(1 - m) * np.log(u) + m * (1 - u)
 
 
-@pytest.mark.parametrize("prior", [None, np.array([0.5, 0.3, 0.15, 0.05])])
-def test_soft_loss(prior):
-    phi = 0.1 * PHI
-    frequencies = np.full(4, 0.25) if prior is None else prior
-    expected = []
-    for p, y in zip(probabilities(LOGITS), LABELS, strict=True):
-        s = [1 if j == y else (25 * phi[y, j]) ** 2 * frequencies[j] for j in range(4)]
-        expected.append(-10 * phi[y, y] * sum(s[j] * np.log(p[j]) for j in range(4)) / sum(s))
+def by_soft(phi, p, y, frequencies=(0.25, 0.25, 0.25, 0.25)):
+    s = [1 if j == y else (25 * phi[y, j]) ** 2 * frequencies[j] for j in range(4)]
+    return -10 * phi[y, y] * sum(s[j] * np.log(p[j]) for j in range(4)) / sum(s)
+
+
+# Every form by a second formula: of one example with the label y and the probabilities p, at Φ of a usual size.
+VALUES = {"paper": (by_paper, PHI), "stable": (by_stable, PHI), "mixture": (by_mixture, 0.1 * PHI),
+          "soft": (by_soft, 0.1 * PHI)}
+
+
+def test_every_form_has_values_to_compare_with():
+    assert VALUES.keys() == TAUGHT_FORMS.keys()
+
+
+@pytest.mark.parametrize("name", TAUGHT_FORMS)
+def test_values(name):
+    formula, phi = VALUES[name]
+    expected = [formula(phi, p, y) for p, y in zip(probabilities(LOGITS), LABELS, strict=True)]
+    found = TAUGHT_FORMS[name].losses(tf.constant(LABELS), tf.constant(LOGITS), tf.constant(phi))
+    np.testing.assert_allclose(found, expected, rtol=1e-11)
+
+
+def test_soft_loss_of_classes_of_other_sizes():
+    prior, phi = np.array([0.5, 0.3, 0.15, 0.05]), 0.1 * PHI
+    expected = [by_soft(phi, p, y, prior) for p, y in zip(probabilities(LOGITS), LABELS, strict=True)]
     np.testing.assert_allclose(soft_loss(LABELS, tf.constant(LOGITS), tf.constant(phi), prior), expected, rtol=1e-12)
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import tf_l2t
 from tests import tiny
+from tf_l2t.hypergradient.memory import available_bytes
 from tf_l2t.losses import FixedLoss
 from tf_l2t.teachers import AttentionTeacher
 
@@ -137,7 +138,8 @@ def test_mistakes_are_answered(name, tmp_path):
 def test_every_row_of_the_page_is_tried():
     assert ROWS.keys() == MISTAKES.keys() | {
         "Few dev examples", "The teacher's loss without the callback", "No classes, in a model of your own",
-        "A fit shorter than the callback was told", "A device without the memory"}
+        "A fit shorter than num_steps", "A device without the memory", "A run that the machine has no memory for",
+        "A TaughtStudent's val_loss is monitored"}
 
 
 def test_few_dev_examples():
@@ -145,11 +147,11 @@ def test_few_dev_examples():
         fit(dev=(X[:6], Y[:6]))
 
 
-def test_a_fit_shorter_than_the_callback_was_told():
+def test_a_fit_shorter_than_num_steps():
     model, teacher = tiny.plain(), tiny.teacher()
     model.compile("sgd", loss=teacher.as_keras_loss())
-    begin, end = ROWS["A fit shorter than the callback was told"].split("…")
-    with pytest.warns(UserWarning, match=f"{begin}6 steps, and the callback has num_steps=20:{end} 0.3"):
+    begin, end = ROWS["A fit shorter than num_steps"].split("…")
+    with pytest.warns(UserWarning, match=f"{begin}6 steps, and num_steps is 20:{end} 0.3"):
         model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[tf_l2t.Teaching(teacher, (X, Y), num_steps=20)])
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=begin)
@@ -160,9 +162,103 @@ def test_a_device_without_the_memory(monkeypatch):
     def full(*_):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating a tensor")
 
-    monkeypatch.setattr("tf_l2t.training.teacher_fit.TeacherFit._hypergradients", full)
-    with pytest.raises(MemoryError, match=re.escape(ROWS["A device without the memory"])):
-        fit()
+    said = re.escape(ROWS["A device without the memory"])
+    with monkeypatch.context() as patch:
+        patch.setattr("tf_l2t.training.teacher_fit.TeacherFit._hypergradients", full)
+        with pytest.raises(MemoryError, match=said):
+            fit()
+    monkeypatch.setattr("tf_l2t.training.validation.Validation._final_states", full)  # before the first step
+    with pytest.raises(MemoryError, match=said):
+        trainer().fit((X, Y), (X, Y), teacher_steps=1, validation_freq=1, verbose=0, preflight=False)
+
+
+def test_a_run_that_the_machine_has_no_memory_for(monkeypatch):
+    """Without a budget."""
+    begin, end = ROWS["A run that the machine has no memory for"].split("…")
+    for left in (10**12, 10**6):
+        monkeypatch.setattr("tf_l2t.hypergradient.memory.available_bytes", lambda: left)  # noqa: B023
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit()
+        told = [str(warning.message) for warning in caught if begin in str(warning.message)]
+        assert len(told) == (left == 10**6) and all(f"and 1 MB{end}" in text for text in told)
+    assert 10**8 < available_bytes() < 10**14
+
+
+def test_a_loss_is_monitored():
+    """It is another one at every Φ."""
+    said = ROWS["A TaughtStudent's val_loss is monitored"].split("…")
+    student = taught()
+    student.compile("sgd", metrics=["accuracy"])
+    for monitor, warns in (("val_loss", True), ("val_accuracy", False)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            student.fit(X, Y, batch_size=6, validation_data=(X, Y), verbose=0,
+                        callbacks=[keras.callbacks.EarlyStopping(monitor)])
+        told = [str(warning.message) for warning in caught if "monitors" in str(warning.message)]
+        assert len(told) == warns and all(text.startswith(said[0]) and said[1] in text for text in told)
+
+
+def test_a_taught_student_s_fit_of_another_length():
+    begin, end = ROWS["A fit shorter than num_steps"].split("…")
+    student = taught()
+    student.compile("sgd")
+    with pytest.warns(UserWarning, match=f"{begin}24 steps, and num_steps is 4:{end} 6"):
+        student.fit(X, Y, batch_size=1, verbose=0)
+
+
+class Hidden(keras.layers.Layer):
+    """Ends in what only the traced ops, or the outputs, show."""
+
+    def __init__(self, function):
+        super().__init__()
+        self._function = function
+
+    def call(self, x):
+        return self._function(x)
+
+
+def by_hand(x):
+    return tf.exp(x) / tf.reduce_sum(tf.exp(x), axis=-1, keepdims=True)
+
+
+def ending(last, nested=False):
+    """A student whose last part is a layer, an activation or a function."""
+    layers = keras.layers
+    last = layers.Dense(3, activation=last) if not isinstance(last, keras.layers.Layer) else last
+    parts = [layers.Flatten(), layers.Dense(3), last]
+    return keras.Sequential([keras.Input(tiny.IMAGE), *([keras.Sequential(parts)] if nested else parts)])
+
+
+def keras_operation():
+    inputs = keras.Input(tiny.IMAGE)
+    return keras.Model(inputs, keras.ops.softmax(keras.layers.Dense(3)(keras.layers.Flatten()(inputs))))
+
+
+def wrapped():
+    inputs = keras.Input(tiny.IMAGE)
+    return keras.Model(inputs, Probabilities()(inputs))
+
+
+ENDS = {"nested": lambda: ending(keras.layers.Softmax(), nested=True), "tf.nn.softmax": lambda: ending(tf.nn.softmax),
+        "sigmoid": lambda: ending("sigmoid"), "tf.sigmoid": lambda: ending(tf.sigmoid), "operation": keras_operation,
+        "subclassed": wrapped, "by hand": lambda: ending(Hidden(by_hand)),
+        "sigmoid in a layer": lambda: ending(Hidden(tf.sigmoid))}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_probabilities_are_refused_however_they_are_made(end):
+    with pytest.raises(ValueError, match=r"ends in a s|returns probabilities"):
+        fit(student_fn=ENDS[end])
+    with pytest.raises(ValueError, match=r"ends in a s|returns probabilities"):
+        student = tf_l2t.TaughtStudent(ENDS[end](), tiny.teacher(), (X, Y), num_steps=4)
+        student.compile("sgd")
+        student.fit(X, Y, verbose=0)
+
+
+@pytest.mark.parametrize("end", ["tanh", "relu", "log_softmax", None])
+def test_other_ends_are_taken(end):
+    fit(student_fn=lambda: ending(end))
 
 
 def test_the_teachers_loss_without_the_callback():

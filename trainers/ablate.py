@@ -13,7 +13,7 @@ from collections.abc import Callable
 import ml_collections
 
 from tf_l2t.training import measured
-from tf_l2t.training.pace import tell
+from tf_l2t.training.pace import Pace, tell
 from tf_l2t.training.workdir import resume_workdir
 from trainers import command
 from trainers.compare import MEASURED, Table, check_measured, measured_row
@@ -32,9 +32,9 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
     folder = resume_workdir(workdir, command.command_line(), command.plain(config), about)
 
     def work() -> None:
-        rows = []
+        rows, pace = [], Pace(len(tables))
         for number, (name, table) in enumerate(tables.items()):
-            tell({"variant": name}, command.VERBOSE.value)
+            tell({"variant": name}, command.VERBOSE.value, pace.left(number))
             results = table.run(folder / f"variant{number}").results
             new = [{**measured_row(table.config, result), "ablation": name} for result in results]
             rows += new

@@ -44,9 +44,10 @@ def prepare_submission(config: ml_collections.ConfigDict, workdir: str, file: st
                          f"{len(data.task.labels)}.")
 
     def work() -> None:
+        bar = int(command.VERBOSE.value == 1)
         for name, examples in data.task.unlabelled.items():
-            predicted = network.predict(data.encode(examples), batch_size=500, verbose=0).argmax(axis=-1)
-            file = write_submission(workdir, name, predicted, data.task.labels)
+            outputs = network.predict(data.encode(examples), batch_size=500, verbose=bar)
+            file = write_submission(workdir, name, outputs.argmax(axis=-1), data.task.labels)
             command.result(str(file), submission=file)
 
     return work

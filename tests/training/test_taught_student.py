@@ -1,5 +1,7 @@
 """TaughtStudent as a Keras model, and against the engine's own run of the same student."""
 
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -19,6 +21,7 @@ from tf_l2t.students import FunctionalStudent
 from tf_l2t.students.functional import building
 from tf_l2t.training import TaughtStudent, TaughtStudentSummaries, classification_problem, inner_optimizer
 
+ROOT = pathlib.Path(__file__).parent.parent.parent
 STEPS, BATCH = 23, 6
 
 
@@ -112,6 +115,26 @@ def test_a_saved_model_is_loaded_in_a_process_that_has_imported_nothing_else(wha
                           check=False)
     names = ("TaughtStudent", "NoneType") if what == "TaughtStudent" else ("Functional", what)
     assert done.returncode == 0 and done.stdout.split() == [*names], done.stderr
+
+
+REGISTERED = """
+import keras, tf_l2t
+try:
+    tf_l2t.load_model("none.keras")
+except ValueError:
+    pass
+print(*(name for name in keras.saving.get_custom_objects()))
+"""
+
+
+def test_every_class_that_a_model_may_hold_is_known_by_load_model():
+    """In a process that has imported none of them."""
+    sources = [path.read_text() for path in (ROOT / "tf_l2t").rglob("*.py")]
+    registered = [name for source in sources for name in re.findall(
+        r'^@keras\.saving\.register_keras_serializable\(package="tf_l2t"\)\nclass (\w+)', source, re.MULTILINE)]
+    assert len(registered) == sum(source.count("@keras.saving.register_keras_serializable") for source in sources) > 10
+    done = subprocess.run([sys.executable, "-c", REGISTERED], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert {f"tf_l2t>{name}" for name in registered} <= set(done.stdout.split())
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])

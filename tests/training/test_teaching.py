@@ -3,6 +3,7 @@
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import keras
 import numpy as np
@@ -131,6 +132,18 @@ def fitted(by, fit, compiled, build=tiny.plain, dtype="float32"):
     return history, [np.asarray(w, np.float32) for w in student.weights]
 
 
+class RestoreBest(keras.callbacks.ModelCheckpoint):
+    """Ends a fit with the best weights that a ModelCheckpoint has kept."""
+
+    def __init__(self, monitor):
+        self._folder = tempfile.TemporaryDirectory()
+        file = str(pathlib.Path(self._folder.name, "best.weights.h5"))
+        super().__init__(file, monitor, save_best_only=True, save_weights_only=True, mode="min")
+
+    def on_train_end(self, logs=None):
+        self.model.load_weights(self.filepath)
+
+
 def among_two(y, logits):
     return keras.metrics.sparse_top_k_categorical_accuracy(y, logits, 2)
 
@@ -160,8 +173,10 @@ WEIGHTS = np.linspace(0.0, 2.0, 24).astype("float32")
     ({"epochs": 6, "validation_data": tuple(OTHER),
       "callbacks": lambda: [keras.callbacks.EarlyStopping("val_loss", patience=0, min_delta=10.0)]}, {}),
     ({"callbacks": lambda: [keras.callbacks.LearningRateScheduler(lambda epoch: 0.1 / (epoch + 1))]}, {}),
+    ({"epochs": 4, "validation_data": tuple(OTHER), "callbacks": lambda: [RestoreBest("val_accuracy")]}, {}),
 ], ids=["plain", "class_weight", "sample_weight", "validation_split", "validation weights", "tf.data", "repeated",
-        "steps_per_execution", "jit_compile", "run_eagerly", "metrics", "EarlyStopping", "LearningRateScheduler"])
+        "steps_per_execution", "jit_compile", "run_eagerly", "metrics", "EarlyStopping", "LearningRateScheduler",
+        "ModelCheckpoint"])
 def test_it_behaves_as_the_stock_loss(fit, compiled, by):
     (ours, weights), (theirs, expected) = (fitted(way, ARRAYS | fit, compiled) for way in (by, "Keras"))
     assert ours.keys() == theirs.keys()
@@ -243,7 +258,11 @@ trainer.fit(TRAIN, DEV, teacher_steps=2, validation_freq=0, verbose=0)
 model = network(tiny.dropout)
 model.compile(sgd(), loss=teacher.as_keras_loss())
 model.fit(*TRAIN, batch_size=6, epochs=2, verbose=0, callbacks=[teaching(teacher)])
-print(hashlib.sha256(b"".join(w.numpy().tobytes() for w in [*teacher.theta, *model.weights])).hexdigest())
+student = tf_l2t.TaughtStudent(network(tiny.dropout), teacher, DEV, num_steps=8)
+student.compile(sgd())
+student.fit(*TRAIN, batch_size=6, epochs=2, verbose=0)
+weights = [*teacher.theta, *model.weights, *student.weights]
+print(hashlib.sha256(b"".join(w.numpy().tobytes() for w in weights)).hexdigest())
 """
 
 

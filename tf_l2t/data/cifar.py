@@ -17,6 +17,7 @@ from tf_l2t.data.splits import ArrayPair, Splits, check_pair, split_pool
 from tf_l2t.data.tfds_images import Arrays, read_tfds
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+"""The names of CIFAR-10's classes, in order."""
 CIFAR100_CLASSES = (
     "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle", "bowl",
     "boy", "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle", "chair", "chimpanzee",
@@ -28,6 +29,7 @@ CIFAR100_CLASSES = (
     "shrew", "skunk", "skyscraper", "snail", "snake", "spider", "squirrel", "streetcar", "sunflower",
     "sweet_pepper", "table", "tank", "telephone", "television", "tiger", "tractor", "train", "trout", "tulip",
     "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman", "worm")
+"""The names of CIFAR-100's fine classes, in order."""
 _BYTES = 3072  # of an image: 32 × 32 of red, then of green, then of blue
 
 

@@ -37,6 +37,7 @@ def _channel_constants(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 RECIPES = {"l2t_dlf": Recipe(_pixel_means, "reflect"), "prokt": Recipe(_channel_constants, "constant"),
            "digits": Recipe(_pixel_means, "reflect", flip=False)}
+"""How images are prepared and augmented, by the paper whose recipe it is."""
 
 
 def prepared(splits: Splits, recipe: str) -> Splits:

@@ -34,6 +34,7 @@ MATCHING: dict[str, Matching] = {
     "patient": Matching(patient, "patient"),
     "cc": Matching(correlation_congruence, "pooled"),  # of features of one width; else `CorrelationCongruence`
 }
+"""The losses between inner tensors of student and teacher, by name."""
 
 
 @keras.saving.register_keras_serializable(package="tf_l2t")

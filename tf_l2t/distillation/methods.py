@@ -132,6 +132,7 @@ METHODS: dict[str, Method] = {found.name: found for found in (
     Method("tinybert_prokt", "trained", (Phase("inner", terms=_INNER, frozen=True), Phase(kd=1.0)), temperature=1.0,
            lam=0.3),
 )}
+"""Every method of distillation by name."""
 FIELDS = ("ce", "kd", "temperature", "lam", "epsilon", "lam_rate", "weight")
 
 

@@ -23,6 +23,7 @@ PLACES = {
     "patient": "the states of an encoder's layers but the last",
     "patient_last": "the states of an encoder's layers but the last",
 }
+"""The tensors of a network that are matched, by the name of a method's place."""
 
 
 def pairs(at: str, teacher: keras.Model, student: keras.Model) -> list[tuple[str, str]]:

@@ -63,6 +63,7 @@ TERMS: dict[str, Kind] = {
     "ft": Kind(FactorTransfer, "last_stage"),
     "crd": Kind(ContrastiveRepresentation, "pooled", examples=True),
 }
+"""The kinds of terms that a method's loss is a sum of, by name."""
 
 
 _OF_KERAS = Kind(lambda **options: None, "logits")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -77,7 +79,7 @@ def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentSt
       jit: as for `hypergradient`; False saves the time to compile.
       dot_product: make comparisons of kind 2 too; they trace the step twice more, the longer part of a check of a
         large network.
-      verbose: print the report.
+      verbose: print the report, and while it is made every few seconds how far it is.
 
     Returns:
       A `CheckReport`; `report.passed` tells the outcome.
@@ -92,16 +94,19 @@ def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentSt
     rng = np.random.default_rng(seed)
     theta = tuple(tf.cast(v, tf.float64) for v in teacher.trainable_variables)
     results = {}
-    for mode, schedule in [*((mode, schedules[0]) for mode in hvp_modes), *((hvp_modes[0], s) for s in schedules[1:])]:
+    ways = [*((mode, schedules[0]) for mode in hvp_modes), *((hvp_modes[0], s) for s in schedules[1:])]
+    stepwise = [mode for mode in hvp_modes if mode != "saved_residuals"] if dot_product else []
+    done = _told(len(ways) + num_directions + len(stepwise), verbose)
+    for mode, schedule in ways:
         function = hypergradient(problem, teacher, hvp=mode, schedule=schedule, jit=jit)
         results[mode, schedule] = function(state, seed, theta)
+        done()
     (name0, first), *others = results.items()
     objective = objective_of(problem, teacher, jit=jit)
-    rows = _difference_rows(objective, theta, state, seed, first, rng, num_directions, epsilon, tolerance)
-    for mode in hvp_modes:
-        if mode == "saved_residuals" or not dot_product:
-            continue  # the former has no step of its own
+    rows = _difference_rows(objective, theta, state, seed, first, rng, num_directions, epsilon, tolerance, done)
+    for mode in stepwise:  # saved residuals have no step of their own
         rows.append(_dot_product_row(problem, teacher, theta, state, seed, mode, rng, tolerance / 10))
+        done()
     norm = _norm(first.gradient)
     for name, other in others:
         distance = _norm([a - b for a, b in zip(other.gradient, first.gradient, strict=True)])
@@ -111,6 +116,21 @@ def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentSt
     if verbose:
         print(report)
     return report
+
+
+def _told(total: int, verbose: bool, seconds: float = 5.0) -> Callable[[], None]:
+    """A function that is called after every part of a check, and every few seconds says how far it is."""
+    started = said = time.monotonic()
+    count = 0
+
+    def done() -> None:
+        nonlocal count, said
+        count, now = count + 1, time.monotonic()
+        if verbose and now - said >= seconds:
+            said = now
+            print(f"compared {count} of {total}, {(now - started) / count * (total - count):.0f} s left", flush=True)
+
+    return done
 
 
 def _norm(tensors) -> float:
@@ -125,7 +145,7 @@ def _random_like(tensors, rng: np.random.Generator) -> list[tf.Tensor]:
     return [tf.constant(rng.standard_normal(t.shape), t.dtype) for t in tensors]
 
 
-def _difference_rows(objective, theta, state, seed, result, rng, num_directions, epsilon, tolerance):
+def _difference_rows(objective, theta, state, seed, result, rng, num_directions, epsilon, tolerance, done):
     size = sum(int(np.prod(t.shape)) for t in theta)
     typical = _norm(result.gradient) / np.sqrt(size)
     rows = []
@@ -143,6 +163,7 @@ def _difference_rows(objective, theta, state, seed, result, rng, num_directions,
         value = _inner(result.gradient, direction)
         error = abs(value - difference) / max(abs(difference), typical, 1e-300)
         rows.append(CheckRow(f"central difference, direction {index}", value, difference, error, tolerance))
+        done()
     return rows
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pathlib
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -100,6 +103,29 @@ def choose(modes: Sequence[str], rule_of: Callable[[str], Rule], schedule: str |
         least = min(choice.peak_bytes for _, choice in found)
         found = [(rule, choice) for rule, choice in found if choice.peak_bytes <= max(2 * least, AMPLE)]
     return min(found, key=lambda pair: ADJOINT_WORK[pair[1].hvp] + pair[1].extra_work)
+
+
+def check_available(choice: Choice) -> None:
+    """Warns if a sweep is predicted to take more memory than the machine has left, where no GPU takes it."""
+    left = available_bytes()
+    if left is not None and choice.peak_bytes > left and not tf.config.list_physical_devices("GPU"):
+        warnings.warn(f"a sweep is predicted to need {choice.peak_bytes / 1e6:,.0f} MB, and {left / 1e6:,.0f} MB are "
+                      "left: the process may be killed. Give compile a memory_budget, such as '4GB', or truncate; or "
+                      "the trainer fewer steps or a smaller batch_size.", stacklevel=2)
+
+
+def available_bytes() -> int | None:
+    """What the machine, or the group of processes that this one is limited with, has left; None where Linux does not
+    say."""
+    found = []
+    try:
+        content = pathlib.Path("/proc/meminfo").read_text()
+        found += [1024 * int(count) for count in re.findall(r"^MemAvailable:\s*(\d+) kB$", content, re.MULTILINE)]
+        limit, used = (pathlib.Path("/sys/fs/cgroup", name).read_text() for name in ("memory.max", "memory.current"))
+        found.append(int(limit) - int(used))
+    except (OSError, ValueError):  # no such files, or no limit
+        pass
+    return min(found, default=None)
 
 
 def overhead(ops: int, jit: bool) -> int:

@@ -13,6 +13,7 @@ from tf_l2t.hypergradient.state import Problem, StepOutput, StudentState, Tensor
 from tf_l2t.hypergradient.step import Adjoint, inner_step, inner_step_and_adjoint, split_floats, step_adjoint
 
 HVP_MODES = ("forward_over_reverse", "reverse_over_reverse", "saved_residuals")
+"""The ways to take Hessian-vector products."""
 _ZERO = tf.UnconnectedGradients.ZERO
 Apply = Callable[[Tensors, tf.Tensor], tf.Tensor]  # (theta, s_t) -> Φ_t
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_l2t.hypergradient.compiling import compile_once, suits_xla, trace_step
 from tf_l2t.hypergradient.graphs import separate
-from tf_l2t.hypergradient.memory import Choice, choose, live_bytes, num_ops
+from tf_l2t.hypergradient.memory import Choice, check_available, choose, live_bytes, num_ops
 from tf_l2t.hypergradient.rules import HVP_MODES, Rule, UnavailableModeError, rule_of, trace_backward
 from tf_l2t.hypergradient.schedules import Plan, parse_bytes, plan_for
 from tf_l2t.hypergradient.state import Problem, StudentState, Tensors, integer_tensor
@@ -241,6 +241,7 @@ class HypergradientFunction:
             rule, choice = chosen()
         rule = _step_by_step(rule, jit)
         self.choice, plan = choice, choice.plan
+        check_available(choice)
         first_step = problem.num_steps - plan.num_steps
 
         def everything(theta: Tensors, state: StudentState, seed: tf.Tensor) -> Hypergradient:

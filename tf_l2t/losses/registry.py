@@ -32,6 +32,7 @@ FIXED_LOSSES: dict[str, Callable[..., tf.Tensor]] = {
     "class_balanced": class_balanced,
     "logit_adjustment": logit_adjustment,
 }
+"""The fixed losses by name: (labels, logits, **options) -> loss of every example."""
 
 # How many sets of C labels a loss knows, where that is not one: y of untrusted examples, C + y of trusted ones.
 LABEL_SETS = {"gold_correction": 2}

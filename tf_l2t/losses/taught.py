@@ -196,6 +196,7 @@ TAUGHT_FORMS = {form.name: form for form in (
     TaughtForm("soft", soft_loss, _soft_of_target, start=SOFT_START, spread=SOFT_SPREAD, prior=True,
                penalty=penalties.differences),
 )}
+"""The forms of the taught loss by name."""
 
 
 def checked_counts(class_counts: Sequence[float] | None, num_classes: int) -> tuple[int, ...] | None:

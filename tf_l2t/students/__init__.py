@@ -33,9 +33,11 @@ STUDENTS: dict[str, Callable[..., keras.Model]] = {
     "vgg8": vgg8, "vgg13": vgg13,
     "mobilenet_v2": mobilenet_v2, "shufflenet_v1": shufflenet_v1, "shufflenet_v2": shufflenet_v2,
 }
+"""Classifiers by name: (num_classes, input_shape, …) -> a Keras model that returns logits."""
 
 # (vocabulary_size, **options) -> a new model.
 TRANSLATORS: dict[str, Callable[..., Translator]] = {"lstm1": lstm1, "lstm2": lstm2, "transformer": transformer}
+"""Translation students by name: (vocabulary_size, …) -> a `Translator`."""
 
 __all__ = [
     "BERT_TOKENS",

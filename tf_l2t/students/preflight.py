@@ -96,7 +96,7 @@ class PreflightReport(NamedTuple):
 
 
 def preflight(student: keras.Model | Callable[[], keras.Model],
-              progress: Callable[[int, int], None] | None = None) -> PreflightReport:
+              progress: Callable[[int, int], None] | None = None, verbose: int = 1) -> PreflightReport:
     """Checks every layer of a student, and the student as a whole, before a teacher is trained through it.
 
     A teacher's gradient needs second derivatives of the student. Some layers have none in one way of computing them;
@@ -111,6 +111,7 @@ def preflight(student: keras.Model | Callable[[], keras.Model],
         left unchanged. A layer that cannot be made anew in float64, by the function under a float64 policy or from its
         config, is checked in its own precision, roughly.
       progress: hears after every layer how many are checked, and of how many, the whole model among them.
+      verbose: 1 for a bar with the time left, unless `progress` is given; 0 for none.
 
     Returns:
       A `PreflightReport`.
@@ -129,15 +130,21 @@ def preflight(student: keras.Model | Callable[[], keras.Model],
         model = _in_float64(model)
         found: dict[Any, Findings] = {}
         calls, rows = [*_calls(model)], []
+        if progress is None:
+            bar = keras.utils.Progbar(len(calls) + 1, verbose=verbose, unit_name="layer")
+
+            def progress(done: int, total: int) -> None:
+                bar.update(done)
+
         for name, call in calls:
             rows.append(_row(name, call, MODES, found))
-            if progress:
-                progress(len(rows), len(calls) + 1)
+            progress(len(rows), len(calls) + 1)
         functional = _functional(model)
         whole = Call(model, (functional._inputs_struct,), {}, frozenset(map(id, functional.inputs)))
         modes = tuple(mode for mode in MODES if not any(row.fails(mode) for row in rows))
         rows.append(_row(WHOLE, whole, modes, found) if modes else
                     LayerReport(WHOLE, type(model).__name__, NOT_CHECKED, NOT_CHECKED))
+        progress(len(rows), len(rows))
         if not _is_float64(model):  # differences of the whole are then too rough for a verdict
             forward, reverse = (NOT_CHECKED if rows[-1].fails(mode) else getattr(rows[-1], mode) for mode in MODES)
             rows[-1] = rows[-1]._replace(forward_over_reverse=forward, reverse_over_reverse=reverse)

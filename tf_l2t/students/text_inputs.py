@@ -17,6 +17,7 @@ class SpecialTokens(NamedTuple):
 
 
 BERT_TOKENS = SpecialTokens()  # of the published vocabularies
+"""The special tokens of BERT's published vocabularies."""
 
 
 def segments(tokens: tf.Tensor, special: SpecialTokens) -> tuple[tf.Tensor, tf.Tensor]:

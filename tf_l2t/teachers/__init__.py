@@ -7,6 +7,7 @@ from tf_l2t.teachers.static import StaticTeacher
 
 TEACHERS = {"attention": AttentionTeacher, "diagonal": DiagonalTeacher, "shared_diagonal": SharedDiagonalTeacher,
             "mlp": MLPTeacher, "static": StaticTeacher}
+"""Classes of teachers by the name that a config gives."""
 
 __all__ = ["TEACHERS", "AttentionTeacher", "DiagonalTeacher", "MLPTeacher", "SharedDiagonalTeacher", "StaticTeacher",
            "Teacher"]

@@ -43,6 +43,7 @@ TASKS: dict[str, Task] = {
                   ("MNLI-mm", "validation_mismatched", "test_mismatched"))),
     "qnli": _binary("question", "sentence", submitted="QNLI", labels=("entailment", "not_entailment")),
 }
+"""The classification tasks of GLUE by name."""
 
 
 class Examples(NamedTuple):

@@ -57,8 +57,14 @@ class TeacherFit:
         """Goes on to the end.
 
         Raises:
-          TeacherDivergedError, UnwritableError, TerminatedError, WorkerLostError: as `TeacherTrainer.fit`.
+          MemoryError, TeacherDivergedError, UnwritableError, TerminatedError, WorkerLostError: as `TeacherTrainer.fit`.
         """
+        try:
+            self._go_on(calls, history, verbose)
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(OUT_OF_MEMORY) from error
+
+    def _go_on(self, calls: keras.callbacks.CallbackList, history: keras.callbacks.History, verbose: int) -> None:
         progress, replicas = self._progress, self._options.replicas
         ending: Any = deferred_termination(replicas.any) if self._deferred else contextlib.nullcontext(lambda: None)
         with replicas.lost_workers(progress.where), ending as end_if_told:
@@ -89,10 +95,7 @@ class TeacherFit:
         first = self._first_seed + progress.step * options.rollouts
         if trainer.choice is None:
             tell({"compiling": "a rollout and its reverse sweep"}, verbose)
-        try:
-            results = options.spread.run(self._hypergradients, range(first, first + options.rollouts))
-        except tf.errors.ResourceExhaustedError as error:
-            raise MemoryError(OUT_OF_MEMORY) from error
+        results = options.spread.run(self._hypergradients, range(first, first + options.rollouts))
         trainer.last_result = results[-1][1] if results else None
         if trainer.choice is None:
             trainer.choice = self._gradient_fn.choice

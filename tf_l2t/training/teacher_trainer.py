@@ -242,8 +242,11 @@ class TeacherTrainer:
         history.params["validated"] = progress.validated
         begins = f"{f'goes on {progress.where()}' if progress.step else 'begins'}, {options.replicas}"
         logging.info("%s", begins)
-        if verbose == 1 and (progress.step or options.replicas.count > 1):
-            print(begins)
+        if progress.step or options.replicas.count > 1:
+            if verbose == 1:
+                print(begins)
+            elif verbose == 2:
+                tell({"training": begins}, verbose)
         steps = TeacherFit(self, options, task=self._task, problem=problem, gradient_fn=gradient_fn, measure=measure,
                            apply=self._apply, validate=validate, validation_freq=validation_freq, states=states,
                            deferred=deferred, progress=progress, first_seed=self._seed,
@@ -303,10 +306,14 @@ class TeacherTrainer:
                              f"{self._run['batch_size']!r}.")
         return train, dev
 
-    def preflight(self) -> PreflightReport | None:
+    def preflight(self, verbose: int = 1) -> PreflightReport | None:
         """`tf_l2t.preflight` of this trainer's students, made once: `print(trainer.preflight())`; None for students
-        that the library itself has checked."""
-        return self._checked_student(0)
+        that the library itself has checked.
+
+        Args:
+          verbose: 1 for a line every few seconds, with the time left; 2 for lines of JSON; 0 for none.
+        """
+        return self._checked_student(verbose)
 
     def _checked_student(self, verbose: int) -> PreflightReport | None:
         if self._preflight is None:

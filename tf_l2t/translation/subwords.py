@@ -15,7 +15,14 @@ from typing import Any
 
 import numpy as np
 
-PAD, BOS, EOS, UNK = 0, 1, 2, 3
+PAD = 0
+"""The id of padding."""
+BOS = 1
+"""The id that a target begins with."""
+EOS = 2
+"""The id that a sentence ends with."""
+UNK = 3
+"""The id of what is no subword."""
 SPECIAL_PIECES = ("<pad>", "<s>", "</s>", "<unk>")
 
 # SentencePiece leaves out longer lines without a word, and with them their characters.
