@@ -71,11 +71,19 @@ class Teaching(keras.callbacks.Callback):
                 self._loss.train_accuracy.assign(0.0)
                 self._loss.interval = -1
         else:
-            self._first += self._batches
+            self._first = self._seen(self._first)
         self._batches = 0
 
+    def _seen(self, first: int) -> int:
+        """How many batches there were at the end of an epoch that began behind the first ones. The optimizer does not
+        know: under a LossScaleOptimizer it does not count the steps that it skips."""
+        steps = self.params.get("steps")
+        if steps is None and (self.model.steps_per_execution or 1) > 1:
+            return optimizer_steps(self.model)  # nobody says how short the last execution was
+        return first + min(self._batches, steps or self._batches)
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._batches = batch + 1
+        self._batches = batch + 1  # with steps_per_execution perhaps of a batch that the data do not have
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         assert self._first is not None
