@@ -1,5 +1,7 @@
 """The teacher's training loop."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -433,7 +435,8 @@ def test_growing_adjoints_are_reported_once_with_a_truncation_that_helps(tmp_pat
     def expansive(momentum=0.0):
         return sgd(3.0, momentum)
 
-    made = trainer(student_optimizer=expansive(), num_steps=30, adjoint_alarm=10.0, jit=False)
+    made = trainer(student_optimizer=expansive(), num_steps=30, adjoint_alarm=10.0, adjoint_limit=None,
+                   jit=False)
     with pytest.warns(UserWarning, match=r"compile\(truncate=\d+\)") as caught:
         history = made.fit(noisy_train(), DEV, teacher_steps=2, validation_freq=0, verbose=0, preflight=False,
                            callbacks=[TeacherSummaries(tmp_path)])
@@ -444,13 +447,33 @@ def test_growing_adjoints_are_reported_once_with_a_truncation_that_helps(tmp_pat
     assert norms.shape == (30,) and max(growth) > 10
     assert growth[-1] == pytest.approx(norms.max() / norms[-1], rel=1e-5)
     steps = int(str(alarms[0].message).split("truncate=")[1].split(")")[0])
-    shorter = trainer(student_optimizer=expansive(), num_steps=30, adjoint_alarm=10.0, truncate=steps, jit=False)
+    shorter = trainer(student_optimizer=expansive(), num_steps=30, adjoint_alarm=10.0, adjoint_limit=None,
+                      truncate=steps, jit=False)
     first = shorter.fit(noisy_train(), DEV, teacher_steps=1, validation_freq=0, verbose=0, preflight=False)
     assert first.history["adjoint_growth"][0] <= 10
     assert first.history["objective"][0] == pytest.approx(history.history["objective"][0], rel=1e-6)
     shown = tags(tmp_path)
     assert sorted(shown["adjoint/norm_by_step"]) == [0, 1]
     assert list(map(float, shown["teacher/adjoint_growth"].values())) == pytest.approx(growth, rel=1e-6)
+
+
+def test_exploding_adjoints_are_left_out_and_counted():
+    """As numbers that are not finite; with the student step."""
+    options = {"student_optimizer": sgd(3.0), "num_steps": 30, "jit": False, "adjoint_alarm": None}
+    theta, first = [], None
+    for limit in (None, 10.0):
+        made = trainer(**options, adjoint_limit=limit)
+        before = made.get_weights()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            made.fit(noisy_train(), DEV, teacher_steps=2, validation_freq=0, verbose=0, preflight=False)
+        history = made.history.history
+        told = [str(w.message) for w in caught if "goes without rollout" in str(w.message)]
+        theta.append(max(np.abs(a - b).max() for a, b in zip(made.get_weights(), before, strict=True)))
+        first = first or history["adjoint_growth"][0]
+        assert history["dropped_rollouts"] == ([0, 0] if limit is None else [1, 2]) and len(told) == 2 * bool(limit)
+    assert first > 10 and f"its adjoints grew {first:.1e} times on their way back to student step" in told[0]
+    assert theta[0] > 0 and theta[1] == 0
 
 
 def test_a_memory_budget_and_auto_choose_for_the_user(capsys):
@@ -460,7 +483,8 @@ def test_a_memory_budget_and_auto_choose_for_the_user(capsys):
     assert f"engine: {made.choice}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("options", [{"adjoint_alarm": 1.0}, {"truncate": 0}, {"memory_budget": "lots"}])
+@pytest.mark.parametrize("options", [{"adjoint_alarm": 1.0}, {"adjoint_limit": 0.5}, {"truncate": 0},
+                                     {"memory_budget": "lots"}])
 def test_bad_engine_options(options):
     with pytest.raises(ValueError, match="received"):
         trainer(**options)

@@ -130,21 +130,18 @@ def preflight(student: keras.Model | Callable[[], keras.Model],
         model = _in_float64(model)
         found: dict[Any, Findings] = {}
         calls, rows = [*_calls(model)], []
-        if progress is None:
-            bar = keras.utils.Progbar(len(calls) + 1, verbose=verbose, unit_name="layer")
-
-            def progress(done: int, total: int) -> None:
-                bar.update(done)
-
+        bar = keras.utils.Progbar(len(calls) + 1, verbose=0 if progress else verbose, unit_name="layer")
         for name, call in calls:
             rows.append(_row(name, call, MODES, found))
-            progress(len(rows), len(calls) + 1)
+            bar.update(len(rows))
+            if progress:
+                progress(len(rows), len(calls) + 1)
         functional = _functional(model)
         whole = Call(model, (functional._inputs_struct,), {}, frozenset(map(id, functional.inputs)))
         modes = tuple(mode for mode in MODES if not any(row.fails(mode) for row in rows))
         rows.append(_row(WHOLE, whole, modes, found) if modes else
                     LayerReport(WHOLE, type(model).__name__, NOT_CHECKED, NOT_CHECKED))
-        progress(len(rows), len(rows))
+        bar.update(len(rows))
         if not _is_float64(model):  # differences of the whole are then too rough for a verdict
             forward, reverse = (NOT_CHECKED if rows[-1].fails(mode) else getattr(rows[-1], mode) for mode in MODES)
             rows[-1] = rows[-1]._replace(forward_over_reverse=forward, reverse_over_reverse=reverse)

@@ -37,6 +37,7 @@ class TeacherOptions:
     rollback: float | None
     judge: str
     adjoint_alarm: float | None
+    adjoint_limit: float | None
     max_dropped: int
     strategy: tf.distribute.Strategy | None
     distribute: str
@@ -54,8 +55,9 @@ class TeacherOptions:
             raise ValueError(f"clip_norm must be above 0, or None; received {self.clip_norm!r}.")
         if self.judge not in JUDGES:
             raise ValueError(f"judge must be one of {JUDGES}; received {self.judge!r}.")
-        if self.adjoint_alarm is not None and not self.adjoint_alarm > 1:
-            raise ValueError(f"adjoint_alarm must be a factor above 1, or None; received {self.adjoint_alarm!r}.")
+        for name, factor in (("adjoint_alarm", self.adjoint_alarm), ("adjoint_limit", self.adjoint_limit)):
+            if factor is not None and not factor > 1:
+                raise ValueError(f"{name} must be a factor above 1, or None; received {factor!r}.")
         if self.distribute not in DISTRIBUTE:
             raise ValueError(f"distribute must be one of {DISTRIBUTE}; received {self.distribute!r}.")
         split = self.strategy is not None and self.distribute == "batch"
@@ -88,4 +90,4 @@ class TeacherOptions:
             getattr(self.objective, "__qualname__", type(self.objective).__name__)
         return {"objective": objective, "penalty": self.penalty, "clip_norm": self.clip_norm,
                 "rollouts": self.rollouts, "rollback": self.rollback, "judge": self.judge,
-                "max_dropped": self.max_dropped}
+                "adjoint_limit": self.adjoint_limit, "max_dropped": self.max_dropped}

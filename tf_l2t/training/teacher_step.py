@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_l2t.hypergradient import Hypergradient, adjoint_growth
+from tf_l2t.hypergradient import AdjointGrowth, Hypergradient, adjoint_growth
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.faults import fault_of
 from tf_l2t.training.teacher_options import TeacherOptions
@@ -41,6 +41,7 @@ class TeacherStep:
     def __init__(self, teacher: Teacher, optimizer: keras.optimizers.Optimizer, options: TeacherOptions):
         self._teacher, self._optimizer, self._replicas = teacher, optimizer, options.spread
         self._clip_norm, self._penalty, self._alarm = options.clip_norm, options.penalty, options.adjoint_alarm
+        self._limit = np.inf if options.adjoint_limit is None else options.adjoint_limit
         self._penalty_gradient = tf.function(self._differentiate_penalty, reduce_retracing=True)
 
     def __call__(self, results: Sequence[tuple[int, Hypergradient, float]], rollouts: int, weight: float,
@@ -57,13 +58,16 @@ class TeacherStep:
         for index, result, measure in results:
             norm = float(tf.linalg.global_norm(result.gradient))
             value, pull = self._penalty_of(result)
-            fault = fault_of(result)
+            fault, growth = fault_of(result), self._growth(result, progress)
+            if not fault and self._limit < growth.factor < np.inf:
+                fault = (f"its adjoints grew {growth.factor:.1e} times on their way back to student step "
+                         f"{growth.step}, beyond adjoint_limit={self._limit:g}")
             if not fault and not np.isfinite([value, np.sum(pull)]).all():
                 fault = "the penalty, or its gradient, is not finite"
                 value = 0.0
             table[index] = Figures(float(result.objective), norm,
                                    float(tf.linalg.global_norm(result.adjoint.params)),
-                                   self._growth(result, progress), measure, value, bool(fault))
+                                   growth.factor, measure, value, bool(fault))
             if fault:
                 warnings.warn(f"teacher step {progress.step} goes without rollout {index}: {fault}.", stacklevel=4)
             else:
@@ -96,7 +100,7 @@ class TeacherStep:
             value = self._teacher.penalty(self._teacher.apply(tuple(map(tf.convert_to_tensor, theta)), features))
         return value, *tape.gradient(value, theta, unconnected_gradients="zero")
 
-    def _growth(self, result: Hypergradient, progress: Progress) -> float:
+    def _growth(self, result: Hypergradient, progress: Progress) -> AdjointGrowth:
         """The growth of a rollout's adjoints; warns, once in a training, of one beyond the alarm, unless they had no
         finite value to grow from: then the student diverged, as is told."""
         limit = np.inf if self._alarm is None else self._alarm
@@ -109,7 +113,7 @@ class TeacherStep:
                 f"student step {found.step}: the gradient holds for changes of the teacher that much smaller only. "
                 "Lower the student's learning rate, or sweep back through the last steps only: "
                 f"compile(truncate={found.truncate}).", stacklevel=5)
-        return found.factor
+        return found
 
 
 def _flat(tensors: Sequence[tf.Tensor]) -> np.ndarray:

@@ -108,8 +108,8 @@ class TeacherTrainer:
                 "log_likelihood", penalty: float = 0.0, clip_norm: float | None = 1.0, rollouts: int = 1,
                 rollback: float | None = None, hvp: str = "forward_over_reverse", schedule: str | int = "every_k",
                 memory_budget: str | int | None = None, truncate: int | None = None, jit: str | bool = "auto",
-                adjoint_alarm: float | None = 1e4, debug: bool = False, judge: str = "objective",
-                max_dropped: int = 3, strategy: tf.distribute.Strategy | None = None,
+                adjoint_alarm: float | None = 1e4, adjoint_limit: float | None = 1e8, debug: bool = False,
+                judge: str = "objective", max_dropped: int = 3, strategy: tf.distribute.Strategy | None = None,
                 distribute: str = "rollouts") -> None:
         """Sets how the teacher is trained.
 
@@ -129,6 +129,9 @@ class TeacherTrainer:
           hvp, schedule, memory_budget, truncate, jit, debug: as for `tf_l2t.hypergradient.hypergradient`.
           adjoint_alarm: warn when ‖dω_t‖ grows beyond this factor on its way back through a student's run, and name
             the `truncate` that would keep it below; None for no warning.
+          adjoint_limit: a rollout whose adjoints grow beyond this factor is left out of its step and counted, as one
+            whose numbers are not finite: its gradient holds for changes of θ only that are smaller by that factor.
+            None for no limit.
           judge: what validated teachers are compared by: "objective", M, or "measure", the exact measure of the task,
             such as BLEU. M is smooth, so that it has a gradient, and may rise where the measure does not.
           max_dropped: after so many teacher steps in a row without a finite gradient the teacher goes back to its best
@@ -150,9 +153,9 @@ class TeacherTrainer:
             raise ValueError(f"optimizer must be a Keras optimizer; received {type(optimizer).__name__}.")
         check_options(hvp, schedule, self.num_steps, memory_budget, truncate)
         options = TeacherOptions(
-            objective, penalty, clip_norm, rollouts, rollback, judge, adjoint_alarm, max_dropped, strategy, distribute,
-            {"hvp": hvp, "schedule": schedule, "memory_budget": memory_budget, "truncate": truncate, "jit": jit,
-             "debug": debug})
+            objective, penalty, clip_norm, rollouts, rollback, judge, adjoint_alarm, adjoint_limit, max_dropped,
+            strategy, distribute, {"hvp": hvp, "schedule": schedule, "memory_budget": memory_budget,
+                                   "truncate": truncate, "jit": jit, "debug": debug})
         options.check_fits(self.teacher, self._run["batch_size"], self._task.student.model)
         self.optimizer = optimizer
         self.optimizer.build(self.teacher.theta)
