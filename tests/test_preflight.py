@@ -91,7 +91,7 @@ def test_a_while_loop_has_one_mode_and_a_fused_kernel_is_noted(capsys):
     assert "use_cudnn=False" in " ".join(found["lstm"].notes)
     assert "use_cudnn=False" not in " ".join(found["both"].notes)
     assert found["norm"][2:4] == ("ok", "ok") and found["whole model"][2:4] == ("not checked", "ok")
-    assert "4/4" in capsys.readouterr().out
+    assert "5/5" in capsys.readouterr().out
     tf_l2t.preflight(mlp(hidden=20), verbose=0)
     print(report)
     lines = capsys.readouterr().out.splitlines()

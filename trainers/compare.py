@@ -29,7 +29,7 @@ from tf_l2t.training.comparison import Comparison
 from tf_l2t.training.pace import every_few_seconds, tell
 from tf_l2t.training.results import RowResult, mean_std
 from tf_l2t.training.rows import ROWS
-from tf_l2t.training.workdir import resume_workdir, write_json
+from tf_l2t.training.workdir import read_sealed, resume_workdir, write_json, write_sealed
 from trainers import command, fields, image_teacher
 from trainers.classes import class_pairs
 from trainers.compare_report import Part, epoch_steps, write_reports
@@ -162,12 +162,15 @@ class Table:
         comparison = self._comparison(teachers, path / "students", lambda steps, kept: say(steps, total, kept))
         (path / "rows").mkdir(parents=True, exist_ok=True)
         results, rows = [], {name: path / "rows" / f"{name}.json" for name in self.config.compare.rows}
-        total = comparison.steps_of([name for name, file in rows.items() if not file.is_file()])
+        known = {name: read_sealed(file) for name, file in rows.items()}
+        total = comparison.steps_of([name for name, values in known.items() if values is None])
         for number, (row, file) in enumerate(rows.items(), 1):
-            if not file.is_file():
-                write_json(file, comparison.run_row(row)._asdict())
+            values = known[row]
+            if values is None:
+                write_sealed(file, comparison.run_row(row)._asdict())
+                values = read_sealed(file)
                 tell({"row": row, "done": number, "total": len(rows)}, command.VERBOSE.value)
-            results.append(RowResult(**json.loads(file.read_text())))
+            results.append(RowResult(**(values or {})))
             if done:
                 done(self.config, results[-1])
         shutil.rmtree(path / "students", ignore_errors=True)  # all that is asked of them stands in the rows

@@ -31,7 +31,7 @@ from tf_l2t.distillation import method
 from tf_l2t.files import write_whole
 from tf_l2t.students import load_network
 from tf_l2t.training.distillation_fit import BEST, LAST, fit_distillation
-from tf_l2t.training.workdir import resume_workdir, write_json
+from tf_l2t.training.workdir import resume_workdir, write_sealed
 from trainers import command
 from trainers.distillation import describe_run, figures, load_data, network, planned, teacher_of
 
@@ -64,7 +64,7 @@ def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbos
         if found.teacher == "trained":
             write_whole(path / "teacher.keras", trainer.teacher.save)
             results["teacher"] = figures(trainer.teacher, data)
-        write_json(path / "results.json", results)
+        write_sealed(path / "results.json", results)
         student, tensorboard = path / LAST, path / "tensorboard"
         command.result(f"student: {student}\nTensorBoard: {tensorboard}", student=student, tensorboard=tensorboard)
 

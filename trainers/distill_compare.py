@@ -18,7 +18,7 @@ from tf_l2t.report import Section, write_html
 from tf_l2t.training import StudentDivergedError
 from tf_l2t.training.pace import Pace, tell
 from tf_l2t.training.results import mean_std
-from tf_l2t.training.workdir import resume_workdir, write_json
+from tf_l2t.training.workdir import read_sealed, resume_workdir, write_json
 from trainers import command, distill, fields
 from trainers.distill_table import TEACHER, distillation_table
 from trainers.distillation import describe_data, describe_run, labels_of, network, phase_steps, teacher_config
@@ -236,7 +236,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, verbose: int) -
 
 
 def is_there(folder: pathlib.Path) -> bool:
-    return (folder / "results.json").is_file()
+    return read_sealed(folder / "results.json") is not None
 
 
 def read(path: pathlib.Path) -> Any:

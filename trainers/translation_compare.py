@@ -19,7 +19,7 @@ from tf_l2t.training.pace import tell
 from tf_l2t.training.results import mean_std
 from tf_l2t.training.sequence_student import SEQUENCE_LOSSES
 from tf_l2t.training.translation_objectives import check_objective
-from tf_l2t.training.workdir import resume_workdir, write_json
+from tf_l2t.training.workdir import read_sealed, resume_workdir, write_json
 from tf_l2t.translation import load_translator
 from tf_l2t.translation.token_losses import TOKEN_LOSSES
 from trainers import command, translation, translation_teacher
@@ -202,7 +202,7 @@ class StudentTable:
     def _run(self, seed: int, name: str, changes: list[tuple[str, Any]]) -> pathlib.Path:
         folder = self._folder(seed, name)
         config = command.changed(self._config, [("seed", seed), *changes])
-        if (folder / "results.json").is_file():
+        if read_sealed(folder / "results.json") is not None:
             check_beginnings(config, folder)
         else:
             tell({"student": self._config.student.name, "seed": seed, "run": name}, self._verbose)

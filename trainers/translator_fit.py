@@ -13,7 +13,7 @@ from tf_l2t.training.callbacks import TranslatorSummaries
 from tf_l2t.training.sequence_student import SEQUENCE_LOSSES, sequence_student
 from tf_l2t.training.taught_translator import TaughtTranslator
 from tf_l2t.training.translator_fit import check_any_length, fit_translator
-from tf_l2t.training.workdir import resume_workdir, write_json
+from tf_l2t.training.workdir import resume_workdir, write_sealed
 from tf_l2t.translation import (
     EncodedText,
     Subwords,
@@ -94,7 +94,7 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
             command.result(f"sources that were cut after {how.longest} subwords (config.decoding.longest): "
                            f"{cut['truncated_dev']} of dev, {cut['truncated_test']} of test", **cut)
         examples = translation.write_examples(path / "examples.txt", text.test, found)
-        write_json(path / "results.json", results)
+        write_sealed(path / "results.json", results)
         best, tensorboard = path / "best", path / "tensorboard"
         command.result(f"translator: {best}\nexamples: {examples}\nTensorBoard: {tensorboard}", translator=best,
                        examples=examples, tensorboard=tensorboard)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tf_l2t.students import AttentionLSTM, FunctionalModel, FunctionalTranslator, Transformer
-from tf_l2t.training import StudentDivergedError
+from tf_l2t.training import ForeignStatesError, StudentDivergedError
 from tf_l2t.training.translator_fit import fit_translator, translation_dataset
 from tf_l2t.translation.batches import EncodedText, TokenPair, bucketed_batches
 from tf_l2t.translation.bleu import corpus_bleu, ngram_statistics
@@ -159,10 +159,15 @@ def test_a_damaged_state_costs_a_stretch_and_a_damaged_history_nothing(tmp_path)
     assert json.loads((tmp_path / "parts/history.json").read_text()) == history
 
 
-def test_a_run_of_another_seed_is_refused(tmp_path):
+def test_another_run_is_refused(tmp_path, monkeypatch):
     fit(tmp_path / "run", num_steps=2)
-    with pytest.raises(ValueError, match="of another seed"):
+    with pytest.raises(ForeignStatesError, match="of another first batch and seed"):
         fit(tmp_path / "run", num_steps=2, seed=4)
+    with pytest.raises(ForeignStatesError, match="of another first batch"):
+        fit(tmp_path / "run", num_steps=2, batch_fn=lambda seed, step: BATCHES(seed, step + 1))
+    monkeypatch.setitem(OPTIMIZERS, "adam", lambda: keras.optimizers.Adam(0.03, global_clipnorm=1.0))
+    with pytest.raises(ForeignStatesError, match="of another optimizer"):
+        fit(tmp_path / "run", num_steps=2)
 
 
 def test_the_best_is_by_bleu_and_the_first_of_equals(tmp_path):

@@ -20,9 +20,26 @@ from tf_l2t.training.workdir import (
     check_resumable,
     check_workdir,
     create_workdir,
+    read_sealed,
     resume_workdir,
     write_json,
+    write_sealed,
 )
+
+
+def test_results_that_are_damaged_are_seen(tmp_path):
+    file, values = tmp_path / "results.json", {"a": [1, 0.1, None], "ü": {"b": True}}
+    assert read_sealed(file) is None
+    write_sealed(file, values | {"c": (1, 2)})
+    assert read_sealed(file) == values | {"c": [1, 2]}
+    whole = file.read_text()
+    for damaged in (whole.replace("0.1", "0.2"), whole[:-5], "[]", "", whole.replace("true", "1")):
+        assert damaged != whole
+        file.write_text(damaged)
+        with pytest.warns(UserWarning, match="what it says is made again"):
+            assert read_sealed(file) is None
+    file.write_text('{"of": "an earlier version"}')
+    assert read_sealed(file) == {"of": "an earlier version"}
 
 
 def test_a_run_gets_a_manifest(tmp_path):

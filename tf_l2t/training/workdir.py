@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any
 from tf_l2t.files import partial_name, write_whole
 
 MANIFEST = "manifest.json"
+SEAL = "sha256"
 PACKAGES = ("tensorflow", "keras", "numpy")
 
 _claimed: dict[pathlib.Path, int] = {}  # directories of this process, open until it ends
@@ -133,3 +135,32 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes JSON whole or not at all, even if the machine stops."""
     text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def write_sealed(path: pathlib.Path, values: dict[str, Any]) -> None:
+    """`write_json` of results that others are made of, with their SHA-256 beside them, for `read_sealed`."""
+    plain = _plain(values)
+    write_json(path, {**plain, SEAL: _digest(plain)})
+
+
+def read_sealed(path: pathlib.Path) -> dict[str, Any] | None:
+    """The values that `write_sealed` wrote; None if there are none, or, with a warning, if they are damaged.
+
+    Values without a SHA-256 are of an earlier version, and taken as they are.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        seal = values.pop(SEAL, None)
+        damage = "" if seal in (None, _digest(values)) else "it is not what was written"
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        damage = f"it is damaged ({error})"
+    if damage:
+        warnings.warn(f"{str(path)!r}: {damage}; what it says is made again.", stacklevel=2)
+        return None
+    return values
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
