@@ -94,10 +94,16 @@ def _reached(process: subprocess.Popen[bytes], kind: str, workdir: pathlib.Path,
     return False
 
 
+def _matching(workdir: pathlib.Path, pattern: str) -> list[pathlib.Path]:
+    while True:
+        with contextlib.suppress(OSError):  # a directory may go while it is looked through
+            return list(workdir.glob(pattern))
+
+
 def _there(workdir: pathlib.Path, ending: str) -> dict[str, int]:
     """The files of that name, and when each was written."""
     found = {}
-    for file in workdir.glob(ending):
+    for file in _matching(workdir, ending):
         with contextlib.suppress(OSError):  # it may go while it is looked at
             found[str(file)] = file.stat().st_mtime_ns
     return found
@@ -106,7 +112,7 @@ def _there(workdir: pathlib.Path, ending: str) -> dict[str, int]:
 def _unsealed(workdir: pathlib.Path) -> dict[str, int]:
     """The files of states that are not whole yet, or were left so, and when each was written."""
     found = {}
-    for file in workdir.rglob("state-*"):
+    for file in _matching(workdir, "**/state-*"):
         seal = file.with_name(f"{file.name.split('.')[0]}.json")
         with contextlib.suppress(OSError):  # a file may go while it is looked at
             if file.is_file() and file != seal and not seal.exists():
