@@ -171,6 +171,10 @@ def test_students(name, teacher_run, tmp_path):
     looks = [record["val_accuracy"] for record in json.loads((tmp_path / "run" / "history.json").read_text())]
     assert len(looks) == 3 and results["best_dev_accuracy"] == pytest.approx(max(looks), abs=1e-6)
     assert list((tmp_path / "run" / "tensorboard").rglob("events*"))
+    (tmp_path / "run" / "best.keras").write_bytes(b"PK no network")
+    again = run(name, tmp_path / "run", *SMALL, "--verbose=0", "--config.compare.evaluate_every=4",
+                f"--config.compare.teacher={teacher_run[0] / 'teacher'}")
+    assert again.returncode == 2 and "best.keras' cannot be loaded" in again.stderr and "Traceback" not in again.stderr
 
 
 def test_draw_coefficients(teacher_run, tmp_path):

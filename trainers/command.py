@@ -32,6 +32,7 @@ from tf_l2t.data import (
     mnist_5k,
     prepared,
 )
+from tf_l2t.students.loading import DamagedNetworkError
 from tf_l2t.training import (
     ForeignStatesError,
     StudentDivergedError,
@@ -60,10 +61,11 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
          dry_run: bool = False) -> None:
     """Runs a command in two phases; `tasks` says what its configs are of, `dry_run` whether it has --dry_run.
 
-    `prepare(config, workdir)` checks everything, makes the work directory last, and returns the work. Bad input ends in
-    one sentence and exit code 2 before any work; so does a full disk at any time, and a training that diverged. Other
-    errors in the work itself keep their traceback. Work that was told to end, or lost the other processes of its
-    cluster, and goes on with the same command, ends with exit code 75 (EX_TEMPFAIL).
+    `prepare(config, workdir)` checks everything, makes the work directory last, and returns the work. Bad input ends
+    in one sentence and exit code 2 before any work; so do a full disk, states of another training, damaged weights and
+    a training that diverged, at any time. Other errors in the work itself keep their traceback. Work that was told to
+    end, or lost the other processes of its cluster, and goes on with the same command, ends with exit code 75
+    (EX_TEMPFAIL).
     """
     flags.mark_flag_as_required("config")  # what needs a directory says so
 
@@ -81,7 +83,8 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
             except ValueError as error:
                 fail(str(error))
             work()
-        except (ForeignStatesError, StudentDivergedError, TeacherDivergedError, UnwritableError) as error:
+        except (DamagedNetworkError, ForeignStatesError, StudentDivergedError, TeacherDivergedError,
+                UnwritableError) as error:
             fail(str(error))
         except (TerminatedError, WorkerLostError) as error:
             logging.info("%s", error)

@@ -9,6 +9,10 @@ import zlib
 import keras
 
 
+class DamagedNetworkError(ValueError):
+    """A file that holds no network, or none that can be loaded."""
+
+
 def load_network(file: str | os.PathLike[str]) -> keras.Model:
     """The network in a .keras file, not compiled.
 
@@ -16,13 +20,13 @@ def load_network(file: str | os.PathLike[str]) -> keras.Model:
     registered, and a Lambda, which holds code, is refused.
 
     Raises:
-      ValueError: for a file that is missing, damaged, or holds something else.
+      DamagedNetworkError: for a file that is missing, damaged, or holds something else; a ValueError.
     """
     try:
         model = keras.models.load_model(file, compile=False, safe_mode=True)
     except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile,
             zlib.error) as error:
-        raise ValueError(f"the network in {str(file)!r} cannot be loaded: {error}") from error
+        raise DamagedNetworkError(f"the network in {str(file)!r} cannot be loaded: {error}") from error
     if not isinstance(model, keras.Model):
-        raise ValueError(f"{str(file)!r} holds a {type(model).__name__}, which is no network.")
+        raise DamagedNetworkError(f"{str(file)!r} holds a {type(model).__name__}, which is no network.")
     return model
