@@ -159,6 +159,10 @@ def prokt_step_table(rows: Rows) -> str:
     return "\n".join([*lines, "", "    python -m benchmarks.distillation"])
 
 
+OUTCOMES = ("SIGKILL at a random moment", "SIGKILL within a step", "SIGKILL while a state is written",
+            "SIGKILL at the end", "SIGTERM", "states damaged", "trainings", "bytes")
+
+
 def reliability_table(rows: Rows) -> str:
     """What was done to trainings and inputs, and what was lost by it."""
     done: dict[str, dict[str, Any]] = {}
@@ -168,8 +172,9 @@ def reliability_table(rows: Rows) -> str:
     memory = [row for parts in done.values() if (row := parts.pop("memory", None))]
     faults = {name: row for name, parts in done.items() if (row := parts.pop("faults in the numbers", None))}
     inputs = done.pop("fuzz", {})
-    kinds = list(dict.fromkeys(what for parts in done.values() for what in parts))
-    lines = [f"| training | {' | '.join(kinds)} | lost |", "|---" * (len(kinds) + 2) + "|"]
+    kinds = sorted(dict.fromkeys(what for parts in done.values() for what in parts), key=OUTCOMES.index)
+    heads = ["bytes compared" if kind == "bytes" else kind for kind in kinds]
+    lines = [f"| training | {' | '.join(heads)} | lost |", "|---" * (len(kinds) + 2) + "|"]
     for name, parts in done.items():
         if parts:
             tried = [f"{parts[kind]['tried']:,}" if kind in parts else "–" for kind in kinds]

@@ -1,5 +1,6 @@
 """The likeliest mistakes: each is answered by the sentence that docs/mistakes.md promises."""
 
+import functools
 import pathlib
 import re
 import warnings
@@ -185,16 +186,19 @@ def test_a_run_that_the_machine_has_no_memory_for(monkeypatch):
     assert 10**8 < available_bytes() < 10**14
 
 
-def test_a_loss_is_monitored():
+def test_a_loss_is_monitored(tmp_path):
     """It is another one at every Φ."""
     said = ROWS["A TaughtStudent's val_loss is monitored"].split("…")
     student = taught()
     student.compile("sgd", metrics=["accuracy"])
-    for monitor, warns in (("val_loss", True), ("val_accuracy", False)):
+    early = keras.callbacks.EarlyStopping
+    keep = functools.partial(keras.callbacks.ModelCheckpoint, tmp_path / "m.keras")
+    for callback, warns in ((early("val_loss"), True), (early("val_accuracy"), False), (keep(), False),
+                            (keep(monitor="val_accuracy", save_best_only=True), False)):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             student.fit(X, Y, batch_size=6, validation_data=(X, Y), verbose=0,
-                        callbacks=[keras.callbacks.EarlyStopping(monitor)])
+                        callbacks=callback)
         told = [str(warning.message) for warning in caught if "monitors" in str(warning.message)]
         assert len(told) == warns and all(text.startswith(said[0]) and said[1] in text for text in told)
 

@@ -127,7 +127,8 @@ class TaughtStudent(keras.Model):
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*_as_list(callbacks), _Length()]
         for callback in getattr(callbacks, "callbacks", callbacks):
-            if (monitor := getattr(callback, "monitor", None)) in ("loss", "val_loss"):
+            monitor = getattr(callback, "monitor", None)  # of a ModelCheckpoint that keeps all, asked for by nobody
+            if monitor in ("loss", "val_loss") and getattr(callback, "save_best_only", True):
                 warnings.warn(f"{type(callback).__name__} monitors {monitor!r}, the loss at the coefficients of the "
                               "moment: it rises and falls with them. Let it monitor a metric, such as val_accuracy.",
                               stacklevel=2)
