@@ -48,14 +48,14 @@ def flipped(images, seed):
     return images[:, :, ::-1]
 
 
-def fit(folder, *callbacks, student=tiny.plain, teacher_steps=STEPS, run=None, **options):
+def fit(folder, *callbacks, student=tiny.plain, teacher_steps=STEPS, run=None, verbose=0, **options):
     """With everything that the steps remember: slots, a falling rate, rollbacks, a penalty, the best weights."""
     made = TeacherTrainer(student, tf_l2t.teachers.AttentionTeacher(3, 6, num_keys=4), **({
         "num_steps": 15, "batch_size": 12, "refresh_every": 5,
         "student_optimizer": keras.optimizers.SGD(0.05, momentum=0.9)} | (run or {})))
     rate = keras.optimizers.schedules.CosineDecay(0.3, STEPS)
     made.compile(keras.optimizers.Adam(rate), **({"rollouts": 2, "rollback": 0.0, "penalty": 0.1} | options))
-    history = made.fit(noisy_train(), DEV, teacher_steps, validation_freq=2, verbose=0, callbacks=callbacks,
+    history = made.fit(noisy_train(), DEV, teacher_steps, validation_freq=2, verbose=verbose, callbacks=callbacks,
                        checkpoint_dir=folder)
     return made, history
 
@@ -92,6 +92,15 @@ def test_it_ends_with_the_same_bits(tmp_path, whole, stops):
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path / "states", Stop(after))
     assert_same(*fit(tmp_path / "states"), whole)
+
+
+def test_it_says_that_it_goes_on(tmp_path, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "states", Stop(1), teacher_steps=3)
+    assert "goes on" not in capsys.readouterr().out
+    fit(tmp_path / "states", teacher_steps=3, verbose=2)
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert sum(line.get("training", "").startswith("goes on in teacher step 1, ") for line in told) == 1
 
 
 def test_the_record_of_a_long_history_is_small_and_comes_back_as_it_was():
