@@ -188,7 +188,8 @@ def reliability_table(rows: Rows) -> str:
               for name, row in faults.items()]
     lines += [f"\nResident memory of a teacher's training: {row['first_mb']:,} MB, and {row['growth_percent']:+.2f} % "
               f"from the 10th to the {row['minutes']:.0f}th minute" +
-              f", in {row['teacher_steps']:,} teacher steps and {row['rollbacks']} rollbacks." for row in memory]
+              (f", in {row['teacher_steps']:,} teacher steps and {row['rollbacks']} rollbacks."
+               if "teacher_steps" in row else ".") for row in memory]
     return "\n".join([*lines, "", "    python -m benchmarks.soak"])
 
 
