@@ -134,6 +134,20 @@ def _writer(target):
     return writer
 
 
+def _write_too(function, target):
+    """Adds to a function's body ops that write a checkpoint."""
+    for node in _writer(target).get_concrete_function().function_def.node_def:
+        if node.op in ("Const", "SaveV2") and not any(name.startswith("^") for name in node.input):
+            copied = function.node_def.add()
+            copied.CopyFrom(node)
+            copied.name = f"evil_{node.name}"
+            copied.input[:] = [f"evil_{name}" for name in node.input]
+            if node.op == "SaveV2":
+                function.control_ret["evil"] = copied.name
+    function.signature.control_output.append("evil")
+    function.signature.is_stateful = True
+
+
 def test_a_model_of_tensorflow_1_is_refused(tmp_path):
     """Without objects, TensorFlow runs what saver_def and the signature of initialisation name as it loads."""
     model, call = saved_model_pb2.SavedModel(saved_model_schema_version=1), _writer(tmp_path / "written")
@@ -180,16 +194,7 @@ def test_a_signature_that_is_called_a_saver(tmp_path):
     graph.saver_def.save_tensor_name = output.name
     (call,) = (node for node in nodes if node.name == output.name.split(":")[0])
     (signature,) = (f for f in functions if f.signature.name == call.attr["f"].func.name)
-    for node in _writer(tmp_path / "written").get_concrete_function().function_def.node_def:
-        if node.op in ("Const", "SaveV2") and not any(name.startswith("^") for name in node.input):
-            copied = signature.node_def.add()
-            copied.CopyFrom(node)
-            copied.name = f"evil_{node.name}"
-            copied.input[:] = [f"evil_{name}" for name in node.input]
-            if node.op == "SaveV2":
-                signature.control_ret["evil"] = copied.name
-    signature.signature.control_output.append("evil")
-    signature.signature.is_stateful = True
+    _write_too(signature, tmp_path / "written")
     file.write_bytes(model.SerializeToString())
     tf.saved_model.load(str(tmp_path / "evil")).signatures["coefficients"](features=tf.zeros(6))
     assert [*tmp_path.glob("written*")]  # so it runs
@@ -202,20 +207,6 @@ def test_a_signature_that_is_called_a_saver(tmp_path):
 
 def _named(functions, name):
     return next(function for function in functions if function.signature.name == name)
-
-
-def _write_too(function, target):
-    """Adds to a function's body ops that write a checkpoint."""
-    for node in _writer(target).get_concrete_function().function_def.node_def:
-        if node.op in ("Const", "SaveV2") and not any(name.startswith("^") for name in node.input):
-            copied = function.node_def.add()
-            copied.CopyFrom(node)
-            copied.name = f"evil_{node.name}"
-            copied.input[:] = [f"evil_{name}" for name in node.input]
-            if node.op == "SaveV2":
-                function.control_ret["evil"] = copied.name
-    function.signature.control_output.append("evil")
-    function.signature.is_stateful = True
 
 
 def _called_as_an_op(graph, signature, target):
