@@ -126,6 +126,11 @@ def begin_log() -> None:
     logging.info("%s", command_line())
 
 
+def shows_bars() -> bool:
+    """Whether --verbose asks for progress bars; outside of a command nothing does."""
+    return flags.FLAGS.is_parsed() and VERBOSE.value == 1
+
+
 def result(text: str, **values: Any) -> None:
     """Prints what a command has found: `text`, or with --verbose=2 the values as a line of JSON."""
     logging.info("%s", text)

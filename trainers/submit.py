@@ -44,7 +44,7 @@ def prepare_submission(config: ml_collections.ConfigDict, workdir: str, file: st
                          f"{len(data.task.labels)}.")
 
     def work() -> None:
-        bar = int(command.VERBOSE.value == 1)
+        bar = int(command.shows_bars())
         for name, examples in data.task.unlabelled.items():
             outputs = network.predict(data.encode(examples), batch_size=500, verbose=bar)
             file = write_submission(workdir, name, outputs.argmax(axis=-1), data.task.labels)
