@@ -19,10 +19,11 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.tables import OUTCOMES
+
 ROOT = pathlib.Path(__file__).parent.parent
 SEALS = "state-*.json"
-KINDS = ("SIGKILL at a random moment", "SIGKILL within a step", "SIGKILL while a state is written",
-         "SIGKILL at the end", "SIGTERM")
+KINDS = OUTCOMES[:5]  # by which a training is ended
 
 
 class Outcome(NamedTuple):

@@ -159,6 +159,7 @@ def prokt_step_table(rows: Rows) -> str:
     return "\n".join([*lines, "", "    python -m benchmarks.distillation"])
 
 
+# Of a training that is disturbed, in the order of the table.
 OUTCOMES = ("SIGKILL at a random moment", "SIGKILL within a step", "SIGKILL while a state is written",
             "SIGKILL at the end", "SIGTERM", "states damaged", "trainings", "bytes")
 
@@ -172,7 +173,7 @@ def reliability_table(rows: Rows) -> str:
     memory = [row for parts in done.values() if (row := parts.pop("memory", None))]
     faults = {name: row for name, parts in done.items() if (row := parts.pop("faults in the numbers", None))}
     inputs = done.pop("fuzz", {})
-    kinds = sorted(dict.fromkeys(what for parts in done.values() for what in parts), key=OUTCOMES.index)
+    kinds = sorted({what for parts in done.values() for what in parts}, key=OUTCOMES.index)
     heads = ["bytes compared" if kind == "bytes" else kind for kind in kinds]
     lines = [f"| training | {' | '.join(heads)} | lost |", "|---" * (len(kinds) + 2) + "|"]
     for name, parts in done.items():
