@@ -1,22 +1,15 @@
-"""Memory that is freed at once, or never taken."""
+"""Memory that is freed at once."""
 
 import gc
-import itertools
-import os
-import pathlib
 import weakref
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from matplotlib.figure import Figure
 
 from tf_l2t import plotting
 from tf_l2t.garbage import gone_afterwards, graphs_gone_afterwards
-from tf_l2t.hypergradient.state import integer_tensor
-
-NUMBERS = itertools.count(10**9, 10**6)  # where there are some that TensorFlow has not seen
 
 
 class Circle:
@@ -123,32 +116,3 @@ def test_a_model_that_is_kept_is_trained_on():
     other.fit(x, y, epochs=2, verbose=0)
     for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-def test_tensorflow_keeps_nothing_of_seeds_and_steps():
-    """Of Python's numbers it does, some 600 bytes each; the second half shows that this would be seen."""
-    def resident():
-        return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    def grown(make):
-        first = next(NUMBERS)
-        for number in range(first, first + 2000):
-            make(number)
-        before = resident()
-        for number in range(first + 2000, first + 22_000):
-            make(number)
-        return resident() - before
-
-    assert grown(integer_tensor) < 2e6
-    assert grown(lambda number: tf.convert_to_tensor(number, tf.int64)) > 6e6
-
-
-def test_seeds_and_steps_are_integers():
-    for value in (3, np.int32(3), tf.constant(3, tf.int32), tf.constant(3, tf.int32).numpy()):
-        found = integer_tensor(value, tf.int32)
-        assert found.dtype == tf.int32 and found.shape == () and int(found) == 3
-    assert integer_tensor(2**40).dtype == tf.int64 and int(integer_tensor(2**40)) == 2**40
-    with pytest.raises(TypeError, match="integer"):
-        integer_tensor(2.5)
-    with pytest.raises(OverflowError):
-        integer_tensor(2**40, tf.int32)

@@ -20,6 +20,7 @@ from configs import (
 from tests.event_files import tags
 from tf_l2t.students import AttentionLSTM, Transformer
 from tf_l2t.teachers import DiagonalTeacher
+from tf_l2t.training.workdir import read_sealed
 from tf_l2t.translation import embedded_help, load_translator, report_bleus, split_text
 from trainers import command, translation, translation_teacher
 from trainers.translator_fit import compiled_alone, prepare_translator
@@ -65,7 +66,7 @@ def test_files_and_figures(whole):
                for record in history)
     assert done.stdout.count("step ") == 3 and "test BLEU of the best weights, greedy:" in done.stdout
 
-    results = json.loads((workdir / "results.json").read_text())
+    results = read_sealed(workdir / "results.json")
     expected = {f"{which}_{how}" for which in ("last", "best") for how in ("greedy", "beam2")}
     assert set(results) == {*expected, "tokens_per_second", "truncated_dev", "truncated_test"}
     config = command.changed(translation_lstm1.get_config(), SMALL.items())
@@ -133,7 +134,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_weights(whole, tmp_path, m
         for a, b in zip(*(load_translator(path / name).model.weights for path in (tmp_path / "run", workdir)),
                         strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-    results, theirs = (json.loads((path / "results.json").read_text()) for path in (tmp_path / "run", workdir))
+    results, theirs = (read_sealed(path / "results.json") for path in (tmp_path / "run", workdir))
     for figures in (results, theirs):
         for speed in (figures, *(v for v in figures.values() if isinstance(v, dict))):
             speed.pop("tokens_per_second")
