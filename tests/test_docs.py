@@ -1,11 +1,8 @@
 """Documents agree with the figures and files that they name."""
 
-import importlib
-import inspect
 import json
 import pathlib
 import re
-import types
 
 import pytest
 import yaml
@@ -43,30 +40,6 @@ def test_links_and_named_files_exist(document):
         assert (ROOT / config).exists(), config
     for module in re.findall(r"-m ((?:trainers|benchmarks)\.\w+)", text):
         assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
-
-
-@pytest.mark.parametrize("name", tf_l2t._MODULES)
-def test_public_names_are_documented(name):
-    """Each has a docstring, if it is no constant; that its page shows all is seen as it is built (docs/hooks.py)."""
-    module = importlib.import_module(f"tf_l2t.{name}")
-    assert f"::: tf_l2t.{name}\n" in (ROOT / "docs" / "api" / f"{name}.md").read_text()
-    public = getattr(module, "__all__", None) or [
-        key for key, value in vars(module).items()
-        if not key.startswith("_") and getattr(value, "__module__", "") == module.__name__]
-    silent = [key for key in public if callable(getattr(module, key)) and not inspect.getdoc(getattr(module, key))]
-    assert module.__doc__ and public and not silent
-    for made in (getattr(module, key) for key in public):
-        if inspect.isclass(made):
-            assert not silent_methods(made), made
-
-
-def silent_methods(made):
-    """Public methods and properties of the package's own, rather than Keras' or TensorFlow's, without a docstring."""
-    own, others = ([base for base in made.__mro__ if base.__module__.startswith("tf_l2t") == mine]
-                   for mine in (True, False))
-    return [f"{base.__name__}.{key}" for base in own for key, value in vars(base).items()
-            if not key.startswith("_") and isinstance(value, types.FunctionType | property | classmethod | staticmethod)
-            and not inspect.getdoc(getattr(base, key)) and not any(key in vars(other) for other in others)]
 
 
 def test_citation():
