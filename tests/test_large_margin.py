@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests import tiny
-from tests.training.test_teaching import blank_examples, network
+from tests.training.taught import blank_examples, network
 from tf_l2t.losses import LargeMarginStudent, annealed, cross_entropy, large_margin_logits
 
 RNG = np.random.default_rng(0)

@@ -1,9 +1,8 @@
-"""A teacher's loss on a stock Keras model: as TaughtStudent teaches, and otherwise as any loss behaves."""
+"""A teacher's loss on a stock Keras model: as TaughtStudent teaches, and through saves, masks and odd fits."""
 
 import pathlib
 import subprocess
 import sys
-import tempfile
 
 import keras
 import numpy as np
@@ -13,36 +12,12 @@ import tensorflow as tf
 import tf_l2t
 from tests import tiny
 from tests.event_files import scalars, tags
-from tf_l2t.data import ArrayPair
+from tests.training.taught import DEV, OTHER, STEPS, TRAIN, WEIGHTS, blank_examples, network, sgd, teaching
 from tf_l2t.losses import FixedLoss, TaughtLoss, TeacherLoss
 from tf_l2t.students import FunctionalStudent
-from tf_l2t.students.functional import building
-from tf_l2t.teachers import StaticTeacher
 from tf_l2t.training import TaughtStudentSummaries
 
-STEPS = 24
 ROOT = pathlib.Path(__file__).parent.parent.parent
-
-
-def float32(pair: ArrayPair) -> ArrayPair:
-    return ArrayPair(pair.x.astype(np.float32), pair.y)
-
-
-TRAIN, DEV, OTHER = float32(tiny.arrays(24, 0)), float32(tiny.arrays(15, 1)), float32(tiny.arrays(12, 2))
-
-
-def sgd():
-    return keras.optimizers.SGD(0.05, momentum=0.9)
-
-
-def network(build=tiny.plain, dtype="float32"):
-    with building(3, dtype):
-        return build()
-
-
-def teaching(teacher, **options):
-    return tf_l2t.Teaching(teacher, **({"dev_data": DEV, "num_steps": STEPS, "refresh_every": 4,
-                                        "dev_sample_size": 9} | options))
 
 
 class Evaluates(keras.callbacks.Callback):
@@ -105,115 +80,6 @@ def test_one_loss_for_one_model_after_another():
     assert histories[0] == histories[1]
 
 
-def cross_entropy_teacher():
-    """The form "mixture" at Φ = 0 is cross entropy."""
-    teacher = StaticTeacher(3, 6, loss="mixture")
-    for variable in teacher.theta:
-        variable.assign(tf.zeros_like(variable))
-    assert not teacher(tf.zeros(6)).numpy().any()
-    return teacher
-
-
-def fitted(by, fit, compiled, build=tiny.plain, dtype="float32"):
-    """History and weights of a model with a taught loss that is cross entropy, by the callback or as a TaughtStudent,
-    or with Keras' own."""
-    keras.utils.set_random_seed(0)
-    student = model = network(build, dtype)
-    teacher, callbacks = cross_entropy_teacher(), fit.get("callbacks", list)()
-    if by == "student":
-        model, loss = tf_l2t.TaughtStudent(student, teacher, DEV, STEPS, refresh_every=4, dev_sample_size=9), {}
-    elif by == "loss":
-        loss = {"loss": teacher.as_keras_loss()}
-        callbacks.append(teaching(teacher))
-    else:
-        loss = {"loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
-    model.compile(**({"optimizer": sgd(), "metrics": ["accuracy"]} | loss | compiled))
-    history = model.fit(**{"verbose": 0, "epochs": 2, "shuffle": False, **fit, "callbacks": callbacks}).history
-    return history, [np.asarray(w, np.float32) for w in student.weights]
-
-
-class RestoreBest(keras.callbacks.ModelCheckpoint):
-    """Ends a fit with the best weights that a ModelCheckpoint has kept."""
-
-    def __init__(self, monitor):
-        self._folder = tempfile.TemporaryDirectory()
-        file = str(pathlib.Path(self._folder.name, "best.weights.h5"))
-        super().__init__(file, monitor, save_best_only=True, save_weights_only=True, mode="min")
-
-    def on_train_end(self, logs=None):
-        self.model.load_weights(self.filepath)
-
-
-def among_two(y, logits):
-    return keras.metrics.sparse_top_k_categorical_accuracy(y, logits, 2)
-
-
-def no_callbacks():
-    return []
-
-
-ARRAYS = {"x": TRAIN.x, "y": TRAIN.y, "batch_size": 6, "callbacks": no_callbacks}
-WEIGHTS = np.linspace(0.0, 2.0, 24).astype("float32")
-
-
-@pytest.mark.parametrize("by", ["loss", "student"])
-@pytest.mark.parametrize(("fit", "compiled"), [
-    ({}, {}),
-    ({"class_weight": {0: 0.5, 1: 2.0, 2: 1.0}}, {}),
-    ({"sample_weight": WEIGHTS}, {"weighted_metrics": ["accuracy"]}),
-    ({"validation_split": 0.25}, {}),
-    ({"validation_data": (*OTHER, WEIGHTS[:12])}, {}),
-    ({"x": tf.data.Dataset.from_tensor_slices((TRAIN.x, TRAIN.y)).batch(6), "y": None, "batch_size": None}, {}),
-    ({"x": tf.data.Dataset.from_tensor_slices((TRAIN.x, TRAIN.y[:, None])).batch(6).repeat(), "y": None,
-      "batch_size": None, "steps_per_epoch": 5}, {}),
-    ({}, {"steps_per_execution": 2}),
-    ({}, {"jit_compile": True}),
-    ({}, {"run_eagerly": True}),
-    ({}, {"metrics": [among_two]}),
-    ({"epochs": 6, "validation_data": tuple(OTHER),
-      "callbacks": lambda: [keras.callbacks.EarlyStopping("val_loss", patience=0, min_delta=10.0)]}, {}),
-    ({"callbacks": lambda: [keras.callbacks.LearningRateScheduler(lambda epoch: 0.1 / (epoch + 1))]}, {}),
-    ({"epochs": 4, "validation_data": tuple(OTHER), "callbacks": lambda: [RestoreBest("val_accuracy")]}, {}),
-], ids=["plain", "class_weight", "sample_weight", "validation_split", "validation weights", "tf.data", "repeated",
-        "steps_per_execution", "jit_compile", "run_eagerly", "metrics", "EarlyStopping", "LearningRateScheduler",
-        "ModelCheckpoint"])
-def test_it_behaves_as_the_stock_loss(fit, compiled, by):
-    (ours, weights), (theirs, expected) = (fitted(way, ARRAYS | fit, compiled) for way in (by, "Keras"))
-    assert ours.keys() == theirs.keys()
-    for name in theirs:
-        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-7, err_msg=name)
-    for a, b in zip(weights, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-
-
-@keras.saving.register_keras_serializable(package="tests")
-class BlankExamples(keras.layers.Layer):
-    """Masks the examples that are zero altogether."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.supports_masking = True
-
-    def call(self, x):
-        return x
-
-    def compute_mask(self, inputs, previous=None):
-        return keras.ops.any(inputs != 0, axis=-1)
-
-
-def blank_examples():
-    """A mask [batch], which goes with the logits to the loss."""
-    layers = keras.layers
-    return keras.Sequential([keras.Input(tiny.IMAGE), layers.Flatten(), BlankExamples(), layers.Dense(3)])
-
-
-def masked_steps():
-    """A mask [batch, time], which ends in the recurrent layer."""
-    layers = keras.layers
-    return keras.Sequential([keras.Input(tiny.IMAGE), layers.Reshape((6, 12)), layers.Masking(), layers.SimpleRNN(5),
-                             layers.Dense(3)])
-
-
 def test_masks_of_a_taught_student():
     """It is the training by the callback, with examples that are left out."""
     teacher, x = tiny.teacher("mixture"), TRAIN.x.copy()
@@ -230,25 +96,10 @@ def test_masks_of_a_taught_student():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("build", [blank_examples, masked_steps])
-def test_masks(build):
-    x = TRAIN.x.copy()
-    x[::5] = 0
-    x[1::5, 3:] = 0
-    (ours, weights), (theirs, expected) = (fitted(by, ARRAYS | {"x": x}, {}, build) for by in ("loss", "Keras"))
-    if build is blank_examples:  # the mask counts: with it the loss is another
-        unmasked, _ = fitted("Keras", ARRAYS | {"x": x + 1e-9}, {}, build)
-        assert theirs["loss"] != pytest.approx(unmasked["loss"], rel=1e-3)
-    for name in theirs:
-        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-7, err_msg=name)
-    for a, b in zip(weights, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-
-
 DETERMINISTIC = """
 import hashlib, keras, tensorflow as tf, tf_l2t
 from tests import tiny
-from tests.training.test_teaching import DEV, TRAIN, network, sgd, teaching
+from tests.training.taught import DEV, TRAIN, network, sgd, teaching
 keras.utils.set_random_seed(5)
 tf.config.experimental.enable_op_determinism()
 teacher = tiny.teacher("mixture")
@@ -271,30 +122,6 @@ def test_with_op_determinism_two_processes_do_the_same():
     ends = [subprocess.run([sys.executable, "-c", DETERMINISTIC], cwd=ROOT, check=True, capture_output=True,
                            text=True).stdout.split()[-1] for _ in range(2)]
     assert ends[0] == ends[1] and len(ends[0]) == 64
-
-
-@pytest.mark.parametrize("by", ["loss", "student"])
-@pytest.mark.parametrize(("policy", "rounding"), [("mixed_bfloat16", 2e-2), ("mixed_float16", 3e-3)])
-def test_mixed_precision(policy, rounding, by):
-    """Logits of 8 or 11 bits: as the stock loss, to their rounding."""
-    (ours, weights), (theirs, expected) = (fitted(way, ARRAYS, {}, dtype=policy) for way in (by, "Keras"))
-    np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=rounding)
-    for a, b in zip(weights, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=rounding, atol=rounding)
-    moved = [np.abs(a - b).max() for a, b in zip(expected, network(tiny.plain, policy).get_weights(), strict=True)]
-    assert max(moved) > 10 * rounding
-
-
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float32"])
-def test_gradients_of_half_precision_are_scaled(policy):
-    """As those of the student itself, under whatever policy it is wrapped."""
-    optimizers = []
-    for model in (network(tiny.plain, policy),
-                  tf_l2t.TaughtStudent(network(tiny.plain, policy), tiny.teacher(), DEV, STEPS)):
-        model.compile(sgd())
-        optimizers.append(type(model.optimizer))
-    assert optimizers[0] is optimizers[1]
-    assert (optimizers[0] is keras.optimizers.LossScaleOptimizer) == (policy == "mixed_float16")
 
 
 def test_a_saved_model_goes_on(tmp_path):
