@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import tiny
 from tf_l2t.hypergradient import InnerOptimizer, adam, clip, rmsprop, sgd
-from tf_l2t.training import inner_optimizer
+from tf_l2t.training import TeacherTrainer, inner_optimizer
+from tf_l2t.training.optimizers import named_optimizer
 
 RATES = {"constant": 0.1, "cosine": keras.optimizers.schedules.CosineDecay(0.1, 15),
          "piecewise": keras.optimizers.schedules.PiecewiseConstantDecay([5, 12], [0.1, 0.03, 0.01])}
@@ -198,6 +200,21 @@ class OwnAdam(keras.optimizers.Adam):
 def test_other_keras_optimizers_are_refused(optimizer, message):
     with pytest.raises(ValueError, match=message):
         inner_optimizer(optimizer)
+
+
+def test_a_name_is_the_optimizer_with_keras_own_options():
+    for name in ("sgd", "adam", "adamw", "rmsprop"):
+        np.testing.assert_array_equal(run_ours(inner_optimizer(named_optimizer(name))),
+                                      run_ours(inner_optimizer(keras.optimizers.get(name))))
+        trainer = TeacherTrainer(tiny.plain, tiny.teacher(), num_steps=2, batch_size=2, student_optimizer=name)
+        trainer.compile(name)
+        assert type(trainer.optimizer) is type(keras.optimizers.get(name))
+        with pytest.raises(ValueError, match="no optimizer of the name 'speed'"):
+            trainer.compile("speed")
+    with pytest.raises(ValueError, match=r"SGD.*received Adagrad"):
+        TeacherTrainer(tiny.plain, tiny.teacher(), num_steps=2, batch_size=2, student_optimizer="adagrad")
+    with pytest.raises(ValueError, match="no optimizer of the name 'speed'"):
+        TeacherTrainer(tiny.plain, tiny.teacher(), num_steps=2, batch_size=2, student_optimizer="speed")
 
 
 @pytest.mark.parametrize(("make", "arguments"), [

@@ -49,6 +49,19 @@ def inner_optimizer(optimizer: InnerOptimizer | keras.optimizers.Optimizer) -> I
     return clip(translated, **bounds) if bounds else translated
 
 
+def named_optimizer(optimizer: Any) -> Any:
+    """The Keras optimizer of a name, such as "adam", with Keras' options; anything else as it is.
+
+    Raises:
+      ValueError: for a name that Keras does not know.
+    """
+    try:
+        return keras.optimizers.get(optimizer) if isinstance(optimizer, str) else optimizer
+    except ValueError as error:
+        raise ValueError(f"Keras has no optimizer of the name {optimizer!r}; it has 'sgd', 'adam', 'adamw', 'rmsprop' "
+                         "and others.") from error
+
+
 def _through_float32(number: Any) -> float:
     """Keras passes the rate, the decay and SGD's momentum through float32, whatever the weights' dtype; so that both
     make the same steps, so must they here. Other numbers it takes as they are."""

@@ -30,7 +30,7 @@ from tf_l2t.teachers import Teacher
 from tf_l2t.training.callbacks import TeacherLines, TeacherProgress, TeacherSummaries
 from tf_l2t.training.forecast import Forecast, forecast
 from tf_l2t.training.identity import optimizer_identity
-from tf_l2t.training.optimizers import inner_optimizer
+from tf_l2t.training.optimizers import inner_optimizer, named_optimizer
 from tf_l2t.training.pace import every_few_seconds, tell
 from tf_l2t.training.tasks import ClassificationTask, Task
 from tf_l2t.training.teacher_fit import TeacherFit
@@ -60,7 +60,7 @@ class TeacherTrainer:
       num_steps: T, the updates of one student run.
       batch_size: of the student's mini-batches.
       student_optimizer: a `keras.optimizers.SGD`, `Adam`, `AdamW` or `RMSprop`, with any schedule, weight decay and
-        clipping, or an `InnerOptimizer`.
+        clipping, or its name; or an `InnerOptimizer`.
       refresh_every: k: s_t is measured every k student steps and held in between.
       dev_sample_size: how many dev examples s_t looks at; M always looks at all. For classifiers, as is augment.
       augment: as for `tf_l2t.data.array_batches`.
@@ -71,7 +71,7 @@ class TeacherTrainer:
     """
 
     def __init__(self, student_fn: Callable[[], keras.Model] | Task, teacher: Teacher, *, num_steps: int,
-                 batch_size: int, student_optimizer: InnerOptimizer | keras.optimizers.Optimizer,
+                 batch_size: int, student_optimizer: InnerOptimizer | keras.optimizers.Optimizer | str,
                  refresh_every: int = 20, dev_sample_size: int | None = 500, augment: Augment | None = None,
                  seed: int = 0):
         for name, value in (("num_steps", num_steps), ("batch_size", batch_size), ("refresh_every", refresh_every)):
@@ -82,6 +82,7 @@ class TeacherTrainer:
         self._task = student_fn if isinstance(student_fn, Task) else \
             ClassificationTask(student_fn, dev_sample_size, augment)
         self._task.check_teacher(teacher)
+        student_optimizer = named_optimizer(student_optimizer)
         self._student_optimizer = optimizer_identity(student_optimizer)
         self._run: dict[str, Any] = {"optimizer": inner_optimizer(student_optimizer), "num_steps": num_steps,
                                      "batch_size": batch_size, "refresh_every": refresh_every}
@@ -104,7 +105,7 @@ class TeacherTrainer:
         """The name of the exact measure that is logged beside M."""
         return self._task.measure
 
-    def compile(self, optimizer: keras.optimizers.Optimizer, objective: str | Callable[..., tf.Tensor] =
+    def compile(self, optimizer: keras.optimizers.Optimizer | str, objective: str | Callable[..., tf.Tensor] =
                 "log_likelihood", penalty: float = 0.0, clip_norm: float | None = 1.0, rollouts: int = 1,
                 rollback: float | None = None, hvp: str = "forward_over_reverse", schedule: str | int = "every_k",
                 memory_budget: str | int | None = None, truncate: int | None = None, jit: str | bool = "auto",
@@ -114,7 +115,7 @@ class TeacherTrainer:
         """Sets how the teacher is trained.
 
         Args:
-          optimizer: any Keras optimizer; the paper uses Adam(1e-4, epsilon=1e-8) for 60 steps on MNIST.
+          optimizer: any Keras optimizer, or its name; the paper uses Adam(1e-4, epsilon=1e-8) for 60 steps on MNIST.
           objective: "log_likelihood", "calibrated_log_likelihood" (of students that need not be sure),
             "relaxed_accuracy" (the paper's), or (labels, logits) -> scalar; of another task what its class names.
           penalty: λ ≥ 0. The teacher ascends M − λ_i r, where r is the mean of `Teacher.penalty`(Φ_t) over the run: few
@@ -146,9 +147,10 @@ class TeacherTrainer:
             together as on one device, and random layers draw the same numbers for each.
 
         Raises:
-          ValueError: for an unknown objective or a number out of range.
+          ValueError: for an unknown objective or optimizer, or a number out of range.
         """
         self._task.check_objective(objective)
+        optimizer = named_optimizer(optimizer)
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise ValueError(f"optimizer must be a Keras optimizer; received {type(optimizer).__name__}.")
         check_options(hvp, schedule, self.num_steps, memory_budget, truncate)
