@@ -1,7 +1,9 @@
 """`trainers.compare` of a translation config: Table 3 at a tiny size, in a process."""
 
+import itertools
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -11,11 +13,18 @@ import pytest
 import tf_l2t
 from configs import compare_translation
 from tests.test_translation_commands import SMALL
-from tf_l2t.training import StudentDivergedError, TeacherDivergedError
+from tf_l2t.training import StudentDivergedError, TeacherDivergedError, pace
 from tf_l2t.translation import load_translator
 from trainers import command, translation, translation_teacher
 from trainers.digests import teacher_digest, translator_digest
-from trainers.translation_compare import StudentTable, check_losses, measured_row, prepare_comparison
+from trainers.translation_compare import (
+    Progress,
+    StudentTable,
+    check_losses,
+    measured_row,
+    prepare_comparison,
+    steps_of,
+)
 from trainers.translation_table import translation_table
 from trainers.translator_fit import compiled
 
@@ -45,6 +54,30 @@ def table(tmp_path_factory):
 
 def read(path):
     return json.loads(path.read_text())
+
+
+def test_every_training_is_told_as_it_begins(table, tmp_path, capsys):
+    """Of 9 runs of 2 steps, 2 of 4, and a teacher's 2 steps, each taken for 4, a run of the second seed is lost."""
+    folder = tmp_path / "lstm1"
+    shutil.copytree(table[0] / "run/lstm1", folder)
+    for lost in ("seed1/mle-0.1", "seed1/mle-0"):
+        shutil.rmtree(folder / lost, ignore_errors=True)
+    config = command.changed(compare_translation.get_config(), TINY.items())
+    assert steps_of(config) == 2 * 4 + 3 * 3 * 2 + 2 * 4
+    list(StudentTable(config, folder, 2).run())
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"total"' in line]
+    assert [(line["seed"], line["steps_done"], line["total"]) for line in lines] == [(1, 12, 34)]
+    assert lines[0]["run"].startswith("mle-") and "seconds_left" not in lines[0]  # none has been made
+
+
+def test_the_time_left_is_that_of_the_steps_that_are_not_there(capsys, monkeypatch):
+    clock = itertools.count(0, 30)
+    monkeypatch.setattr(pace.time, "perf_counter", lambda: next(clock))
+    progress = Progress(100, 2)
+    progress.ended(40, made=False)
+    progress.ended(20)
+    progress.begins({"run": "mle"})  # 20 steps took 30 seconds
+    assert json.loads(capsys.readouterr().out) == {"run": "mle", "steps_done": 60, "total": 100, "seconds_left": 60.0}
 
 
 def test_rows_are_the_runs(table):

@@ -15,7 +15,7 @@ from tf_l2t import export_teacher
 from tf_l2t.garbage import graphs_gone_afterwards
 from tf_l2t.report import Section, write_html
 from tf_l2t.training import StudentDivergedError, TeacherDivergedError
-from tf_l2t.training.pace import tell
+from tf_l2t.training.pace import Pace, tell
 from tf_l2t.training.results import mean_std
 from tf_l2t.training.sequence_student import SEQUENCE_LOSSES
 from tf_l2t.training.translation_objectives import check_objective
@@ -29,6 +29,7 @@ from trainers.translator_fit import TAUGHT, beginnings, check_looks, compiled_al
 
 START, CONTINUED, UNTAUGHT = "start", "mle", "untaught"
 KINDS = {"bleu": "detokenized", "tokenized_lower": "tokenized_lower"}
+SWEEP = 4  # a student step of a teacher's training, in steps of a student's: forward, again, and back through both
 
 
 class Result(NamedTuple):
@@ -78,9 +79,9 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
     path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
 
     def work() -> None:
-        results, rows = [], []
+        results, rows, progress = [], [], Progress(len(compare.students) * steps_of(config), verbose)
         for student in compare.students:
-            table = StudentTable(of_student(config, student), path / student, verbose)
+            table = StudentTable(of_student(config, student), path / student, verbose, progress)
             for result in table.run():
                 results.append(result)
                 rows.append(measured_row(text.name, result, config.decoding.beam_size))
@@ -158,11 +159,50 @@ def of_student(config: ml_collections.ConfigDict, student: str) -> ml_collection
     return command.changed(config, [("student.name", student)])
 
 
+def steps_of(config: ml_collections.ConfigDict) -> int:
+    """Student steps of all trainings of one student's table."""
+    compare = config.compare
+    runs = len({CONTINUED, *compare.losses}) * (len(compare.learning_rates) + compare.seeds - 1)
+    teacher = teacher_steps(config) if TAUGHT in compare.losses else 0
+    return compare.seeds * config.training.num_steps + runs * compare.num_steps + teacher
+
+
+def teacher_steps(config: ml_collections.ConfigDict) -> int:
+    """The same of a teacher's training, as many of a student's as take its time."""
+    outer = config.teacher_training
+    stages = (*outer.curriculum, (outer.num_steps or config.training.num_steps, outer.steps))
+    return SWEEP * outer.rollouts * sum(steps * times for steps, times in stages)
+
+
+class Progress:
+    """Tells of every training as it begins, with the time that all that are not there will take.
+
+    Args:
+      total: student steps of all.
+      verbose: as for `tell`.
+    """
+
+    def __init__(self, total: int, verbose: int):
+        self._total, self._verbose, self._pace, self._done, self._there = total, verbose, Pace(total), 0, 0
+
+    def begins(self, record: dict[str, Any]) -> None:
+        tell({**record, "steps_done": self._done, "total": self._total}, self._verbose,
+             self._pace.left(self._done, self._there))
+
+    def ended(self, steps: int, made: bool = True) -> None:
+        """That many steps are behind; of a training that was there already if it was not made."""
+        self._done += steps
+        self._there += 0 if made else steps
+
+
 class StudentTable:
     """The rows of one student, made in `path` where they are not there."""
 
-    def __init__(self, config: ml_collections.ConfigDict, path: pathlib.Path, verbose: int):
+    def __init__(self, config: ml_collections.ConfigDict, path: pathlib.Path, verbose: int,
+                 progress: Progress | None = None):
         self._config, self._path, self._verbose = config, path, verbose
+        self._progress = progress or Progress(steps_of(config), verbose)
+        self._counted = False  # the teacher's training, into the progress
 
     def run(self) -> Iterator[Result]:
         """Row after row, each as soon as it is whole."""
@@ -202,19 +242,25 @@ class StudentTable:
     def _run(self, seed: int, name: str, changes: list[tuple[str, Any]]) -> pathlib.Path:
         folder = self._folder(seed, name)
         config = command.changed(self._config, [("seed", seed), *changes])
-        if read_sealed(folder / "results.json") is not None:
-            check_beginnings(config, folder)
-        else:
-            tell({"student": self._config.student.name, "seed": seed, "run": name}, self._verbose)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with graphs_gone_afterwards():
-                prepare_translator(config, str(folder), self._verbose)()
+        there = read_sealed(folder / "results.json") is not None
+        try:
+            if there:
+                check_beginnings(config, folder)
+            else:
+                self._progress.begins({"student": self._config.student.name, "seed": seed, "run": name})
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                with graphs_gone_afterwards():
+                    prepare_translator(config, str(folder), self._verbose)()
+        finally:  # of a student that diverged nothing is left to do either
+            self._progress.ended(config.training.num_steps, made=not there)
         return folder
 
     def _teacher(self) -> pathlib.Path:
         """The exported teacher, trained, or trained on, if it is not there; it appears when it is whole."""
         done = self._path / "teacher"
-        if not done.is_dir():
+        there = done.is_dir()
+        if not there:
+            self._progress.begins({"student": self._config.student.name, "run": "teacher"})
             config = command.changed(self._config, [
                 *teacher_changes(self._config), ("training.start", str(self._start(self._config.seed)))])
             partial = done.with_name("teacher.partial")
@@ -223,6 +269,9 @@ class StudentTable:
             except TeacherDivergedError as error:  # it counts all the same, with its best weights
                 logging.warning("%s", error)
             partial.rename(done)
+        if not self._counted:
+            self._progress.ended(teacher_steps(self._config), made=not there)
+            self._counted = True
         return done / "teacher"
 
     def _new_teacher(self) -> pathlib.Path:
