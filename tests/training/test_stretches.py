@@ -92,6 +92,29 @@ def test_what_is_not_finite_is_not_kept(tmp_path, where):
     assert plain(Training(tmp_path)()) == EXPECTED
 
 
+@pytest.mark.parametrize(("begins", "stretch"), [(2, (0, 3)), (4, (3, 6))])
+def test_the_step_where_a_loss_is_not_finite_for_the_first_time(tmp_path, begins, stretch):
+    """The stretch is gone through again, from the state before it, with what is given for that."""
+    first, stop = stretch
+    training = Training(tmp_path)
+    fit, again = training._fit, []
+
+    def diverges(begin, end):
+        record = fit(begin, end)
+        return record | {"loss": float("nan")} if training.total >= begins else record
+
+    def step_by_step(begin, end):
+        again.append((begin, end, int(training.total)))
+        return diverges(begin, end)
+
+    training._fit = diverges
+    said = rf"steps {first + 1} to {stop}, from step {begins} on: .* from step {first}\."
+    with pytest.raises(StudentDivergedError, match=said):
+        training(again=step_by_step)
+    assert again == [(step, step + 1, step) for step in range(first, begins)]
+    assert [known["step"] for known in (training.heard or [[]])[-1]] == [3] * (first // 3)
+
+
 def test_a_training_that_is_longer_than_asked_for(tmp_path):
     Training(tmp_path)()
     with pytest.raises(ValueError, match="has 7 steps already; num_steps=5"):

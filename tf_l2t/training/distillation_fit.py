@@ -88,12 +88,12 @@ def _fit_phase(trainer: DistillationTrainer, phase: PhasePlan, batch_fn: Callabl
     validation = tf.summary.create_noop_writer() if trainer.phase.prepares else \
         tf.summary.create_file_writer(str(log_dir / "validation"))
 
-    def fit(first: int, stop: int) -> dict[str, Any]:
+    def fit(first: int, stop: int, heard: Sequence[keras.callbacks.Callback] = (*callbacks, curves)) -> dict[str, Any]:
         look = first // evaluate_every
         started = time.perf_counter()
         fitted = trainer.fit(batch_dataset(batch_fn, seed, stop, first), initial_epoch=look, epochs=look + 1,
                              total_epochs=math.ceil(phase.num_steps / evaluate_every), verbose=0, shuffle=False,
-                             callbacks=[*callbacks, curves])
+                             callbacks=list(heard))
         seconds = time.perf_counter() - started
         return {"phase": phase.name, **{name: float(values[-1]) for name, values in fitted.history.items()},
                 "ms_per_step": round(1000 * seconds / (stop - first), 2)}
@@ -120,7 +120,8 @@ def _fit_phase(trainer: DistillationTrainer, phase: PhasePlan, batch_fn: Callabl
     return fit_in_stretches(fit, look, lambda records: write_json(folder / HISTORY, before + records),
                             checkpoints=Checkpoints(folder / "checkpoints" / phase.name, changing,
                                                     fit_identity(trainer, batch_fn, seed), keep=2),
-                            num_steps=phase.num_steps, every=evaluate_every, verbose=verbose)
+                            num_steps=phase.num_steps, every=evaluate_every,
+                            again=lambda first, stop: fit(first, stop, ()), verbose=verbose)
 
 
 def check_looks(steps: Sequence[int], evaluate_every: int, anchors: int) -> int:

@@ -19,8 +19,8 @@ Record = dict[str, Any]
 
 def fit_in_stretches(fit: Callable[[int, int], Record], look: Callable[[Record, list[Record]], Record],
                      kept: Callable[[list[Record]], Any], *, checkpoints: Checkpoints, num_steps: int, every: int,
-                     verbose: int = 1) -> list[Record]:
-    """Runs `num_steps` steps, `every` of them at a time; everything is kept behind each such stretch.
+                     again: Callable[[int, int], Record] | None = None, verbose: int = 1) -> list[Record]:
+    """Runs `num_steps` steps, `every` of them at a time; everything is kept before the first and behind each stretch.
 
     A training that is stopped at any moment loses the stretch that it is in, and goes on behind the one before. SIGTERM
     waits for the end of a stretch.
@@ -33,6 +33,8 @@ def fit_in_stretches(fit: Callable[[int, int], Record], look: Callable[[Record, 
       checkpoints: of all that `fit` changes.
       num_steps: of the whole training.
       every: steps of a stretch.
+      again: as `fit`, which it is by default, without what others hear of it: a stretch whose loss is not finite is
+        gone through once more, step by step, to find the one where that began.
       verbose: 1 for a line at every look, with the time left; 2 for the same as JSON; 0 for silence.
 
     Returns:
@@ -50,6 +52,8 @@ def fit_in_stretches(fit: Callable[[int, int], Record], look: Callable[[Record, 
         raise ValueError(f"{checkpoints} has {done} steps already; num_steps={num_steps} is fewer.")
     if records:
         kept(records)  # it may have been stopped before it heard
+    else:
+        checkpoints.save(0, {"records": []})
     pace = Pace(num_steps, done)
     with deferred_termination() as end_if_told:
         for first in range(done, num_steps, every):
@@ -57,9 +61,11 @@ def fit_in_stretches(fit: Callable[[int, int], Record], look: Callable[[Record, 
             started = time.perf_counter()
             record = {"step": stop, **fit(first, stop)}
             record["seconds"] = round(time.perf_counter() - started, 3)
-            check_finite(record, first)
+            if not is_finite(record):
+                raise diverged(record, first, first_not_finite(again or fit, checkpoints, first, stop))
             record = look(record, records)
-            check_finite(record, first)
+            if not is_finite(record):
+                raise diverged(record, first, None)
             records.append(record)
             checkpoints.save(stop, {"records": records})
             kept(records)
@@ -68,12 +74,22 @@ def fit_in_stretches(fit: Callable[[int, int], Record], look: Callable[[Record, 
     return records
 
 
-def check_finite(record: Record, first: int) -> None:
-    """Raises StudentDivergedError if a number of the record of the steps from `first` on is not finite."""
-    if not all(math.isfinite(value) for value in record.values() if isinstance(value, float)):
-        raise StudentDivergedError(f"a loss is not finite in the steps {first + 1} to {record['step']}: {record}. "
-                                   "Lower the learning rate, or bound the gradient. What is kept is from step "
-                                   f"{first}.")
+def is_finite(record: Record) -> bool:
+    """Whether all of its numbers are."""
+    return all(math.isfinite(value) for value in record.values() if isinstance(value, float))
+
+
+def first_not_finite(fit: Callable[[int, int], Record], checkpoints: Checkpoints, first: int, stop: int) -> int | None:
+    """The step, counted from 1, of those behind `first` whose loss is the first that is not finite."""
+    checkpoints.restore(first)
+    return next((step + 1 for step in range(first, stop) if not is_finite(fit(step, step + 1))), None)
+
+
+def diverged(record: Record, first: int, step: int | None) -> StudentDivergedError:
+    """The error of a record that is not finite; `step` is that where a loss was so for the first time, if one was."""
+    where = "" if step is None else f", from step {step} on"
+    return StudentDivergedError(f"a loss is not finite in the steps {first + 1} to {record['step']}{where}: {record}. "
+                                f"Lower the learning rate, or bound the gradient. What is kept is from step {first}.")
 
 
 def everything(model: keras.Model) -> Iterable[Any]:
