@@ -50,7 +50,7 @@ $(BENCH_VENV)/.installed: setup.cfg pyproject.toml benchmarks/requirements.txt
 bench: $(BENCH_VENV)/.installed
 	"$(BENCH_VENV)/bin/python" -m benchmarks.run $(BENCH)
 
-# An hour and a half: trainings that are killed and damaged, then an hour of one whose memory is watched.
+# Several hours: trainings that are killed and damaged, an hour of one whose memory is watched, and spoiled inputs.
 soak: $(VENV)/.installed
 	"$(VENV)/bin/python" -m benchmarks.soak
 

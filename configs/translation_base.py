@@ -69,6 +69,8 @@ def get_config() -> ml_collections.ConfigDict:
     outer.rollouts = 1
     outer.judge = "objective"  # by which the best teacher is chosen on dev; or "measure", BLEU
     outer.rollback = -1.0
+    outer.max_dropped = 3  # teacher steps in a row without a finite gradient, then back to the best teacher
+    outer.adjoint_limit = 1e8  # rollouts whose adjoints grow by more are left out; 0 for no limit
     outer.strategy = ""  # or "mirrored": the devices of this machine; "multi_worker": the processes of TF_CONFIG
     outer.distribute = "rollouts"  # over them; or "batch", see TeacherTrainer.compile
     outer.hvp = "reverse_over_reverse"  # LSTMs are loops

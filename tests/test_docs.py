@@ -48,7 +48,7 @@ def test_citation():
     assert {"cff-version", "message", "title", "authors"} <= set(content) and content["version"] == tf_l2t.__version__
     titles = [reference["title"] for reference in content["references"]]
     assert titles == ["Learning to Teach with Dynamic Loss Functions",
-                      "Learning from Deep Model via Exploring Local Targets"]
+                      "Follow Your Path: a Progressive Method for Knowledge Distillation"]
     for reference in content["references"]:
         assert reference["authors"] and all("name" in a or "family-names" in a for a in reference["authors"])
 

@@ -73,7 +73,11 @@ def test_the_card(exported, tmp_path):
     assert "num_steps=40" in card.read_text() and "students" not in rows  # nobody has noted any
     assert "as_keras_loss" in card.read_text() and "class sizes" not in card.read_text()
     imbalanced = AttentionTeacher(3, 6, loss="soft", class_counts=[9, 3, 1], ignored=[2])
+    untrained = (tf_l2t.export_teacher(imbalanced, tmp_path / "untrained") / "teacher_card.md").read_text()
+    assert "It was not trained, as far as is known" in untrained and "labels that are right" not in untrained
+    imbalanced.note_training({"teacher_steps": 60})
     said = (tf_l2t.export_teacher(imbalanced, tmp_path / "imbalanced") / "teacher_card.md").read_text()
+    assert json.loads((tmp_path / "imbalanced" / "tf_l2t.json").read_text())["intended_use"] in said
     assert "| class sizes that it corrects for | 9, 3, 1 |" in said and "labels that are right" in said
     assert "| features that it does not see | 2 |" in said and "of these proportions" in said
     card.write_text(card.read_text() + "Trained for the spring term.")

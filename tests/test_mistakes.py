@@ -265,6 +265,13 @@ def test_other_ends_are_taken(end):
     fit(student_fn=lambda: ending(end))
 
 
+def test_a_softmax_and_a_fixed_loss_that_run_eagerly():
+    model = keras.Sequential([tiny.plain(), keras.layers.Softmax()])
+    model.compile("sgd", loss=FixedLoss("focal"), run_eagerly=True)
+    with pytest.raises(ValueError, match="returns probabilities, and its loss takes logits"):
+        model.fit(X, Y, verbose=0)
+
+
 def test_the_teachers_loss_without_the_callback():
     model = tiny.plain()
     model.compile("sgd", loss=tiny.teacher().as_keras_loss())

@@ -284,8 +284,15 @@ def test_what_is_no_saved_model(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"no proto")
     with pytest.raises(ValueError, match="is no SavedModel of one graph"):
         check_saved_model(tmp_path)
-    with pytest.raises(ValueError, match="is no SavedModel of one graph"):
+    with pytest.raises(ValueError, match="is no file; give the directory of a SavedModel"):
         check_saved_model(tmp_path / "nowhere")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "saved_model.pb")
+    for read in (check_saved_model, load_signatures):
+        with pytest.raises(ValueError, match="is no file"):
+            read(tmp_path)
 
 
 def test_a_network_with_code_in_it(tmp_path):

@@ -124,6 +124,10 @@ def test_a_whole_table_is_run_resumed_and_reported(tmp_path):
     assert (workdir / "dev60" / "teachers" / "0" / "teacher" / "tf_l2t.json").read_bytes() == kept
     other = run("compare", workdir, *arguments, "--config.compare.seeds=3")
     assert other.returncode == 2 and "of another config" in other.stderr
+    (workdir / "dev60" / "teachers" / "0" / "teacher" / "tf_l2t.json").write_text("{")
+    damaged = run("compare", workdir, *arguments)  # seen behind the checks, as the rows begin
+    assert damaged.returncode == 2 and "Traceback" not in damaged.stderr
+    assert re.search(r"^error: .*tf_l2t\.json is damaged", damaged.stderr, re.MULTILINE)
 
 
 def test_ablate(tmp_path):
@@ -148,6 +152,17 @@ def test_ablate(tmp_path):
     assert none.returncode == 2 and "names no variant" in none.stderr
 
 
+def test_a_full_disk_ends_a_command_with_a_sentence_and_it_goes_on(tmp_path):
+    """Files may have as many bytes as a manifest, and not as a state."""
+    arguments = [sys.executable, "-m", "trainers.train_baseline", "--config=configs/demo.py", *SMALL, "--verbose=0",
+                 "--workdir", str(tmp_path / "run"), "--config.compare.evaluate_every=4"]
+    options = {"cwd": ROOT, "capture_output": True, "text": True, "check": False}
+    full = subprocess.run(["bash", "-c", 'ulimit -f 20; exec "$@"', "bash", *arguments], **options)
+    assert full.returncode == 2 and "Traceback" not in full.stderr
+    assert re.search(r"^error: state 0 could not be written to .*run/checkpoints", full.stderr, re.MULTILINE)
+    assert subprocess.run(arguments, **options).returncode == 0 and (tmp_path / "run" / "student.keras").is_file()
+
+
 @pytest.mark.parametrize("name", ["train_student", "train_baseline"])
 def test_students(name, teacher_run, tmp_path):
     (tmp_path / "log").mkdir()
@@ -155,6 +170,7 @@ def test_students(name, teacher_run, tmp_path):
                "--config.compare.evaluate_every=4",
                f"--config.compare.teacher={teacher_run[0] / 'teacher'}")
     assert done.returncode == 0, done.stderr
+    assert "this fit makes" not in done.stderr  # a stretch of the whole, which is as long as it should be
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     (log,) = (file.read_text() for file in (tmp_path / "log").iterdir() if not file.is_symlink())
     assert re.search(r"^I.* command\.py:\d+\] python -m trainers\." + name, log, re.MULTILINE)

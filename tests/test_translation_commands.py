@@ -68,7 +68,7 @@ def test_files_and_figures(whole):
 
     results = read_sealed(workdir / "results.json")
     expected = {f"{which}_{how}" for which in ("last", "best") for how in ("greedy", "beam2")}
-    assert set(results) == {*expected, "tokens_per_second", "truncated_dev", "truncated_test"}
+    assert set(results) == {*expected, "tokens_per_second", "dev_bleu", "truncated_dev", "truncated_test"}
     config = command.changed(translation_lstm1.get_config(), SMALL.items())
     text = translation.load_text(config)
     assert text.test.size == 25

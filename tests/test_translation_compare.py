@@ -150,18 +150,22 @@ def test_a_manifest_knows_the_start_and_the_teacher(table):
     assert "start" not in read(folder / "run/lstm1/seed0/start/manifest.json")["data"]
 
 
-def test_students_that_diverge_are_left_out_and_counted(table, monkeypatch):
-    """A rate of the first seed, another seed, and all of a loss."""
+def test_students_that_diverge_are_left_out_and_counted(table, tmp_path, monkeypatch):
+    """A rate of the first seed, another seed, and all of a loss; they are not made again."""
+    folder = shutil.copytree(table[0] / "run/lstm1", tmp_path / "lstm1")
     config = command.changed(compare_translation.get_config(), TINY.items())
     whole = StudentTable._run
 
     def run(self, seed, name, changes):
         if (seed, name) in ((0, "mle-0.1"), (1, "untaught-0.1"), (1, "untaught-0")) or name.startswith("taught"):
+            (folder / f"seed{seed}" / name / "results.json").unlink()
             raise StudentDivergedError("a loss is not finite")
         return whole(self, seed, name, changes)
 
-    monkeypatch.setattr(StudentTable, "_run", run)
-    found = {result.loss: result for result in StudentTable(config, table[0] / "run/lstm1", 0).run()}
+    with monkeypatch.context() as patched:
+        patched.setattr(StudentTable, "_run", run)
+        found = {result.loss: result for result in StudentTable(config, folder, 0).run()}
+    assert {result.loss: result for result in StudentTable(config, folder, 0).run()} == found
     assert set(found) == {"start", "mle", "untaught"} and found["mle"].learning_rate == 0.0
     assert [(r.diverged, len(r.dev_bleu)) for r in found.values()] == [(0, 2), (0, 2), (1, 1)]
     row = measured_row("x", found["untaught"], config.decoding.beam_size)

@@ -19,7 +19,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tf_l2t.data import check_class_names
 from tf_l2t.features import feature_names
 from tf_l2t.files import sync
-from tf_l2t.teacher_card import teacher_card
+from tf_l2t.teacher_card import intended_use, teacher_card
 from tf_l2t.teachers import Teacher
 
 METADATA, CARD = "tf_l2t.json", "teacher_card.md"
@@ -106,6 +106,8 @@ def export_teacher(teacher: Teacher, path: str | pathlib.Path, *, num_steps: int
         "num_steps": num_steps if num_steps is not None else training.get("num_steps"),
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__, "tf_l2t": _version()},
         "training": training | (summary or {}),
+        "intended_use": intended_use(teacher.loss, teacher.get_config().get("class_counts"),
+                                     trained="teacher_steps" in training),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -217,6 +219,9 @@ def _read_metadata(path: pathlib.Path) -> dict[str, Any]:
     wrong = [key for key, kind in _METADATA_TYPES.items() if not isinstance(metadata.get(key, ...), kind)]
     if wrong or not set(metadata["files"]) >= _REQUIRED_FILES:
         raise ValueError(f"{path / METADATA} is damaged: {wrong or ['files']} missing or of another type. Export the "
+                         "teacher again.")
+    if (metadata["num_steps"] or 1) < 1:
+        raise ValueError(f"{path / METADATA} is damaged: a horizon of {metadata['num_steps']} steps. Export the "
                          "teacher again.")
     return metadata
 

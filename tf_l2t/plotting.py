@@ -39,7 +39,8 @@ def _draw_coefficients(axes: Any, coefficients: np.ndarray, limit: float, title:
 
 def _limit(coefficients: Any) -> float:
     """The colour scale's end, never zero, so that the same colour always means the same sign."""
-    return max(float(np.nanmax(np.abs(coefficients))), 1e-6)
+    size = np.abs(np.asarray(coefficients, np.float64))
+    return max(float(np.max(size, initial=0.0, where=np.isfinite(size))), 1e-6)
 
 
 def labelled_pairs(pairs: Iterable[tuple[int | str, int | str]], num_classes: int, class_names: Sequence[str] = ()

@@ -59,6 +59,8 @@ def check_saved_model(path: str | pathlib.Path, also_ops: Iterable[str] = ()) ->
 
 def _checked(file: pathlib.Path, also_ops: Iterable[str]) -> saved_model_pb2.SavedModel:
     """The SavedModel without its savers, checked."""
+    if not file.is_file():  # a pipe would be waited for
+        raise ValueError(f"{str(file)!r} is no file; give the directory of a SavedModel.")
     try:
         model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
         graph, = model.meta_graphs

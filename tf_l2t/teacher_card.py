@@ -7,14 +7,20 @@ from collections.abc import Mapping
 from typing import Any
 
 # What `TeacherTrainer.fit` notes, and how a card calls it.
-_NOTED = {"student": "students", "student_weights": "their weights", "batch_size": "their batches",
-          "train": "train examples", "dev": "dev examples", "objective": "maximised on dev",
-          "teacher_steps": "teacher steps", "dropped": "of them without a gradient", "seed": "seed"}
+_NOTED = {"student": "students", "student_input": "their inputs", "student_weights": "their weights",
+          "batch_size": "their batches", "train": "train examples", "dev": "dev examples",
+          "objective": "maximised on dev", "teacher_steps": "teacher steps", "dropped": "of them without a gradient",
+          "seed": "seed"}
 _INTENDED = {
     "mixture": "For labels that may be wrong, as they were in its train data: it has learned which ones to doubt.\n\n",
     "soft": "For labels that are right: it keeps students from being too sure of them.\n\n"}
 _OF_COUNTS = ("It corrects for the class sizes in the table: for train data of these proportions, and tests in which\n"
               "all classes are equally frequent.\n\n")
+_FOR = """For new students of data like those it was trained on, in which class number c is the same class, from a
+start of their own. A run may be longer than the horizon: t/T is all that the teacher sees of it. Try the student's
+learning rates on dev anew. It says nothing about other classes, another order of the classes, another kind of noise, or
+students that are trained already."""
+_SHOWN = 24  # features; of more, those of the last classes are left out
 _STATUS_OF_CLASSES = 3  # numbers of a status before those of the classes
 
 
@@ -42,7 +48,6 @@ def teacher_card(metadata: Mapping[str, Any]) -> str:
         rows.append(("data", f"`{json.dumps(training['data'], ensure_ascii=False)}`"))
     rows.append(("versions", ", ".join(f"{name} {version}" for name, version in metadata["versions"].items())))
     table = "\n".join(["| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows)])
-    intended = _INTENDED.get(metadata["loss"], "") + (_OF_COUNTS if counts else "")
     use = "" if isinstance(metadata["features"], int) else f"""
     student = tf_l2t.TaughtStudent(model, teacher, dev_data=(x_dev, y_dev), num_steps={steps or "..."})
 
@@ -60,17 +65,29 @@ Sets the coefficients Φ of a student's loss at every step of the student's trai
 
     teacher = tf_l2t.load_teacher("THIS DIRECTORY"){use}
 
-{intended}For new students of data like those it was trained on, in which class number c is the same class, from a
-start of their own. A run may be longer than the horizon: t/T is all that the teacher sees of it. Try the student's
-learning rates on dev anew. It says nothing about other classes, another order of the classes, another kind of noise, or
-students that are trained already; `load_teacher` refuses files that are damaged, features in another order, and forms
-of the loss that are other functions by now.
+{metadata["intended_use"]}
+
+`load_teacher` refuses files that are damaged, features in another order, and forms of the loss that are other functions
+by now.
 """
+
+
+def intended_use(loss: str, counts: Any, trained: bool) -> str:
+    """What a teacher may be used for.
+
+    Args:
+      loss: the name of its form.
+      counts: the class sizes that it corrects for, if any.
+      trained: whether it was.
+    """
+    if not trained:
+        return "It was not trained, as far as is known: its coefficients are those that teachers begin with."
+    return _INTENDED.get(loss, "") + (_OF_COUNTS if counts else "") + _FOR
 
 
 def _features(features: Any) -> str:
     if isinstance(features, int):
         return f"{features}"
-    shown = features if len(features) <= 2 * _STATUS_OF_CLASSES else [*features[:_STATUS_OF_CLASSES + 1], "…",
+    shown = features if len(features) <= _SHOWN else [*features[:_STATUS_OF_CLASSES + 1], "…",
                                                                       features[-1]]
     return ", ".join(shown)

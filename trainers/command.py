@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import inspect
 import json
 import os
+import pathlib
 import shlex
 import signal
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import ml_collections
@@ -62,7 +64,7 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
     """Runs a command in two phases; `tasks` says what its configs are of, `dry_run` whether it has --dry_run.
 
     `prepare(config, workdir)` checks everything, makes the work directory last, and returns the work. Bad input ends
-    in one sentence and exit code 2 before any work; so do a full disk, states of another training, damaged weights and
+    in one sentence and exit code 2 before any work; so do a full disk, states of another training, damaged files and
     a training that diverged, at any time. Other errors in the work itself keep their traceback. Work that was told to
     end, or lost the other processes of its cluster, and goes on with the same command, ends with exit code 75
     (EX_TEMPFAIL).
@@ -83,7 +85,7 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
             except ValueError as error:
                 fail(str(error))
             work()
-        except (DamagedNetworkError, ForeignStatesError, StudentDivergedError, TeacherDivergedError,
+        except (DamagedNetworkError, ForeignStatesError, RefusedError, StudentDivergedError, TeacherDivergedError,
                 UnwritableError) as error:
             fail(str(error))
         except (TerminatedError, WorkerLostError) as error:
@@ -102,6 +104,32 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
             fail(f"{error.filename or WORKDIR.value!r} cannot be written: {error.strerror}.")
 
     app.run(run, flags_parser=_parse)
+
+
+class RefusedError(ValueError):
+    """What a part of a work was given is not what it needs."""
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Around the checks of a part of a work: their ValueErrors end it with one sentence, as those before it."""
+    try:
+        yield
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """A file of JSON that this command wrote before.
+
+    Raises:
+      RefusedError: if it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RefusedError(f"{str(path)!r} is damaged: {error}. Move {str(path.parent)!r} away, and what it held is "
+                           "made again.") from error
 
 
 def _end(number: int, frame: Any) -> None:

@@ -12,7 +12,6 @@ of hyperparameters), and for every dev size teachers/ and rows/.
 from __future__ import annotations
 
 import functools
-import json
 import pathlib
 import shutil
 from collections.abc import Callable, Sequence
@@ -156,7 +155,8 @@ class Table:
             ) -> Part:
         """Makes what is not in `path` yet; `done` hears of every row, in order."""
         teacher_dirs = [self._trained(path / "teachers" / str(number), number) for number in range(self._to_train)]
-        teachers = self._given or [tf_l2t.load_teacher(folder / "teacher") for folder in teacher_dirs]
+        with command.refusals():
+            teachers = self._given or [tf_l2t.load_teacher(folder / "teacher") for folder in teacher_dirs]
         say = every_few_seconds(lambda done, total, left: tell({"row": row, "student steps": done, "total": total},
                                                                command.VERBOSE.value, left))
         comparison = self._comparison(teachers, path / "students", lambda steps, kept: say(steps, total, kept))
@@ -174,7 +174,7 @@ class Table:
             if done:
                 done(self.config, results[-1])
         shutil.rmtree(path / "students", ignore_errors=True)  # all that is asked of them stands in the rows
-        histories = [json.loads((folder / "history.json").read_text()) for folder in teacher_dirs]
+        histories = [command.read_json(folder / "history.json") for folder in teacher_dirs]
         return Part(self.dev_size, results, histories, self.config, self.splits, self.student,
                     teachers[0] if teachers else None)
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import keras
 import ml_collections
-from absl import logging
 
 from tf_l2t.distillation import METHODS, Term, method
 from tf_l2t.garbage import graphs_gone_afterwards
@@ -19,7 +18,7 @@ from tf_l2t.training import StudentDivergedError
 from tf_l2t.training.pace import Pace, tell
 from tf_l2t.training.results import mean_std
 from tf_l2t.training.workdir import read_sealed, resume_workdir, write_json
-from trainers import command, distill, fields
+from trainers import command, distill, diverged, fields
 from trainers.distill_table import TEACHER, distillation_table
 from trainers.distillation import describe_data, describe_run, labels_of, network, phase_steps, teacher_config
 
@@ -97,7 +96,7 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
         command.result(f"\n{table}\n", rows=rows)
         pictures = {**dynamics(path, teacher, config, best), **accuracy_by_lam(path, config, best)}
         quoted = [f"Quoted, not measured here: {config.quoted}."] if config.quoted else []
-        accuracy = read(teacher / "results.json")["last"]["test"]
+        accuracy = command.read_json(teacher / "results.json")["last"]["test"]
         said = [f"The teacher's test accuracy is {100 * accuracy:.2f} %.", *quoted]
         if lost:
             said.append(f"Diverged with every seed: {', '.join(lost)}.")
@@ -199,11 +198,14 @@ def train(cell: Cell, seed: int, teacher: pathlib.Path, verbose: int) -> None:
     if METHODS[cell.config.method.name].teacher in ("fixed", "anchors"):
         changes.append(("teacher.path", str(teacher)))
     folder = cell.place / f"seed{seed}"
+    if diverged.noted(folder):
+        cell.diverged.append(folder)
+        return
     try:
         run(command.changed(cell.config, changes), folder, verbose)
         cell.folders.append(folder)
     except StudentDivergedError as error:
-        logging.warning("%s", error)
+        diverged.note(folder, error)
         cell.diverged.append(folder)
 
 
@@ -232,20 +234,18 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, verbose: int) -
         tell({"run": str(folder)}, verbose)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with graphs_gone_afterwards():
-            distill.prepare_distillation(config, str(folder), verbose)()
+            with command.refusals():
+                work = distill.prepare_distillation(config, str(folder), verbose)
+            work()
 
 
 def is_there(folder: pathlib.Path) -> bool:
     return read_sealed(folder / "results.json") is not None
 
 
-def read(path: pathlib.Path) -> Any:
-    return json.loads(path.read_text())
-
-
 def row_of(config: ml_collections.ConfigDict, cell: Cell) -> dict[str, Any]:
     """A row of docs/measured/distillation.json; accuracies in %."""
-    results = [read(folder / "results.json") for folder in cell.folders]
+    results = [command.read_json(folder / "results.json") for folder in cell.folders]
     row: dict[str, Any] = {"task": config.compare.task, "teacher": config.compare.teacher, "student": cell.student,
                            "method": cell.method}
     for name, kind, part in (("test_accuracy", "last", "test"), ("best_test_accuracy", "best", "test"),
@@ -312,13 +312,13 @@ def dynamics(path: pathlib.Path, teacher: pathlib.Path, config: ml_collections.C
     """Figure 2 of the paper, for every student by ProKT: its divergence from its target beside that by RCO, and its
     teacher's accuracy beside that of the teacher trained alone; the first seed's, of train batches."""
     pictures = {}
-    alone = [(record["step"], 100 * record["accuracy"]) for record in read(teacher / "history.json")]
+    alone = [(record["step"], 100 * record["accuracy"]) for record in command.read_json(teacher / "history.json")]
     for cell in cells:
         if cell.method != "prokt":
             continue
         rivals = [c for c in cells if c.student == cell.student and (
             c.method == "prokt" or METHODS[c.config.method.name].teacher == "anchors")]
-        histories = {c.method: read(c.folders[0] / "history.json") for c in rivals}
+        histories = {c.method: command.read_json(c.folders[0] / "history.json") for c in rivals}
         own = [(record["step"], 100 * record["teacher_accuracy"]) for record in histories["prokt"]]
         name = f"{cell.student} by {config.compare.teacher}"
         pictures[f"{name}: divergence from its target"] = plot_curves(
@@ -341,7 +341,7 @@ def accuracy_by_lam(path: pathlib.Path, config: ml_collections.ConfigDict, cells
             options = dict(cell.config.method.options)
             if cell.student == student and cell.config.method.name == "prokt" and set(options) <= {"lam"}:
                 lam = options.get("lam", METHODS["prokt"].lam)
-                found = [read(folder / "results.json") for folder in cell.folders]
+                found = [command.read_json(folder / "results.json") for folder in cell.folders]
                 points.append((lam, *(100 * mean_std([f[name]["dev"] for f in found])[0]
                                       for name in ("last", "teacher"))))
         if len(points) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -37,10 +38,13 @@ def prepare_fit(config: ml_collections.ConfigDict, workdir: str, wrap: Callable[
     batches = array_batches(splits.train.x, splits.train.y, config.training.batch_size, splits.augment)
     path = resume_workdir(workdir, command.command_line(), command.plain(config), command.describe(splits))
 
-    def fit(first: int, stop: int) -> Record:
+    def fit(first: int, stop: int, heard: list[Any] | None = None) -> Record:
         epoch = first // every
-        fitted = model.fit(batch_dataset(batches, seed, stop, first), validation_data=splits.dev, initial_epoch=epoch,
-                           epochs=epoch + 1, verbose=0, shuffle=False, callbacks=callbacks(str(path / "tensorboard")))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="this fit makes")  # it is one of several
+            fitted = model.fit(batch_dataset(batches, seed, stop, first), initial_epoch=epoch, epochs=epoch + 1,
+                               verbose=0, shuffle=False, validation_data=None if heard else splits.dev,
+                               callbacks=heard or callbacks(str(path / "tensorboard")))
         return {name: float(values[-1]) for name, values in fitted.history.items()}
 
     student, best, tensorboard = (path / name for name in ("student.keras", "best.keras", "tensorboard"))

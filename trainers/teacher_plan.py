@@ -53,5 +53,6 @@ def compile_trainer(trainer: TeacherTrainer, config: ml_collections.ConfigDict, 
                     objective=outer.objective, penalty=outer.penalty, clip_norm=outer.clip_norm or None,
                     rollouts=outer.rollouts, rollback=outer.rollback if outer.rollback >= 0 else None, hvp=outer.hvp,
                     judge=outer.judge, schedule=outer.schedule, memory_budget=outer.memory_budget or None,
-                    strategy=strategy(config), distribute=outer.distribute,
+                    strategy=strategy(config), distribute=outer.distribute, max_dropped=outer.max_dropped,
+                    adjoint_limit=outer.adjoint_limit or None,
                     truncate=max(1, round(outer.truncate * trainer.num_steps / whole)) if outer.truncate else None)

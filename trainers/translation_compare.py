@@ -22,7 +22,7 @@ from tf_l2t.training.translation_objectives import check_objective
 from tf_l2t.training.workdir import read_sealed, resume_workdir, write_json
 from tf_l2t.translation import load_translator
 from tf_l2t.translation.token_losses import TOKEN_LOSSES
-from trainers import command, translation, translation_teacher
+from trainers import command, diverged, translation, translation_teacher
 from trainers.train_teacher import fitting
 from trainers.translation_table import translation_table
 from trainers.translator_fit import TAUGHT, beginnings, check_looks, compiled_alone, prepare_translator
@@ -231,29 +231,35 @@ class StudentTable:
     def _from_start(self, seed: int, loss: str, rate: float) -> pathlib.Path | None:
         """The run's directory; None if its student diverged."""
         teacher = {TAUGHT: self._teacher, UNTAUGHT: self._new_teacher}.get(loss, lambda: "")()
+        name = f"{loss}-{rate:g}"
         try:
-            return self._run(seed, f"{loss}-{rate:g}", [
+            return self._run(seed, name, [
                 *loss_changes(self._config, loss, rate), ("training.start", str(self._start(seed))),
                 ("training.teacher", str(teacher))])
         except StudentDivergedError as error:
-            logging.warning("%s", error)
+            diverged.note(self._folder(seed, name), error)
             return None
 
-    def _run(self, seed: int, name: str, changes: list[tuple[str, Any]]) -> pathlib.Path:
+    def _run(self, seed: int, name: str, changes: list[tuple[str, Any]]) -> pathlib.Path | None:
+        """The run's directory; None if its student is known to diverge."""
         folder = self._folder(seed, name)
         config = command.changed(self._config, [("seed", seed), *changes])
-        there = read_sealed(folder / "results.json") is not None
+        lost = diverged.noted(folder)
+        there = lost or read_sealed(folder / "results.json") is not None
         try:
             if there:
-                check_beginnings(config, folder)
+                with command.refusals():
+                    check_beginnings(config, folder)
             else:
                 self._progress.begins({"student": self._config.student.name, "seed": seed, "run": name})
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 with graphs_gone_afterwards():
-                    prepare_translator(config, str(folder), self._verbose)()
+                    with command.refusals():
+                        work = prepare_translator(config, str(folder), self._verbose)
+                    work()
         finally:  # of a student that diverged nothing is left to do either
             self._progress.ended(config.training.num_steps, made=not there)
-        return folder
+        return None if lost else folder
 
     def _teacher(self) -> pathlib.Path:
         """The exported teacher, trained, or trained on, if it is not there; it appears when it is whole."""
@@ -264,8 +270,10 @@ class StudentTable:
             config = command.changed(self._config, [
                 *teacher_changes(self._config), ("training.start", str(self._start(self._config.seed)))])
             partial = done.with_name("teacher.partial")
+            with command.refusals():
+                fit = fitting(config, translation_teacher.plan(config))
             try:
-                fitting(config, translation_teacher.plan(config))(partial)
+                fit(partial)
             except TeacherDivergedError as error:  # it counts all the same, with its best weights
                 logging.warning("%s", error)
             partial.rename(done)
@@ -285,7 +293,7 @@ class StudentTable:
         return path
 
     def _result(self, loss: str, rate: float, folders: list[pathlib.Path]) -> Result:
-        found = [json.loads((folder / "results.json").read_text()) for folder in folders]
+        found = [command.read_json(folder / "results.json") for folder in folders]
         names = {"greedy": "best_greedy", f"beam{self._config.decoding.beam_size}":
                  f"best_beam{self._config.decoding.beam_size}", "last_greedy": "last_greedy"}
         kinds = {kind: bleu["signature"] for kind, bleu in found[0]["best_greedy"].items() if isinstance(bleu, dict)}
@@ -298,7 +306,7 @@ class StudentTable:
 
 def check_beginnings(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
     """Raises ValueError if a finished run began with another start or teacher than is there now."""
-    then = json.loads((folder / "manifest.json").read_text())["data"]
+    then = command.read_json(folder / "manifest.json")["data"]
     wrong = [what for what, digest in beginnings(config, translation.start_of(config)).items()
              if then.get(what) != digest]
     if wrong:
@@ -307,8 +315,8 @@ def check_beginnings(config: ml_collections.ConfigDict, folder: pathlib.Path) ->
 
 
 def best_bleu(folder: pathlib.Path) -> float:
-    """The highest dev BLEU along a run."""
-    return max(record["bleu"] for record in json.loads((folder / "history.json").read_text()))
+    """The highest dev BLEU along a run that is through."""
+    return command.read_json(folder / "results.json")["dev_bleu"]
 
 
 def measured_row(data: str, result: Result, beam_size: int) -> dict[str, Any]:

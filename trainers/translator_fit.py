@@ -75,7 +75,8 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
             best=lambda model: TextTranslator(inner(model), subwords, how).save(path / "best"), path=path,
             verbose=verbose, looked=looked)
         TextTranslator(inner(model), subwords, how).save(path / "last")
-        results: dict[str, Any] = {"tokens_per_second": history[-1].get("tokens_per_second"), **cut}
+        results: dict[str, Any] = {"tokens_per_second": history[-1].get("tokens_per_second"),
+                                   "dev_bleu": max(record["bleu"] for record in history), **cut}
         weights = {which: load_translator(path / which).model.get_weights() for which in ("last", "best")}
         for name, beam_size in (("greedy", 1), (f"beam{how.beam_size}", how.beam_size)):
             translator = load_translator(path / "last", beam_size=beam_size)

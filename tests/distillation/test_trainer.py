@@ -20,6 +20,7 @@ from tf_l2t.distillation import (
 )
 from tf_l2t.distillation.terms import Examples
 from tf_l2t.training import distillation_fit
+from tf_l2t.training.stretches import everything
 
 STAGES = ("stage1", "stage2", "stage3")
 # RepDistiller's commands: γ of cross entropy, α of KD, T, β of the term, where it stands.
@@ -303,6 +304,41 @@ def test_phases_go_on_where_they_were_stopped(stop_at, tmp_path, monkeypatch):
         if run == "main":
             assert scalars(curves / "validation")["epoch_accuracy"] == pytest.approx(
                 {look: record["val_accuracy"] for look, record in enumerate(records)}, rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "options"), [
+    ("crd", {}), ("rco", {}), ("prokt", {"epsilon": 0.01}), ("crd_prokt", {}), ("vid", {})])
+def test_a_run_that_goes_on_ends_with_the_same_bits(name, options, tmp_path):
+    """Memory banks, anchors, a multiplier, a teacher that is trained along, connectors; with momentum."""
+    class Stopped(keras.callbacks.Callback):
+        looks = 0
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.looks += 1
+            if self.looks == 3:
+                raise InterruptedError
+
+    def run(path, *callbacks):
+        trainer = trainer_of(name, **options)
+        for i, layer in enumerate(trainer._connectors):
+            rng = np.random.default_rng(i)
+            layer.set_weights([rng.standard_normal(w.shape) * 0.1 for w in layer.weights])
+        phase = distillation_fit.PhasePlan("main", 8, lambda: compiled(trainer, momentum=0.9))
+        path.mkdir(exist_ok=True)
+        history = distillation_fit.fit_distillation(
+            trainer, [phase], array_batches(X, Y, 6, index=True), seed=1, evaluate_every=2, dev=(X, Y), path=path,
+            callbacks=callbacks, verbose=0)
+        return [v.numpy() for v in everything(trainer)], [record["loss"] for record in history]
+
+    whole, losses = run(tmp_path / "whole")
+    with pytest.raises(InterruptedError):
+        run(tmp_path / "run", Stopped())
+    kept = (tmp_path / "run/checkpoints/main").glob("*.json")
+    assert sorted(file.name for file in kept) == ["state-2.json", "state-4.json"]
+    resumed, same = run(tmp_path / "run")
+    assert same == losses
+    for a, b in zip(resumed, whole, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_curves_are_in_tensorboard(tmp_path):

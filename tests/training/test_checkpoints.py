@@ -214,6 +214,32 @@ def test_a_full_disk_says_so_and_harms_nothing(tmp_path):
     assert_state(tmp_path / "states", 3, found[3])
 
 
+WITHIN = """
+import resource, sys
+import tensorflow as tf
+from tf_l2t.training import UnwritableError
+from tf_l2t.training.checkpoints import Checkpoints
+weights = tf.Variable(tf.ones(3000))
+states = Checkpoints(sys.argv[1], [weights], {})
+for number in (1, 2):
+    states.save(number, {"step": number})
+weights.assign(tf.zeros(3000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))  # less than a state, more than TensorFlow's list of them
+try:
+    states.save(3, {"step": 3})
+except UnwritableError as error:
+    print(error)
+print(states.restore(), float(tf.reduce_min(weights)))
+"""
+
+
+def test_a_disk_that_is_full_amid_a_state(tmp_path):
+    done = subprocess.run([sys.executable, "-c", WITHIN, str(tmp_path)], capture_output=True, text=True, check=True)
+    said, then = done.stdout.splitlines()[-2:]
+    assert "state 3 could not be written to" in said and "File too large" in done.stdout
+    assert then == "{'step': 2} 1.0" and not (tmp_path / "state-3.json").exists()
+
+
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UnwritableError, match="cannot be made"):

@@ -28,7 +28,7 @@ class Training:
         return fit_in_stretches(self._fit, self._look, self.heard.append, checkpoints=self._checkpoints,
                                 num_steps=num_steps, every=3, verbose=0, **options)
 
-    def _fit(self, first, stop):
+    def _fit(self, first, stop, callbacks=None):
         self.fitted.append((first, stop))
         self.total.assign_add(stop - first)
         return {"total": int(self.total), "loss": self._at.get(f"fit_{first}", lambda: 0.5)()}
@@ -92,33 +92,87 @@ def test_what_is_not_finite_is_not_kept(tmp_path, where):
     assert plain(Training(tmp_path)()) == EXPECTED
 
 
+@pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize(("begins", "stretch"), [(2, (0, 3)), (4, (3, 6))])
-def test_the_step_where_a_loss_is_not_finite_for_the_first_time(tmp_path, begins, stretch):
-    """The stretch is gone through again, from the state before it, with what is given for that."""
+def test_the_step_where_a_loss_is_not_finite_for_the_first_time(tmp_path, begins, stretch, whole):
+    """The stretch is gone through again from the state before it, if that is whole."""
     first, stop = stretch
-    training = Training(tmp_path)
-    fit, again = training._fit, []
+    training, again = Training(tmp_path), []
+    fit = training._fit
 
-    def diverges(begin, end):
+    def diverges(begin, end, callbacks=None):
+        if callbacks:
+            again.append((begin, end, int(training.total)))
         record = fit(begin, end)
+        for callback in callbacks or ():
+            for step in range(begin, end):
+                callback.on_train_batch_end(step - begin, {"loss": float("nan") if step + 1 >= begins else 0.5})
+        if begin == first and not callbacks and not whole:
+            next((tmp_path).glob(f"state-{first}.data*")).write_bytes(b"")
         return record | {"loss": float("nan")} if training.total >= begins else record
 
-    def step_by_step(begin, end):
-        again.append((begin, end, int(training.total)))
-        return diverges(begin, end)
-
     training._fit = diverges
-    said = rf"steps {first + 1} to {stop}, from step {begins} on: .* from step {first}\."
-    with pytest.raises(StudentDivergedError, match=said):
-        training(again=step_by_step)
-    assert again == [(step, step + 1, step) for step in range(first, begins)]
-    assert [known["step"] for known in (training.heard or [[]])[-1]] == [3] * (first // 3)
+    said = f", from step {begins} on" if whole else ""
+    with pytest.raises(StudentDivergedError, match=rf"steps {first + 1} to {stop}{said}: .* from step {first}\."):
+        if whole:
+            training()
+        else:
+            with pytest.warns(UserWarning, match="what it holds is made again"):
+                training()
+    assert again == ([(first, stop, first)] if whole else [])
+
+
+def test_weights_that_are_not_finite_behind_the_last_loss(tmp_path):
+    """They are not kept, though every loss was finite."""
+    weight = tf.Variable(1.0)
+
+    def fit(first, stop):
+        weight.assign(float("inf") if stop == 6 else 1.0)
+        return {"loss": 0.5}
+
+    heard = []
+    with pytest.raises(StudentDivergedError, match=r"weights are not finite in the steps 4 to 6: .* from step 3\."):
+        fit_in_stretches(fit, lambda record, before: record, heard.append, num_steps=7, every=3, verbose=0,
+                         checkpoints=Checkpoints(tmp_path, [weight], {}))
+    assert [record["step"] for record in heard[-1]] == [3]
+
+
+def test_a_state_of_the_beginning_is_not_written_anew(tmp_path):
+    """Where it is the only one: a stop while it is written would leave none."""
+    with pytest.raises(KeyboardInterrupt):
+        Training(tmp_path, fit_0=stop)()
+    first = (tmp_path / "state-0.json").stat().st_mtime_ns
+    with pytest.raises(KeyboardInterrupt):
+        Training(tmp_path, fit_0=stop)()
+    assert (tmp_path / "state-0.json").stat().st_mtime_ns == first
 
 
 def test_a_training_that_is_longer_than_asked_for(tmp_path):
     Training(tmp_path)()
     with pytest.raises(ValueError, match="has 7 steps already; num_steps=5"):
         Training(tmp_path)(num_steps=5)
+
+
+OTHERWISE = """
+import os, signal, sys
+from tf_l2t.training.termination import deferred_termination
+signal.signal(signal.SIGTERM, lambda number, frame: (print("heard", flush=True), sys.exit(75)))
+try:
+    with deferred_termination() as end_if_told:
+        os.kill(os.getpid(), signal.SIGTERM)
+        if len(sys.argv) > 1:
+            raise ValueError("a student diverged")
+except ValueError:
+    pass
+print("goes on", flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", [(), ("raises",)])
+def test_sigterm_is_not_forgotten_where_there_is_another_end(how):
+    """Behind the last step, or where a student diverged and others would come."""
+    done = subprocess.run([sys.executable, "-c", OTHERWISE, *how], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("heard\n", 75)
 
 
 TWICE = """

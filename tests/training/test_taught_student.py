@@ -205,6 +205,17 @@ def test_the_loss_is_the_taught_one_with_sample_weights_and_regularisers():
         (weights * values).mean() + penalty, rel=1e-5)
 
 
+def test_examples_of_any_length():
+    inputs = keras.Input((None, 4))
+    logits = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling1D()(inputs))
+    x, y = np.random.default_rng(0).normal(size=(15, 7, 4)).astype("float32"), np.arange(15) % 3
+    model = tf_l2t.TaughtStudent(keras.Model(inputs, logits), tiny.teacher(), (x, y), num_steps=3)
+    model.compile("sgd")
+    assert np.isfinite(model.fit(x[:, :5], y, batch_size=5, verbose=0).history["loss"]).all()
+    with pytest.raises(ValueError, match=r"the student takes examples of shape \(None, 4\); .* the same preprocessing"):
+        tf_l2t.TaughtStudent(keras.Model(inputs, logits), tiny.teacher(), (x[:, :, :3], y), num_steps=3)
+
+
 def test_labels_as_a_column_are_the_same():
     first, second = taught(tiny.plain), taught(tiny.plain)
     first.fit(TRAIN.x, TRAIN.y, 24, verbose=0, shuffle=False)

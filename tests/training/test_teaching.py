@@ -208,6 +208,18 @@ def test_time_goes_on_where_gradients_are_only_accumulated(wrap):
     assert seen == list(range(9))
 
 
+def test_the_callback_is_traced_once_for_a_model(monkeypatch):
+    """However often that is fitted."""
+    teacher, model, traced = tiny.teacher(), network(), []
+    model.compile(sgd(), loss=teacher.as_keras_loss())
+    callback = teaching(teacher)
+    taught = callback._taught
+    monkeypatch.setattr(callback, "_taught", lambda *args: (traced.append(None), taught(*args))[1])
+    for _ in range(3):
+        model.fit(*TRAIN, batch_size=6, verbose=0, callbacks=[callback])
+    assert len(traced) == 1
+
+
 def test_a_loss_in_a_list_or_a_dict():
     teacher = tiny.teacher()
     for wrap in (lambda loss: [loss], lambda loss: {"only": loss}):

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from tf_l2t.students import AttentionLSTM, FunctionalModel, FunctionalTranslator, Transformer
-from tf_l2t.training import ForeignStatesError, StudentDivergedError
+from tf_l2t.training import ForeignStatesError, StudentDivergedError, stretches
+from tf_l2t.training.sequence_student import sequence_student
 from tf_l2t.training.translator_fit import fit_translator, translation_dataset
 from tf_l2t.translation.batches import EncodedText, TokenPair, bucketed_batches
 from tf_l2t.translation.bleu import corpus_bleu, ngram_statistics
@@ -115,6 +116,26 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(student, optimizer, tmp_path
     again, same = fit(tmp_path / "parts", looks, student=student, optimizer=optimizer)  # nothing is left to do
     assert_same(again, whole)
     assert same == history == json.loads((tmp_path / "parts" / "history.json").read_text())
+
+
+@pytest.mark.parametrize(("loss", "options"), [
+    ("reinforce", {}), ("mixer", {"first_positions": 3, "positions_by": 1, "positions_every": 3}),
+    ("actor_critic", {"critic_steps": 3})])
+def test_losses_of_sentences_go_on_with_the_same_bits(loss, options, tmp_path):
+    """Running rewards, baselines, critics, delayed networks and their optimizers too, amid every schedule."""
+    def model():
+        made = sequence_student(FunctionalModel(STUDENTS["lstm"]).new_model(0), loss, seed=3, **options)
+        made.compile(OPTIMIZERS["adam"]())
+        return made
+
+    whole, history = fit(tmp_path / "whole", model=model())
+    with pytest.raises(Killed):
+        fit(tmp_path / "parts", Looks(0.0, 0.0, None), model=model())
+    resumed, same = fit(tmp_path / "parts", model=model())
+    assert [record["loss"] for record in same] == [record["loss"] for record in history]
+    held, expected = ([v.numpy() for v in stretches.everything(m)] for m in (resumed, whole))
+    for a, b in zip(held, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("at", [1, 4])
@@ -264,19 +285,28 @@ def test_copying_is_learned(tmp_path):
     assert history[-1]["bleu"] > 0.8 and history[-1]["loss"] < history[0]["loss"] / 2
 
 
-def test_a_run_that_diverges_stops_and_keeps_what_was_there(tmp_path):
-    """A rate that throws the weights away from step 3 on: the next batches still have a finite loss, as LSTMs saturate;
-    then the model from before stays, and so does its history."""
+class NoneFromTheFourth(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return tf.where(step < 3, 0.1, float("nan"))
+
+    def get_config(self):
+        return {}
+
+
+@pytest.mark.parametrize(("every", "said", "kept"), [
+    (2, r"weights are not finite in the steps 3 to 4: .* from step 2\.", [2]),
+    (3, r"a loss is not finite in the steps 4 to 6, from step 5 on: .* from step 3\.", [3])])
+def test_a_run_that_diverges_stops_and_keeps_what_was_there(tmp_path, every, said, kept):
+    """The fourth step's rate is no number: its weights are none, and the fifth loss; what was before stays."""
     def batch(seed, step):
         return tf.constant([[4, 5, EOS]]), tf.constant([[5, 4, EOS]])
 
     model = AttentionLSTM(V, units=4)
-    rate = keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.1, 1e38])
-    model.compile(optimizer=keras.optimizers.SGD(rate), loss=TokenLoss())
-    options = {"seed": 0, "num_steps": 6, "evaluate_every": 2, "evaluate": lambda m: {"bleu": 0.0},
+    model.compile(optimizer=keras.optimizers.SGD(NoneFromTheFourth()), loss=TokenLoss())
+    options = {"seed": 0, "num_steps": 6, "evaluate_every": every, "evaluate": lambda m: {"bleu": 0.0},
                "best": lambda m: None, "path": tmp_path, "verbose": 0}
-    with pytest.raises(StudentDivergedError, match=r"steps 5 to 6, from step [56] on"):
+    with pytest.raises(StudentDivergedError, match=said):
         fit_translator(model, batch, **options)
-    assert [record["step"] for record in json.loads((tmp_path / "history.json").read_text())] == [2, 4]
-    fit_translator(model, batch, **options | {"num_steps": 4})  # goes back to what is kept
-    assert int(model.optimizer.iterations) == 4
+    assert [record["step"] for record in json.loads((tmp_path / "history.json").read_text())] == kept
+    fit_translator(model, batch, **options | {"num_steps": kept[-1]})  # goes back to what is kept
+    assert int(model.optimizer.iterations) == kept[-1]

@@ -1,11 +1,14 @@
 import concurrent.futures
+import errno
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
 from tf_l2t.files import write_whole
+from tf_l2t.training import workdir
 from tf_l2t.training.measured import (
     ablation_table,
     error_table,
@@ -33,13 +36,21 @@ def test_results_that_are_damaged_are_seen(tmp_path):
     write_sealed(file, values | {"c": (1, 2)})
     assert read_sealed(file) == values | {"c": [1, 2]}
     whole = file.read_text()
-    for damaged in (whole.replace("0.1", "0.2"), whole[:-5], "[]", "", whole.replace("true", "1")):
+    for damaged in (whole.replace("0.1", "0.2"), whole[:-5], "[]", "", whole.replace("true", "1"),
+                    whole.replace("sha256", "sha257"), '{"a": 1}'):
         assert damaged != whole
         file.write_text(damaged)
         with pytest.warns(UserWarning, match="what it says is made again"):
             assert read_sealed(file) is None
-    file.write_text('{"of": "an earlier version"}')
-    assert read_sealed(file) == {"of": "an earlier version"}
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
+    def unlockable(descriptor, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(workdir.fcntl, "flock", unlockable)
+    with pytest.raises(ValueError, match=r"a file system without locks \(No locks available\)"):
+        create_workdir(tmp_path / "run", "c", {}, {})
 
 
 def test_a_run_gets_a_manifest(tmp_path):
@@ -180,7 +191,7 @@ def test_a_table_of_one_setting_and_the_summary():
     shifted, clean = summary_table(rows).splitlines()[2:]
     assert shifted == ("| shifted40 | 500 | mlp | 20.00 ± 0.50 | 18.00 ± 0.50 (focal) | 5.20 ± 0.50 | "
                        "5.50 ± 0.50 (gold_correction) | 4.90 ± 0.50 | 4.50 ± 0.50 | 3.50 ± 0.50 |")
-    assert clean == "| clean | 10000 | mlp | 2.00 ± 0.50 | 2.00 ± 0.50 (cross_entropy) | – | – | – | – | – |"
+    assert clean == "| clean | 10000 | mlp | 2.00 ± 0.50 | – | – | – | – | – | – |"
     assert "| keys: 1 | 0.1 | 3.00 ± 0.50 | – |" in ablation_table([{**row("taught", 3.0), "ablation": "keys: 1"}])
 
 

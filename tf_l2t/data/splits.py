@@ -105,7 +105,8 @@ def check_pair(x: Any, y: Any, num_classes: int | None = None, what: str = "data
         raise ValueError(f"{what}: there is no example in it; received shape {x.shape}.")
     whole = y.dtype.kind in "iu" or (y.dtype.kind == "f" and np.isfinite(y).all() and np.all(y == np.round(y)))
     if not whole:
-        raise ValueError(f"{what}: labels must be integers; received dtype {y.dtype}.")
+        raise ValueError(f"{what}: labels must be integers; received dtype {y.dtype}. Only classes, numbered from "
+                         "0, have a loss here.")
     low, high = int(y.min()), int(y.max())
     limit = np.iinfo(np.int32).max if num_classes is None else num_classes
     if low < 0 or high >= limit:
@@ -124,7 +125,8 @@ def check_pair(x: Any, y: Any, num_classes: int | None = None, what: str = "data
 def check_dev(dev: ArrayPair, what: str = "dev") -> ArrayPair:
     """Raises ValueError for a dev set of one class: no measure on it can guide a teacher."""
     if len(np.unique(dev.y)) < 2:
-        raise ValueError(f"{what}: all {dev.size} labels are {int(dev.y[0])}; a dev set needs at least two classes.")
+        raise ValueError(f"{what}: all {dev.size} labels are {int(dev.y[0])}; a dev set needs at least two classes. "
+                         "Shuffle before you split.")
     return dev
 
 

@@ -37,7 +37,8 @@ def integer_labels(y: tf.Tensor, upper: Any) -> tf.Tensor:
     # The op itself: tf.debugging.Assert puts it under a tf.cond, which costs every step more than the check.
     right = (labels >= 0) & (labels < upper) & (tf.cast(labels, given.dtype) == given)
     check = tf.raw_ops.Assert(condition=tf.reduce_all(right),
-                              data=["labels must be integers in 0 …", upper - 1, "; received", given])
+                              data=["labels must be integers in 0 …", upper - 1, "; received", given,
+                                    ". Labels that begin with 1: pass y - 1. Only classes, as integers, have a loss."])
     with tf.control_dependencies([check] if check is not None else []):
         return tf.where(right, labels, -1)
 
@@ -66,7 +67,9 @@ def not_half(logits: tf.Tensor) -> tf.Tensor:
 
 
 def check_logits(y_pred: Any) -> None:
-    """Raises ValueError, while a model's step is traced, if its outputs are those of a softmax or a sigmoid."""
+    """Raises ValueError if a model's outputs are those of a softmax or, while its step is traced, of a sigmoid."""
+    if tf.executing_eagerly() and y_pred.shape[0] > 3:  # a few logits may look like probabilities by chance
+        check_no_probabilities(y_pred)
     op = getattr(y_pred, "op", None)  # an eager tensor has none
     while op is not None and op.type in ("Cast", "Identity"):
         op = op.inputs[0].op

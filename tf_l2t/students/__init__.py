@@ -8,7 +8,13 @@ from tf_l2t.students.attention_lstm import AttentionLSTM, lstm1, lstm2
 from tf_l2t.students.bert import bert_classifier
 from tf_l2t.students.bilstm import bilstm
 from tf_l2t.students.densenet import densenet_bc, densenet_bc_100_12, densenet_bc_190_40
-from tf_l2t.students.functional import FunctionalModel, FunctionalStudent, check_classifier, check_precision
+from tf_l2t.students.functional import (
+    FunctionalModel,
+    FunctionalStudent,
+    check_classifier,
+    check_examples,
+    check_precision,
+)
 from tf_l2t.students.functional_translator import FunctionalTranslator
 from tf_l2t.students.loading import load_network
 from tf_l2t.students.mnist import lenet, mlp
@@ -54,7 +60,7 @@ __all__ = [
     "Translator",
     "bert_classifier",
     "bilstm",
-    "check_classifier", "check_precision",
+    "check_classifier", "check_examples", "check_precision",
     "choose_hvp",
     "densenet_bc",
     "densenet_bc_100_12",

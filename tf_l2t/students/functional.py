@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state
 
@@ -188,6 +189,15 @@ def check_classifier(model: keras.Model, role: str = "student") -> int:
         raise ValueError(f"the {role} {model.name!r} ends in a {end}; it must return logits: remove the activation "
                          f"of layer {last.name!r}.")
     return int(shape[-1])
+
+
+def check_examples(model: keras.Model, x: np.ndarray, what: str) -> None:
+    """Raises ValueError unless `x`, of the data that `what` names, are examples of the shape that a student takes."""
+    expected, received = tuple(model.input_shape[1:]), x.shape[1:]
+    if len(expected) != len(received) or any(want not in (None, got)
+                                             for want, got in zip(expected, received, strict=True)):
+        raise ValueError(f"{what}: the student takes examples of shape {expected}; received {received}. Train, dev and "
+                         "whatever a student is used on go through the same preprocessing.")
 
 
 def check_precision(model: keras.Model) -> str:

@@ -52,6 +52,7 @@ class Checkpoints:
         held = list({id(variable): variable for variable in variables}.values())
         shapes = [[*variable.shape, tf.as_dtype(variable.dtype).name] for variable in held]
         self._identity = json.loads(json.dumps({**identity, "variables": shapes}))
+        self._held = held
         self._record = tf.Variable("", dtype=tf.string, trainable=False)
         self._checkpoint = tf.train.Checkpoint(variables=held, record=self._record)
         self._keep = keep
@@ -124,6 +125,11 @@ class Checkpoints:
             used = "the state before it is used" if number is None else "what it holds is made again"
             warnings.warn(f"{str(self._seal(there))!r}: {damage}; {used}.", stacklevel=3)
         return None
+
+    def are_finite(self) -> bool:
+        """Whether all numbers of the variables are, as they are now."""
+        return all(bool(tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(variable)))) for variable in self._held
+                   if tf.as_dtype(variable.dtype).is_floating)
 
     def _damage(self, number: int) -> str:
         """What is wrong with a state, if anything is; it may be whole, and of another training."""

@@ -18,7 +18,7 @@ from tf_l2t.distillation import DistillationTrainer
 from tf_l2t.files import write_whole
 from tf_l2t.training.checkpoints import Checkpoints
 from tf_l2t.training.identity import fit_identity
-from tf_l2t.training.stretches import everything, fit_in_stretches
+from tf_l2t.training.stretches import Record, everything, fit_in_stretches
 from tf_l2t.training.workdir import write_json
 
 HISTORY, BEST, LAST, ANCHORS = "history.json", "best.keras", "student.keras", "anchors"
@@ -88,7 +88,7 @@ def _fit_phase(trainer: DistillationTrainer, phase: PhasePlan, batch_fn: Callabl
     validation = tf.summary.create_noop_writer() if trainer.phase.prepares else \
         tf.summary.create_file_writer(str(log_dir / "validation"))
 
-    def fit(first: int, stop: int, heard: Sequence[keras.callbacks.Callback] = (*callbacks, curves)) -> dict[str, Any]:
+    def fit(first: int, stop: int, heard: Sequence[keras.callbacks.Callback] = (*callbacks, curves)) -> Record:
         look = first // evaluate_every
         started = time.perf_counter()
         fitted = trainer.fit(batch_dataset(batch_fn, seed, stop, first), initial_epoch=look, epochs=look + 1,
@@ -120,8 +120,7 @@ def _fit_phase(trainer: DistillationTrainer, phase: PhasePlan, batch_fn: Callabl
     return fit_in_stretches(fit, look, lambda records: write_json(folder / HISTORY, before + records),
                             checkpoints=Checkpoints(folder / "checkpoints" / phase.name, changing,
                                                     fit_identity(trainer, batch_fn, seed), keep=2),
-                            num_steps=phase.num_steps, every=evaluate_every,
-                            again=lambda first, stop: fit(first, stop, ()), verbose=verbose)
+                            num_steps=phase.num_steps, every=evaluate_every, verbose=verbose)
 
 
 def check_looks(steps: Sequence[int], evaluate_every: int, anchors: int) -> int:

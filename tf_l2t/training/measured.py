@@ -143,7 +143,8 @@ def summary_table(rows: list[dict[str, Any]]) -> str:
     lines = ["| setting | dev | student | cross entropy | best fixed loss | **taught** | best rival that sees dev | "
              f"**taught, then tuned** | {' | '.join(ORACLES)} |", "|---|---|---|---|---|---|---|---|---|---|"]
     for key, named, fixed, seeing, oracles in groups(rows):
-        cells = [_best([named.get("cross_entropy")], False), _best(fixed), _best([named.get("taught")], False),
+        others = [] if [row["loss"] for row in fixed] == ["cross_entropy"] else fixed
+        cells = [_best([named.get("cross_entropy")], False), _best(others), _best([named.get("taught")], False),
                  _best(seeing), _best([named.get("taught_tuned")], False), *(_best(known, False) for known in oracles)]
         lines.append(f"| {' | '.join([*map(str, key), *cells])} |")
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from tf_l2t.data.augment import Augment
 from tf_l2t.hypergradient import Problem, StudentState
 from tf_l2t.losses.keras_loss import check_no_probabilities
 from tf_l2t.objectives import OBJECTIVES, accuracy
-from tf_l2t.students import FunctionalModel, FunctionalStudent, PreflightReport, preflight
+from tf_l2t.students import FunctionalModel, FunctionalStudent, PreflightReport, check_examples, preflight
 from tf_l2t.teachers import Teacher
 from tf_l2t.training.identity import function_identity
 from tf_l2t.training.problem import classification_problem
@@ -114,10 +114,7 @@ class ClassificationTask(Task):
         if not isinstance(data, tuple | list) or len(data) != 2:
             raise ValueError(f"{what} must be a pair (x, y) of arrays; received {type(data).__name__}.")
         pair = check_pair(data[0], data[1], self.student.num_classes, what)
-        expected = tuple(self.student.model.input_shape[1:])
-        if any(want is not None and want != got for want, got in zip(expected, pair.x.shape[1:], strict=False)) \
-                or len(expected) != pair.x.ndim - 1:
-            raise ValueError(f"{what}: the student takes examples of shape {expected}; received {pair.x.shape[1:]}.")
+        check_examples(self.student.model, pair.x, what)
         if what == "dev" and pair.size < FEW * self.student.num_classes:
             warnings.warn(f"{what}: {pair.size} examples of {self.student.num_classes} classes are few: what they say "
                           "of a coefficient is mostly noise. Some 50 a class are a good start; compile(penalty=...) "

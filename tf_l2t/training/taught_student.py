@@ -23,7 +23,7 @@ from tf_l2t.losses.keras_loss import (
     where_labelled,
 )
 from tf_l2t.objectives import accuracy, running_accuracy
-from tf_l2t.students import check_classifier
+from tf_l2t.students import check_classifier, check_examples
 from tf_l2t.teachers import Teacher
 
 
@@ -62,9 +62,7 @@ class TaughtStudent(keras.Model):
                              f"num_steps={num_steps!r}, refresh_every={refresh_every!r}.")
         check_fits(teacher, num_classes)
         x, y = check_dev(check_pair(*two_parts(dev_data, "dev_data"), num_classes, "dev_data"), "dev_data")
-        if x.shape[1:] != tuple(student.input_shape[1:]):
-            raise ValueError("dev_data: the student takes examples of shape "
-                             f"{tuple(student.input_shape[1:])}; received {x.shape[1:]}.")
+        check_examples(student, x, "dev_data")
         self.student = student
         self.num_steps = num_steps
         self.refresh_every = refresh_every
@@ -206,7 +204,8 @@ def check_fits(teacher: Teacher, num_classes: int) -> None:
         raise ValueError("the teacher must be a tf_l2t.teachers.Teacher, such as tf_l2t.load_teacher returns; received "
                          f"{type(teacher).__name__}.")
     if teacher.num_classes != num_classes:
-        raise ValueError(f"the teacher is for {teacher.num_classes} classes, the student has {num_classes}.")
+        raise ValueError(f"the teacher is for {teacher.num_classes} classes, the student has {num_classes}. "
+                         "Load, or train, a teacher of the student's classes.")
     if teacher.num_features != num_classes + 3:
         raise ValueError(f"the teacher takes {teacher.num_features} features; a student of {num_classes} classes has "
                          f"{num_classes + 3}: t/T, train accuracy, dev accuracy and {num_classes} precisions.")

@@ -45,6 +45,16 @@ VALIDATION_SEED = 1_000_000
 SEEDS_PER_TRAINING = 100_000
 
 
+def described(model: keras.Model) -> dict[str, Any]:
+    """Name and input of a student, for a teacher's card; without a name of its own, the classes of its layers."""
+    layers = [type(layer).__name__ for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    shape = getattr(model, "input_shape", None)
+    given = not model.name.startswith(("functional", "sequential"))  # with which Keras counts them
+    shown = layers if len(layers) < 9 else [*layers[:4], "…", layers[-1]]
+    return {"student": model.name if given else ", ".join(shown),
+            **({"student_input": list(shape[1:])} if isinstance(shape, tuple) else {})}
+
+
 class TeacherTrainer:
     """Trains a teacher so that students that follow it do well on a dev set.
 
@@ -268,10 +278,9 @@ class TeacherTrainer:
         calls.on_train_end()
         validated = {name: value for name, value in validate.best.items() if np.isfinite(value)}
         model = self._task.student.model
-        given = {} if model.name.startswith(("functional", "sequential")) else {"student": model.name}  # Keras counts
         self.teacher.note_training({
             "num_steps": self.num_steps, "teacher_steps": len(history.epoch), "dropped": progress.dropped, **validated,
-            **given, "student_weights": model.count_params(), "batch_size": self._run["batch_size"],
+            **described(model), "student_weights": model.count_params(), "batch_size": self._run["batch_size"],
             "train": train.size, "dev": dev.size, "seed": self._seed // SEEDS_PER_TRAINING,
             "objective": str(getattr(options.objective, "__name__", options.objective))})
         return history

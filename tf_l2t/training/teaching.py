@@ -56,10 +56,12 @@ class Teaching(keras.callbacks.Callback):
         x, y = check_dev(check_pair(*two_parts(dev_data, "dev_data"), teacher.num_classes, "dev_data"), "dev_data")
         self._x, self._y = (tf.constant(part) for part in dev_sample(x, y, dev_sample_size))
         self._teacher, self._num_steps, self._every = teacher, num_steps, refresh_every
+        self._measured: keras.Model | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._loss = self._checked()
-        self._measure = tf.function(self._taught, autograph=False)
+        if self._measured is not self.model:  # a new function is traced anew
+            self._measure, self._measured = tf.function(self._taught, autograph=False), self.model
         self._first: int | None = None
         if not optimizer_steps(self.model):
             warn_of_length(self.params, self._num_steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,7 +21,8 @@ def deferred_termination(anywhere: Callable[[bool], bool] = bool) -> Iterator[Ca
                 ...  # and save
                 end_if_told()
 
-    The function raises `TerminatedError` once the signal has come. Threads other than the main one, which get no
+    The function raises `TerminatedError` once the signal has come. Where it was not asked any more, the signal comes
+    again behind the last line, to whoever would have heard it. Threads other than the main one, which get no
     signals, are left as they are.
 
     Args:
@@ -45,3 +47,5 @@ def deferred_termination(anywhere: Callable[[bool], bool] = bool) -> Iterator[Ca
         yield end_if_told
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+        if told and not isinstance(sys.exception(), TerminatedError):
+            signal.raise_signal(signal.SIGTERM)  # nobody has heard of it: there was another end, or no step any more

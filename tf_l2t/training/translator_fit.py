@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -81,10 +81,11 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
         model.optimizer.build(model.trainable_variables)
     folder = pathlib.Path(path)
 
-    def fit(first: int, stop: int) -> dict[str, Any]:
+    def fit(first: int, stop: int, heard: Sequence[keras.callbacks.Callback] = ()) -> dict[str, Any]:
         tokens = _CountTokens(batch_fn)
         started = time.perf_counter()
-        fitted = model.fit(translation_dataset(tokens, seed, first, stop), verbose=0, shuffle=False)
+        fitted = model.fit(translation_dataset(tokens, seed, first, stop), verbose=0, shuffle=False,
+                           callbacks=list(heard))
         seconds = time.perf_counter() - started
         return {**{name: float(values[-1]) for name, values in fitted.history.items()},
                 "tokens_per_second": round(tokens.total() / seconds)}

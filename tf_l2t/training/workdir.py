@@ -28,7 +28,24 @@ def environment() -> dict[str, Any]:
     versions = {"python": platform.python_version(), "tf_l2t": tf_l2t.__version__}
     versions |= {name: importlib.metadata.version(name) for name in PACKAGES}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"machine": f"{platform.machine()}, {cores} cores, CPU", "versions": versions}
+    return {"machine": f"{_processor()}, {cores} cores, {_accelerators() or 'CPU'}", "versions": versions}
+
+
+def _processor() -> str:
+    """Its model, where Linux tells it."""
+    try:
+        said = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        said = ""
+    models = [line.partition(":")[2].strip() for line in said.splitlines() if line.startswith("model name")]
+    return ", ".join([platform.machine(), *models[:1]])
+
+
+def _accelerators() -> str:
+    import tensorflow as tf
+
+    return ", ".join(tf.config.experimental.get_device_details(device).get("device_name", "GPU")
+                     for device in tf.config.list_physical_devices("GPU"))
 
 
 def check_workdir(path: str | pathlib.Path) -> pathlib.Path:
@@ -124,6 +141,10 @@ def claim(path: pathlib.Path) -> None:
         os.close(descriptor)
         raise ValueError(f"another process works in the work directory {str(path)!r}; wait for its end, or name a new "
                          "one.") from error
+    except OSError as error:  # of some file systems of networks
+        os.close(descriptor)
+        raise ValueError(f"{str(path)!r} is on a file system without locks ({error.strerror}), where two processes "
+                         "could not be kept apart; name a directory on another.") from error
     _claimed[resolved] = descriptor
 
 
@@ -144,14 +165,10 @@ def write_sealed(path: pathlib.Path, values: dict[str, Any]) -> None:
 
 
 def read_sealed(path: pathlib.Path) -> dict[str, Any] | None:
-    """The values that `write_sealed` wrote; None if there are none, or, with a warning, if they are damaged.
-
-    Values without a SHA-256 are of an earlier version, and taken as they are.
-    """
+    """The values that `write_sealed` wrote; None if there are none, or, with a warning, if they are damaged."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        seal = values.pop(SEAL, None)
-        damage = "" if seal in (None, _digest(values)) else "it is not what was written"
+        damage = "" if values.pop(SEAL, None) == _digest(values) else "it is not what was written"
     except FileNotFoundError:
         return None
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
