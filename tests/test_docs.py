@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import tf_l2t
-from benchmarks import distillation, first_call, fit, objectives, scaling, soak, translation
+from benchmarks import distillation, example, first_call, fit, objectives, scaling, soak, translation
 from benchmarks.tables import FIGURES
 from benchmarks.tables import KEY as ENGINE_KEY
 from tf_l2t.hypergradient.rules import HVP_MODES
@@ -134,8 +134,14 @@ def test_goals_of_reliability_are_held():
     assert tried[f"{soak.HOUR}: faults in the numbers"] > 100 and "train_teacher: memory" in tried
 
 
-CHECKS = {"engine": check_engine_row, "fit": check_fit_row, "first_call": check_first_call_row,
-          "translation": check_translation_row, "translation_cost": check_translation_cost_row,
+def check_example_row(row):
+    assert 0 < row["accuracy_mean"] < 1 and 0 <= row["accuracy_std"] < 0.2 and row["runs"] >= 3 and row["seconds"] > 0
+    assert row["loss"] in ("taught", "cross_entropy") and row["command"].startswith("python -m benchmarks.example")
+
+
+CHECKS = {"engine": check_engine_row, "example": check_example_row, "fit": check_fit_row,
+          "first_call": check_first_call_row, "translation": check_translation_row,
+          "translation_cost": check_translation_cost_row,
           "objectives": check_objectives_row, "distillation": check_distillation_row,
           "distillation_cost": check_distillation_cost_row, "scaling": check_scaling_row,
           "reliability": check_reliability_row}
@@ -187,13 +193,8 @@ def test_goals_on_full_mnist_are_held():
 
 def test_the_readmes_python_example_runs():
     """The code under «On your own model», 15 lines, with two short teacher steps."""
-    text = (ROOT / "README.md").read_text()
-    code = re.search(r"## On your own.*?```python\n(.*?)```", text, flags=re.DOTALL)[1]
+    code = example.example()
     assert sum(bool(line) for line in code.splitlines()) == 15
     code = code.replace("teacher_steps=60", "teacher_steps=2").replace("num_steps=350", "num_steps=20")
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        names = {}
-        exec(compile(code.replace("runs/", f"{folder}/"), "README.md", "exec"), names)
+    names = example.run(code)
     assert names["student"].evaluate(*names["dev"], verbose=0)[1] > 0.5  # chance is 0.1

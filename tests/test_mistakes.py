@@ -138,9 +138,9 @@ def test_mistakes_are_answered(name, tmp_path):
 
 def test_every_row_of_the_page_is_tried():
     assert ROWS.keys() == MISTAKES.keys() | {
-        "Few dev examples", "The teacher's loss without the callback", "No classes, in a model of your own",
-        "A fit shorter than num_steps", "A device without the memory", "A run that the machine has no memory for",
-        "A TaughtStudent's val_loss is monitored"}
+        "Few dev examples", "The teacher's loss without the callback", "A fit shorter than num_steps",
+        "Labels from 1, or none that are classes, in a model of your own", "A device without the memory",
+        "A run that the machine has no memory for", "A TaughtStudent's val_loss is monitored"}
 
 
 def test_few_dev_examples():
@@ -283,5 +283,8 @@ def test_the_teachers_loss_without_the_callback():
 def test_labels_that_are_none_in_a_model_of_your_own():
     model = tiny.plain()
     model.compile("sgd", loss=FixedLoss("focal"))
-    with pytest.raises(tf.errors.InvalidArgumentError, match=ROWS["No classes, in a model of your own"].split("…")[0]):
-        model.fit(X, Y + 0.5, verbose=0)
+    said = ROWS["Labels from 1, or none that are classes, in a model of your own"].split(" … ")
+    for labels in (Y + 0.5, Y + 1):
+        with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+            model.fit(X, labels, verbose=0)
+        assert all(part in str(caught.value) for part in said)

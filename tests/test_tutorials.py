@@ -40,6 +40,7 @@ def translation(names):
 def prokt(names):
     found = names["accuracies"]
     assert found["teacher"] > found["none"] > 0.5 and found["kd"] > found["none"]
+    assert found["prokt"] > 0.5
 
 
 def new_parts(names):

@@ -1,5 +1,6 @@
 """The package as it is installed: a wheel, in an environment that has nothing of the checkout."""
 
+import ast
 import email
 import importlib.metadata
 import json
@@ -109,6 +110,24 @@ def test_what_it_asks_for(wheel):
     assert {Requirement(line).name for line in _requirements(wheel)} == {
         "tensorflow", "keras", "tensorboard", "tensorflow-datasets", "importlib_resources", "numpy", "absl-py",
         "ml_collections", "matplotlib"}
+
+
+@pytest.mark.parametrize("extra", ["translation", "text"])
+def test_extras_bring_what_their_part_imports(wheel, extra):
+    """Wherever in its modules, beside what the package itself asks for."""
+    lines = [line for line in _about(wheel).get_all("Requires-Dist")]
+    of_extra = [Requirement(line) for line in lines if f'extra == "{extra}"' in line]
+    asked = [f"{one.name}{'[' + ','.join(one.extras) + ']' if one.extras else ''}{one.specifier}" for one in of_extra]
+    allowed = set().union(*map(required, [*_requirements(wheel), *asked]))
+    brought, imported = importlib.metadata.packages_distributions(), set()
+    for path in (ROOT / "tf_l2t" / extra).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else \
+                [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            imported |= {name.split(".")[0] for name in names}
+    imported -= {*sys.stdlib_module_names, "tf_l2t"}
+    missing = {name for name in imported if not allowed & {canonicalize_name(d) for d in brought.get(name, [name])}}
+    assert len(asked) > 0 and imported and not missing
 
 
 def test_it_works_without_the_extras(wheel, python, tmp_path):

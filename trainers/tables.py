@@ -9,6 +9,7 @@ import functools
 import pathlib
 from typing import Any
 
+from benchmarks.example import example_sentence
 from benchmarks.tables import TABLES as ENGINE_TABLES
 from tf_l2t.training.measured import ablation_table, error_table, fill_tables, ratio_table, summary_table
 from trainers.distill_table import distillation_table
@@ -20,6 +21,7 @@ SETTINGS = ("clean", "shifted40", "uniform40", "longtail100", "demo_shifted40", 
 DISTILLATION_TASKS = ("mnist_10k", "mnist_10k_longer", "movie_reviews", "movie_reviews_longer")
 TABLES: dict[str, Any] = {
     **ENGINE_TABLES, "mnist summary": summary_table, "mnist ratios": ratio_table, "ablation": ablation_table,
+    "example": example_sentence,
     "translation": functools.partial(translation_table, data="de-en"),
     **{f"distillation {task}": functools.partial(distillation_table, task=task) for task in DISTILLATION_TASKS},
     "pretrained": error_table,

@@ -143,7 +143,7 @@ def _cut(by_mode: Callable[..., Any], problem: Problem, apply: Apply, inputs: An
 
     def step_and_adjoint(*flat):
         theta, parts, (step, batch, features), adjoint = tf.nest.pack_sequence_as(inputs, flat)
-        results, *pulled = by_mode(problem, apply, theta, StudentState(*parts, step), batch, features, adjoint)
+        results, *pulled = by_mode(problem, apply, theta, StudentState._make((*parts, step)), batch, features, adjoint)
         structures[:] = results, pulled
         return tf.nest.flatten(results), tf.nest.flatten(pulled)
 
