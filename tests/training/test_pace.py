@@ -95,9 +95,9 @@ def test_a_teachers_steps_as_json(capsys):
     trainer.compile(keras.optimizers.Adam(0.01), jit=False)
     history = trainer.fit(tiny.arrays(24, 0), tiny.arrays(15, 1), teacher_steps=3, validation_freq=3, verbose=2,
                           preflight=False).history
-    validating, first, *lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    validating, first, engine, *lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert validating == {"validating": "the teacher as it is", "students": 2, "steps": 4}
-    assert first == {"compiling": "a rollout and its reverse sweep"}
+    assert first == {"compiling": "a rollout and its reverse sweep"} and engine == {"engine": str(trainer.choice)}
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert [line["objective"] for line in lines] == history["objective"]
     assert lines[-1]["seconds_left"] == 0 < lines[0]["seconds_left"] and lines[-1]["val_objective"] is not None

@@ -143,7 +143,9 @@ def _cut(by_mode: Callable[..., Any], problem: Problem, apply: Apply, inputs: An
 
     def step_and_adjoint(*flat):
         theta, parts, (step, batch, features), adjoint = tf.nest.pack_sequence_as(inputs, flat)
-        results, *pulled = by_mode(problem, apply, theta, StudentState._make((*parts, step)), batch, features, adjoint)
+        params, non_trainable, slots = parts
+        state = StudentState(params, non_trainable, slots, step)
+        results, *pulled = by_mode(problem, apply, theta, state, batch, features, adjoint)
         structures[:] = results, pulled
         return tf.nest.flatten(results), tf.nest.flatten(pulled)
 

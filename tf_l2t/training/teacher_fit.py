@@ -99,8 +99,7 @@ class TeacherFit:
         trainer.last_result = results[-1][1] if results else None
         if trainer.choice is None:
             trainer.choice = self._gradient_fn.choice
-            if verbose == 1:
-                print(f"engine: {trainer.choice}")
+            tell({"engine": str(trainer.choice)}, verbose)
         logs = self._applied([(number, result, self._measure(result.rollout.final_state))
                               for number, result in results])
         logs["seconds"] = time.perf_counter() - started
