@@ -22,6 +22,7 @@ import tensorflow as tf
 from benchmarks.tables import OUTCOMES
 
 ROOT = pathlib.Path(__file__).parent.parent
+RESULTS = ("*/rows/*.json", "*/**/results.json")  # of a table's parts
 SEALS = "state-*.json"
 KINDS = OUTCOMES[:5]  # by which a training is ended
 
@@ -131,13 +132,23 @@ def _catches_termination(pid: int) -> bool:
 
 
 def damage(workdir: pathlib.Path, rng: random.Random) -> int:
-    """Spoils one file of the newest state of the newest part of a training, or the list of its states; how many it has
-    spoiled. Of a table's parts, one that is not through: nobody asks for the others' states again."""
+    """Spoils one file of the newest state of the newest part of a training, or the list of its states, or, of a table,
+    now and then what it has of a part that is through, a row or results; how many it has spoiled.
+
+    The states are those of a part that is not through: nobody asks for the others' again.
+    """
+    whole = [file for pattern in RESULTS for file in workdir.glob(pattern)]
+    if whole and rng.random() < 1 / 3:
+        return _spoil(rng.choice(sorted(whole)), rng)
     seals = sorted((seal for seal in workdir.rglob(SEALS) if not _through(seal, workdir)),
                    key=lambda file: file.stat().st_mtime)
     if not seals:
         return 0
-    file = rng.choice(sorted([*seals[-1].parent.glob(f"{seals[-1].stem}.*"), *seals[-1].parent.glob("checkpoint")]))
+    return _spoil(rng.choice(sorted([*seals[-1].parent.glob(f"{seals[-1].stem}.*"),
+                                     *seals[-1].parent.glob("checkpoint")])), rng)
+
+
+def _spoil(file: pathlib.Path, rng: random.Random) -> int:
     content = bytearray(file.read_bytes())
     how = rng.choice(("flip", "cut", "remove"))
     if how == "remove" and file.suffix != ".json":

@@ -193,7 +193,7 @@ def soak(name: str, kills: int, rng: random.Random, folder: pathlib.Path) -> lis
 def outcome_rows(name: str, outcomes: Sequence[Outcome], ends: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
     """The rows of trainings that were disturbed; of each end, the bytes that were compared and those that differ."""
     tried = {kind: sum(outcome.ended[kind] for outcome in outcomes) for kind in KINDS}
-    tried |= {"states damaged": sum(outcome.damaged for outcome in outcomes), "trainings": len(outcomes)}
+    tried |= {"files damaged": sum(outcome.damaged for outcome in outcomes), "trainings": len(outcomes)}
     lost = sum(differing > 0 for _, differing in ends)
     return [*({"what": f"{name}: {what}", "tried": count, "lost": lost} for what, count in tried.items()),
             {"what": f"{name}: bytes", "tried": sum(count for count, _ in ends),

@@ -161,7 +161,7 @@ def prokt_step_table(rows: Rows) -> str:
 
 # Of a training that is disturbed, in the order of the table.
 OUTCOMES = ("SIGKILL at a random moment", "SIGKILL within a step", "SIGKILL while a state is written",
-            "SIGKILL at the end", "SIGTERM", "states damaged", "trainings", "bytes")
+            "SIGKILL at the end", "SIGTERM", "files damaged", "trainings", "bytes")
 
 
 def reliability_table(rows: Rows) -> str:

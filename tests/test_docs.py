@@ -129,7 +129,7 @@ def test_goals_of_reliability_are_held():
     tried = {row["what"]: row["tried"] for row in rows}
     for name in soak.JOBS:
         assert soak.killed({kind: tried[f"{name}: {kind}"] for kind in soak.KINDS}) >= 20, name
-        assert all(tried[f"{name}: {what}"] > 0 for what in (*soak.KINDS, "states damaged", "trainings", "bytes")), name
+        assert all(tried[f"{name}: {what}"] > 0 for what in (*soak.KINDS, "files damaged", "trainings", "bytes")), name
     assert sum(count for what, count in tried.items() if what.startswith("fuzz: ")) >= 10_000
     assert tried[f"{soak.HOUR}: faults in the numbers"] > 100 and "train_teacher: memory" in tried
 

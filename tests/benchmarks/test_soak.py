@@ -12,6 +12,7 @@ import tensorflow as tf
 from benchmarks import disturb, faulty, soak
 from benchmarks.tables import reliability_table
 from tf_l2t.training.checkpoints import Checkpoints
+from tf_l2t.training.workdir import read_sealed, write_sealed
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_a_training_that_goes_on_loses_nothing(counting, tmp_path):
     assert all(row["lost"] == 0 for row in rows)
     assert disturb.kept(tmp_path / "whole")["checkpoints-20/variables/0/.ATTRIBUTES/VARIABLE_VALUE"] == \
         (20).to_bytes(8, "little")
-    counts = " | ".join(str(tried[kind]) for kind in (*disturb.KINDS, "states damaged", "trainings"))
+    counts = " | ".join(str(tried[kind]) for kind in (*disturb.KINDS, "files damaged", "trainings"))
     more = [{"what": "fuzz: test_a", "tried": 1200, "lost": 0}, {"what": "fuzz: test_b[c: d]", "tried": 7, "lost": 1},
             {"what": "counting: faults in the numbers", "tried": 21, "lost": 1},
             {"what": "counting: memory", "tried": 1, "lost": 0, "minutes": 60, "teacher_steps": 2000, "rollbacks": 3,
@@ -140,6 +141,21 @@ def test_every_damage_is_found(tmp_path, seed):
         (tmp_path / "checkpoints" / "checkpoint").exists() else b""
     newest = 1 if of_list == listed else 2  # the list is not what says which states there are
     assert states.restore() == {"number": newest} and float(variable) == newest
+
+
+@pytest.mark.parametrize("place", ["dev60/rows/taught.json", "lstm1/seed0/mle-0.1/results.json"])
+@pytest.mark.parametrize("seed", range(8))
+def test_results_of_a_part_are_damaged_too(tmp_path, place, seed):
+    values = {"losses": [0.25, 1e-05], "name": "taught"}
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / "results.json").write_text("of the whole")
+    rng, spoiled = random.Random(seed), 0
+    write_sealed(tmp_path / place, values)
+    while not spoiled:  # there are no states, of which it would be otherwise
+        spoiled = disturb.damage(tmp_path, rng)
+    with pytest.warns(UserWarning, match="made again"):
+        assert read_sealed(tmp_path / place) is None
+    assert (tmp_path / "results.json").read_text() == "of the whole"
 
 
 STATISTICS = """
