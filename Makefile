@@ -20,6 +20,8 @@ demo: $(VENV)/.installed
 	"$(VENV)/bin/python" -m trainers.train_teacher --config configs/demo.py --workdir $(RUN)/teacher
 	"$(VENV)/bin/python" -m trainers.compare --config configs/demo.py --workdir $(RUN)/table \
 	  --config.compare.teacher=$(RUN)/teacher/teacher
+	"$(VENV)/bin/python" -m trainers.train_student --config configs/demo.py --workdir $(RUN)/student \
+	  --config.compare.teacher=$(RUN)/teacher/teacher
 
 test: $(VENV)/.installed
 	"$(VENV)/bin/python" -m pytest --numprocesses=2 --dist=worksteal tests

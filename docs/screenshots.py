@@ -9,6 +9,7 @@ chromium-driver).
 """
 
 import argparse
+import io
 import pathlib
 import shutil
 import subprocess
@@ -18,19 +19,24 @@ import urllib.error
 import urllib.request
 from typing import NamedTuple
 
+import matplotlib.image
+import numpy as np
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.remote.webelement import WebElement
 
 SECONDS = 60  # for a page to show what it should
-# Text without blanks (names are cut into parts), pictures that have loaded, and charts' lines, in all shadow trees.
+# Text without blanks (names are cut into parts), pictures that have loaded, charts' lines and canvases, in all shadow
+# trees.
 SEEN = """
-const texts = [], counts = {pictures: 0, lines: 0};
+const texts = [], counts = {pictures: 0, lines: 0, canvases: []};
 (function walk(root) {
   for (const node of root.querySelectorAll('*')) {
     if (node.shadowRoot) walk(node.shadowRoot);
     if (node.tagName === 'IMG' && node.complete && node.naturalWidth > 100) counts.pictures += 1;
-    if (node.tagName === 'CANVAS' && node.width > 150) counts.lines += 1;
+    if (node.tagName === 'CANVAS' && node.width > 150) counts.canvases.push(node);
     if (node.tagName === 'path' && (node.getAttribute('d') || '').length > 1000) counts.lines += 1;  // no icon's
     for (const child of node.childNodes) if (child.nodeType === 3) texts.push(child.textContent);
   }
@@ -57,6 +63,7 @@ PAGES = (
     Page("curves", "?tagFilter=teacher/&smoothing=0#timeseries", ("teacher/dev_accuracy", "teacher/adjoint_norm"),
          lines=4),
     Page("distributions", "#distributions", ("coefficients/end/values",), lines=3),
+    Page("student", "?tagFilter=coefficients/current#timeseries", ("coefficients/current",), pictures=1, shown=False),
     Page("graph", "#graphs", ("Softmax", "features")),
     Page("config", "#text", ("teacher_training",), shown=False),
     Page("hparams", "#hparams", ("taught", "cross_entropy", "learning_rate")),
@@ -120,6 +127,7 @@ def visit(browser: webdriver.Chrome, address: str, page: Page) -> None:
         for _ in range(10):
             time.sleep(1)
             seen = browser.execute_script(SEEN)
+            seen["lines"] += sum(is_drawn_on(canvas) for canvas in seen["canvases"][:page.lines])
             if (all(text.replace(" ", "") in seen["text"] for text in page.texts) and seen["pictures"] >= page.pictures
                     and seen["lines"] >= page.lines):
                 time.sleep(1)  # for what is still moving
@@ -127,6 +135,15 @@ def visit(browser: webdriver.Chrome, address: str, page: Page) -> None:
     missing = [text for text in page.texts if text.replace(" ", "") not in seen["text"]]
     sys.exit(f"{address} does not show what it should: no {missing}, {seen['pictures']} pictures of {page.pictures}, "
              f"{seen['lines']} lines of {page.lines}.")
+
+
+def is_drawn_on(canvas: WebElement) -> bool:
+    """Whether there is something in colour on what is seen of it, as a line is."""
+    try:
+        pixels = matplotlib.image.imread(io.BytesIO(canvas.screenshot_as_png))[..., :3]
+    except WebDriverException:  # it has gone, or no size yet
+        return False
+    return int(np.sum(np.ptp(pixels, axis=-1) > 0.2)) > 20
 
 
 if __name__ == "__main__":
