@@ -12,7 +12,7 @@ import pytest
 from tests import tiny
 from tf_l2t.data import ArrayPair
 from tf_l2t.hypergradient import sgd
-from tf_l2t.training import TeacherTrainer, pace, stretches
+from tf_l2t.training import TeacherTrainer, pace, stretches, teacher_fit
 from tf_l2t.training.checkpoints import Checkpoints
 from tf_l2t.training.pace import Pace, duration, every_few_seconds, json_line, tell
 
@@ -101,3 +101,24 @@ def test_a_teachers_steps_as_json(capsys):
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert [line["objective"] for line in lines] == history["objective"]
     assert lines[-1]["seconds_left"] == 0 < lines[0]["seconds_left"] and lines[-1]["val_objective"] is not None
+
+
+@pytest.mark.parametrize("steps", [3, 50])
+def test_the_first_validation_tells_how_far_it_is(capsys, monkeypatch, steps):
+    """Students that are followed in parts are the same ones."""
+    def first(wrap):
+        monkeypatch.setattr(teacher_fit, "every_few_seconds", wrap)
+        trainer = TeacherTrainer(tiny.plain, tiny.teacher(), num_steps=steps, batch_size=6, student_optimizer=sgd(0.05))
+        trainer.compile(keras.optimizers.Adam(0.01), jit=False)
+        history = trainer.fit(tiny.arrays(24, 0), tiny.arrays(15, 1), teacher_steps=1, validation_freq=1, verbose=2,
+                              preflight=False)
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return history.params["initial_val_objective"], lines
+
+    whole, lines = first(lambda say: None)
+    assert not any("student steps" in line for line in lines)
+    value, lines = first(lambda say: lambda done, total: say(done, total, 1.5))
+    told = [line for line in lines if "student steps" in line]
+    assert value == whole and len(told) == 2 * min(steps, 20)
+    assert [line["student steps"] for line in told] == sorted({line["student steps"] for line in told})
+    assert told[-1] == {"student steps": 2 * steps, "total": 2 * steps, "seconds_left": 1.5}

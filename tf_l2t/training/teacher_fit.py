@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tf_l2t.hypergradient import Hypergradient, HypergradientFunction, Problem, StudentState, initial_state
 from tf_l2t.training.errors import TeacherDivergedError
-from tf_l2t.training.pace import tell
+from tf_l2t.training.pace import every_few_seconds, tell
 from tf_l2t.training.tasks import Measure, Task
 from tf_l2t.training.teacher_options import TeacherOptions
 from tf_l2t.training.teacher_progress import Progress, TeacherCheckpoints
@@ -71,7 +71,8 @@ class TeacherFit:
             if self._validation_freq and not progress.initial:
                 tell({"validating": "the teacher as it is", "students": self._validate.num_students,
                       "steps": self._problem.num_steps}, verbose)
-                progress.initial = self._validate()
+                progress.initial = self._validate(every_few_seconds(lambda done, total, left: tell(
+                    {"student steps": done, "total": total}, verbose, left)))
                 self._states.save(progress)
                 end_if_told()
             history.params |= {f"initial_{name}": value for name, value in progress.initial.items()}

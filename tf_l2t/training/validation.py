@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from tf_l2t.training.replicas import Replicas
 from tf_l2t.training.tasks import Task
 
 JUDGES = ("objective", "measure")
+PARTS = 20  # of a student's run, behind which one is told of it
 
 
 class Validation:
@@ -56,27 +59,38 @@ class Validation:
     def best_value(self) -> float:
         return self.best.get(self.judged_by, -np.inf)
 
-    def __call__(self) -> dict[str, float]:
-        """Validates the teacher, keeps its weights if they are the best, and returns the means over its students."""
-        logs = self._means()
+    def __call__(self, told: Callable[[int, int], Any] | None = None) -> dict[str, float]:
+        """Validates the teacher, keeps its weights if they are the best, and returns the means over its students.
+
+        Args:
+          told: hears along the way of how many student steps of how many are made; under a strategy it hears nothing.
+        """
+        logs = self._means(told)
         self.value = logs[self.judged_by]
         if self.value > self.best_value:
             self.best, self.best_weights = logs, weights_of(self._teacher)
         return logs
 
-    def _means(self) -> dict[str, float]:
+    def _means(self, told: Callable[[int, int], Any] | None) -> dict[str, float]:
         values = np.zeros([len(self._seeds), len(self._measures)])
-        for index, final in self._replicas.run(self._final_states, self._seeds):
+        for index, final in self._replicas.run(functools.partial(self._final_states, told), self._seeds):
             values[index] = [measured(final) for measured in self._measures.values()]
         means = np.mean(self._replicas.total(values), axis=0)
         return {name: float(mean) if np.isfinite(mean) else -np.inf
                 for name, mean in zip(self._measures, means, strict=True)}
 
-    def _final_states(self, seeds: list[int]) -> list[StudentState]:
+    def _final_states(self, told: Callable[[int, int], Any] | None, seeds: list[int]) -> list[StudentState]:
         states = [initial_state(self._problem, *self._task.init(seed)) for seed in seeds]
+        steps = self._problem.num_steps
         if self._replicas.strategy:
-            return self._run(states, seeds, self._problem.num_steps)
-        return [self._run(state, seed, self._problem.num_steps) for state, seed in zip(states, seeds, strict=True)]
+            return self._run(states, seeds, steps)
+        stops = sorted({round(steps * part / PARTS) for part in range(1, PARTS + 1)} - {0}) if told else [steps]
+        for i, seed in enumerate(seeds):
+            for stop in stops:  # a run in stretches is the same run
+                states[i] = self._run(states[i], seed, stop)
+                if told:
+                    told(self._seeds.index(seed) * steps + stop, len(self._seeds) * steps)
+        return states
 
 
 def weights_of(teacher: Teacher) -> list[np.ndarray]:
