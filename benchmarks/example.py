@@ -70,7 +70,7 @@ def main() -> None:
         print({loss: values[-1] for loss, values in accuracies.items()}, flush=True)
     record(chosen.output, [{"loss": loss, "accuracy_mean": round(float(np.mean(values)), 4),
                             "accuracy_std": round(float(np.std(values, ddof=1)), 4), "runs": chosen.runs,
-                            "seconds": round(float(np.median(seconds)), 1), "command": command_line()}
+                            "seconds": round(float(np.median(seconds)), 1), "command": command_line().strip()}
                            for loss, values in accuracies.items()], KEY)
 
 

@@ -188,9 +188,8 @@ def reliability_table(rows: Rows) -> str:
     lines += [f"\nFaults in the numbers of {name}: {row['tried']:,} injected, {row['tried'] - row['lost']:,} counted."
               for name, row in faults.items()]
     lines += [f"\nResident memory of a teacher's training: {row['first_mb']:,} MB, and {row['growth_percent']:+.2f} % "
-              f"from the 10th to the {row['minutes']:.0f}th minute" +
-              (f", in {row['teacher_steps']:,} teacher steps and {row['rollbacks']} rollbacks."
-               if "teacher_steps" in row else ".") for row in memory]
+              f"from minute 10 to minute {row['minutes']:.0f}, in {row['teacher_steps']:,} teacher steps and "
+              f"{row['rollbacks']} rollbacks." for row in memory]
     return "\n".join([*lines, "", "    python -m benchmarks.soak"])
 
 

@@ -36,9 +36,9 @@ def test_a_training_that_goes_on_loses_nothing(counting, tmp_path):
     table = reliability_table(rows + more)
     assert tried["bytes"] == 8 * tried["trainings"]
     assert f"| counting | {counts} | {tried['bytes']} | 0 |" in table and "| `test_b[c: d]` | 7 | 1 |" in table
-    assert "| together | 1,207 | 1 |" in table and "1,200 MB, and -0.10 % from the 10th to the 60th minute" in table
+    assert "| together | 1,207 | 1 |" in table and "1,200 MB, and -0.10 % from minute 10 to minute 60, in" in table
     assert "Faults in the numbers of counting: 21 injected, 20 counted." in table
-    assert "minute, in 2,000 teacher steps and 3 rollbacks." in table
+    assert "minute 60, in 2,000 teacher steps and 3 rollbacks." in table
 
 
 def test_a_training_that_comes_out_otherwise_is_seen(counting, tmp_path):
