@@ -119,6 +119,12 @@ def refusals() -> Iterator[None]:
         raise RefusedError(str(error)) from error
 
 
+def part_of_work(prepare: Callable[..., Callable[[], None]], *arguments: Any) -> Callable[[], None]:
+    """The work of a part of a work, whose checks are `refusals`; nothing else holds what it trains."""
+    with refusals():
+        return prepare(*arguments)
+
+
 def read_json(path: pathlib.Path) -> Any:
     """A file of JSON that this command wrote before.
 

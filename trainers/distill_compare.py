@@ -234,9 +234,7 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, verbose: int) -
         tell({"run": str(folder)}, verbose)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with graphs_gone_afterwards():
-            with command.refusals():
-                work = distill.prepare_distillation(config, str(folder), verbose)
-            work()
+            command.part_of_work(distill.prepare_distillation, config, str(folder), verbose)()
 
 
 def is_there(folder: pathlib.Path) -> bool:

@@ -254,9 +254,7 @@ class StudentTable:
                 self._progress.begins({"student": self._config.student.name, "seed": seed, "run": name})
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 with graphs_gone_afterwards():
-                    with command.refusals():
-                        work = prepare_translator(config, str(folder), self._verbose)
-                    work()
+                    command.part_of_work(prepare_translator, config, str(folder), self._verbose)()
         finally:  # of a student that diverged nothing is left to do either
             self._progress.ended(config.training.num_steps, made=not there)
         return None if lost else folder

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tf_l2t.distillation.connectors import Shape, embedding
 from tf_l2t.distillation.maps import EPSILON, flat, normalised
+from tf_l2t.hypergradient.replicas import place_in_batch, replica_mean, whole_batch
 
 NCE_EPSILON = 1e-7
 
@@ -32,6 +33,9 @@ class ContrastiveRepresentation(keras.layers.Layer):
     momentum · row + (1 − momentum) · v, divided by their norms. Negatives are drawn with replacement (public code:
     without). Scores against all N rows are one matrix product, [batch, N], and the drawn ones are taken from it:
     batch · N floats, in place of batch · K · width for a gather of rows.
+
+    Under a strategy of several replicas each has the whole memory and renews the rows of the whole batch, and negatives
+    are drawn for that: the training is that of one device.
 
     Args:
       labels: classes of all train examples, [N].
@@ -69,9 +73,10 @@ class ContrastiveRepresentation(keras.layers.Layer):
                             ((teacher_shape, "teacher"), (student_shape, "student"))]
         bound = (self.width / 3) ** -0.5
         rows = keras.initializers.RandomUniform(-bound, bound, seed=self._draws)
-        self._banks = [self.add_weight(shape=(self.num_examples, self.width), initializer=rows, trainable=False,
-                                       name=f"{name}_bank") for name in ("teacher", "student")]
-        self._constants = [self.add_weight(shape=(), initializer="zeros", trainable=False, name=f"{name}_constant")
+        kept: dict[str, Any] = {"trainable": False, "aggregation": "only_first_replica"}
+        self._banks = [self.add_weight(shape=(self.num_examples, self.width), initializer=rows, name=f"{name}_bank",
+                                       **kept) for name in ("teacher", "student")]
+        self._constants = [self.add_weight(shape=(), initializer="zeros", name=f"{name}_constant", **kept)
                            for name in ("teacher", "student")]
 
     def call(self, teacher: tf.Tensor, student: tf.Tensor, index: tf.Tensor, labels: tf.Tensor,
@@ -96,8 +101,9 @@ class ContrastiveRepresentation(keras.layers.Layer):
     def _negatives(self, labels: tf.Tensor) -> tf.Tensor:
         """Examples of other classes, [batch, K]."""
         count, start = (tf.gather(tf.constant(x), labels)[:, None] for x in (self._counts, self._starts))
-        shape = (tf.shape(labels)[0], self.num_negatives)
-        part = keras.random.uniform(shape, dtype="float32", seed=self._draws)
+        first, total = place_in_batch(tf.shape(labels)[0])
+        part = keras.random.uniform((total, self.num_negatives), dtype="float32", seed=self._draws)
+        part = part[first:first + tf.shape(labels)[0]]
         others = self.num_examples - count
         # A float32 in [0, 1) may round up to the number itself.
         place = tf.minimum(tf.cast(part * tf.cast(others, part.dtype), tf.int32), others - 1)
@@ -106,15 +112,16 @@ class ContrastiveRepresentation(keras.layers.Layer):
     def _contrast(self, v: tf.Tensor, bank: Any, constant: Any, rows: tf.Tensor) -> tf.Tensor:
         products = tf.matmul(v, tf.convert_to_tensor(bank), transpose_b=True)
         scores = tf.exp(tf.gather(products, rows, batch_dims=1) / self.nce_temperature)
-        first = tf.stop_gradient(tf.reduce_mean(scores)) * self.num_examples
+        first = replica_mean(tf.stop_gradient(tf.reduce_mean(scores))) * self.num_examples
         constant.assign(tf.where(constant.value > 0, constant.value, first))
         return noise_contrastive(scores / constant.value, self.num_examples)
 
     def _renew(self, bank: Any, index: tf.Tensor, v: tf.Tensor) -> None:
-        bank = bank.value  # the variable itself, which takes updates of some rows
-        renewed = self.momentum * tf.gather(bank, index) + (1 - self.momentum) * v
+        index, v = whole_batch(index), whole_batch(v)
+        renewed = self.momentum * tf.gather(tf.convert_to_tensor(bank), index) + (1 - self.momentum) * v
         norms = tf.sqrt(tf.maximum(tf.reduce_sum(tf.square(renewed), axis=-1, keepdims=True), EPSILON ** 2))
-        bank.scatter_nd_update(index[:, None], renewed / norms)
+        # By its handle: every replica renews the copy that it has.
+        tf.raw_ops.ResourceScatterNdUpdate(ref=bank.value.handle, indices=index[:, None], updates=renewed / norms)
 
 
 def noise_contrastive(scores: tf.Tensor, num_examples: int) -> tf.Tensor:

@@ -130,12 +130,8 @@ class DistillationTrainer(keras.Model):
           jit_compile, **options: of `keras.Model.compile`; the loss is the method's.
 
         Raises:
-          ValueError: for a loss, a teacher's optimizer that is missing or has no teacher to train, or several replicas
-            that would have to share CRD's memory.
+          ValueError: for a loss, or a teacher's optimizer that is missing or has no teacher to train.
         """
-        if self._needs_index and self.distribute_strategy.num_replicas_in_sync > 1:
-            raise ValueError(f"the method {self.method.name!r} keeps a memory of every example, which is on one "
-                             "device: train it without a strategy of several replicas.")
         if "loss" in options:
             raise ValueError("the method has the student's loss: leave out `loss`.")
         trained = self.teaches

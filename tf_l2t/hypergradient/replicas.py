@@ -21,6 +21,19 @@ def replica_mean(value: tf.Tensor) -> tf.Tensor:
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, value)
 
 
+def whole_batch(part: tf.Tensor) -> tf.Tensor:
+    """The replicas' parts of a batch, one behind the other, in every replica; the part itself where there is one."""
+    context = tf.distribute.get_replica_context()
+    return part if context.num_replicas_in_sync == 1 else context.all_gather(part, axis=0)
+
+
+def place_in_batch(size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """(where this replica's part of a batch, of so many examples, begins, how many all have)."""
+    sizes = whole_batch(tf.reshape(size, [1]))
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    return tf.reduce_sum(sizes[:replica]), tf.reduce_sum(sizes)
+
+
 class Shards:
     """Means over the parts of a batch, each computed by a replica.
 
