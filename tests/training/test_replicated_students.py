@@ -125,9 +125,36 @@ def test_moments_and_dropout_under_a_strategy(strategy):
     assert history["teacher_loss"][-1] < 0.8 * history["teacher_loss"][0]
 
 
-def test_what_several_replicas_cannot_share(strategy):
+@pytest.mark.parametrize("delayed", [True, False])
+def test_actor_critic_on_two_replicas(strategy, delayed):
+    """Both have the same sentences, for which they draw the same numbers: they are one device that has them once. By
+    SGD, as Adam makes steps of one size of whatever rounding leaves of a gradient that is 0."""
+    def twice(seed, step):
+        return tuple(tf.concat([part, part], axis=0) for part in sentences.reversing(seed, step, size=4))
+
+    def once(seed, step):
+        return sentences.reversing(seed, step, size=4)
+
+    def fit(batches):
+        model = ActorCriticStudent(sentences.student(), critic_steps=2, target_rate=0.2, delayed_actor=delayed, seed=3,
+                                   critic_optimizer=keras.optimizers.SGD(0.05, momentum=0.5))
+        falling = keras.optimizers.schedules.PolynomialDecay(0.1, 3, 0.01)
+        model.compile(keras.optimizers.SGD(falling, momentum=0.5))
+        history = model.fit(translation_dataset(batches, 0, 0, 5), verbose=0).history
+        assert int(model.optimizer.iterations.numpy()) == 3 and model.step == 5
+        return [w.numpy() for w in model.weights], [values[-1] for values in history.values()]
+
+    one, figures = fit(once)
     with strategy.scope():
-        critic = ActorCriticStudent(sentences.student(), critic_steps=0)
-        critic.compile(keras.optimizers.SGD(0.1))
+        two, others = fit(twice)
+    np.testing.assert_allclose(others, figures, rtol=1e-3, atol=1e-4)
+    for a, b in zip(two, one, strict=True):  # the critics, the slow copies and the actor
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_what_several_replicas_cannot_do(strategy):
+    with strategy.scope():
+        critic = ActorCriticStudent(sentences.student(), critic_steps=1)
+        critic.compile(keras.optimizers.AdamW(0.1))
     with pytest.raises(ValueError, match="several replicas"):
-        critic.fit(translation_dataset(sentences.reversing, 0, 0, 1), verbose=0)
+        critic.fit(translation_dataset(sentences.reversing, 0, 0, 2), verbose=0)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tf_l2t.students.functional import building
 from tf_l2t.students.translator import Translator, previous_tokens
 from tf_l2t.training.candidates import sampled_after
-from tf_l2t.training.wrapped_translator import WrappedTranslator
+from tf_l2t.training.wrapped_translator import WrappedTranslator, shared_gradient
 from tf_l2t.translation.bleu import prefix_rewards
 from tf_l2t.translation.critic import actor_loss, critic_loss, critic_targets
 from tf_l2t.translation.subwords import BOS, PAD
@@ -81,12 +81,16 @@ class ActorCriticStudent(WrappedTranslator):
         """As `WrappedTranslator.fit`.
 
         Raises:
-          ValueError: as that, or under a strategy of several replicas.
+          ValueError: as that, or under a strategy of several replicas for an optimizer with weight decay.
         """
-        if self.distribute_strategy.num_replicas_in_sync > 1:
-            raise ValueError("actor_critic moves its slow copies on one device: train it without a strategy of several "
-                             "replicas.")
+        if self._several and self.critic_steps and self.optimizer.weight_decay:
+            raise ValueError("weight decay would move the actor in the first critic_steps steps, too, under a strategy "
+                             "of several replicas: train it with an optimizer without, or with critic_steps=0.")
         return super().fit(*args, **kwargs)
+
+    @property
+    def _several(self) -> bool:
+        return self.distribute_strategy.num_replicas_in_sync > 1
 
     def student_steps(self, num_steps: int) -> int:
         if self.critic_steps >= num_steps:
@@ -110,25 +114,33 @@ class ActorCriticStudent(WrappedTranslator):
             q = self.critic((target, previous), training=True)
             critic_losses = critic_loss(q, tokens, targets, real, self.penalty)
             loss = tf.reduce_mean(critic_losses)
-        self.critic_optimizer.apply(tape.gradient(loss, [v.value for v in critic]), critic)
+        self.critic_optimizer.apply(shared_gradient(tape, loss, critic), critic)
+        actor = self.trainable_variables
 
-        def act() -> tuple[tf.Tensor, tf.Tensor]:
+        def act() -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
             with tf.GradientTape() as tape:
                 memory = self.student.encode(source, training=True)
                 logits = self.student.decode(memory, previous, training=True)
                 nll = token_nll(target, self.student.decode(memory, previous_tokens(target, BOS), training=True))
                 losses = actor_loss(tf.nn.log_softmax(logits), q, real) + self.mle_weight * nll
                 loss = tf.reduce_mean(losses) + self.regularisers()
-            self.descend(tape, loss)
-            return losses, nll
+            if not self._several:
+                self.descend(tape, loss)
+            return losses, nll, [tf.convert_to_tensor(g) for g in shared_gradient(tape, loss, actor)] \
+                if self._several else []
 
-        def watch() -> tuple[tf.Tensor, tf.Tensor]:
+        def watch() -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
             nll = -tf.reduce_sum(self.reference_log_probs(source, target), axis=-1)
-            return tf.zeros_like(nll), nll
+            return tf.zeros_like(nll), nll, [tf.zeros_like(v.value) for v in actor] if self._several else []
 
         if not self.optimizer.built:  # no variable can be made in a branch
-            self.optimizer.build(self.trainable_variables)
-        losses, token_loss = tf.cond(self._step.value >= self.critic_steps, act, watch)
+            self.optimizer.build(actor)
+        acts = self._step.value >= self.critic_steps
+        losses, token_loss, gradients = tf.cond(acts, act, watch)
+        if self._several:  # replicas do not meet in a branch: of gradients that are zero only the iterations move
+            before = tf.identity(self.optimizer.iterations.value)
+            self.optimizer.apply(gradients, actor)
+            self.optimizer.iterations.assign(tf.where(acts, self.optimizer.iterations.value, before))
         _follow(self._slow_critic, self.critic, self.target_rate)
         if self._slow_actor is not None:
             _follow(self._slow_actor, self.student, self.target_rate)
@@ -156,6 +168,7 @@ def _copy(model: Translator) -> Translator:
 
 
 def _follow(slow: Translator, model: Translator, rate: float) -> None:
-    """slow ← slow + rate (model − slow), weight by weight."""
+    """slow ← slow + rate (model − slow), weight by weight; every replica moves the copy that it has."""
     for old, new in zip(slow.trainable_variables, model.trainable_variables, strict=True):
-        old.assign(old.value + rate * (new.value - old.value))
+        moved = tf.convert_to_tensor(old.value) + rate * (tf.convert_to_tensor(new.value) - old.value)
+        tf.raw_ops.AssignVariableOp(resource=old.value.handle, value=moved)

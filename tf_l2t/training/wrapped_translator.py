@@ -149,9 +149,7 @@ class WrappedTranslator(keras.Model):
 
     def descend(self, tape: tf.GradientTape, loss: tf.Tensor) -> None:
         """One step of the compiled optimizer."""
-        variables = self.trainable_variables
-        gradients = tape.gradient(loss, [v.value for v in variables], output_gradients=gradient_share(loss))
-        self.optimizer.apply(gradients, variables)
+        self.optimizer.apply(shared_gradient(tape, loss, self.trainable_variables), self.trainable_variables)
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "student": keras.saving.serialize_keras_object(self.student),
@@ -162,6 +160,11 @@ class WrappedTranslator(keras.Model):
         # Whatever is nested, such as the student, is a dictionary that names its class.
         return cls(**{name: keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
                       if isinstance(value, dict) else value for name, value in config.items()})
+
+
+def shared_gradient(tape: tf.GradientTape, loss: tf.Tensor, variables: list[Any]) -> list[tf.Tensor]:
+    """A replica's share of the gradient of a loss that is the mean over its part of the batch."""
+    return tape.gradient(loss, [v.value for v in variables], output_gradients=gradient_share(loss))
 
 
 def _pair(data: Any) -> tuple[tf.Tensor, tf.Tensor]:
