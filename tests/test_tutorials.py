@@ -39,8 +39,7 @@ def translation(names):
 
 def prokt(names):
     found = names["accuracies"]
-    assert found["teacher"] > found["none"] > 0.5 and found["kd"] > found["none"]
-    assert found["prokt"] > 0.5
+    assert found["teacher"] > 0.88 and all(found[name] > 0.75 for name in ("none", "kd", "prokt"))
 
 
 def new_parts(names):
