@@ -23,6 +23,9 @@ def load_network(file: str | os.PathLike[str]) -> keras.Model:
       DamagedNetworkError: for a file that is missing, damaged, or holds something else; a ValueError.
     """
     try:
+        with zipfile.ZipFile(file) as archive:  # from Python 3.12 on Keras reads past the checksums
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"{damaged} in it is not what was written")
         model = keras.models.load_model(file, compile=False, safe_mode=True)
     except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile,
             zlib.error) as error:
