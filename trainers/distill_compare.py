@@ -69,13 +69,13 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
             record([row_of(config, Cell(compare.teacher, TEACHER, of_teacher, teacher, [teacher], []))])
         found = groups_of(path, cells)
         seeds = range(config.seed, config.seed + compare.seeds)
-        there = sum(is_there(cell.place / f"seed{seed}") for seed in seeds for group in found for cell in group)
+        there = sum(is_settled(cell.place / f"seed{seed}") for seed in seeds for group in found for cell in group)
         total, finished = len(seeds) * len(cells), there
         pace = Pace(total, there)
         for seed in seeds:
             for group in found:
                 for cell in group:
-                    made = not is_there(cell.place / f"seed{seed}")
+                    made = not is_settled(cell.place / f"seed{seed}")
                     train(cell, seed, teacher, verbose)
                     if made:
                         finished += 1
@@ -239,6 +239,11 @@ def run(config: ml_collections.ConfigDict, folder: pathlib.Path, verbose: int) -
 
 def is_there(folder: pathlib.Path) -> bool:
     return read_sealed(folder / "results.json") is not None
+
+
+def is_settled(folder: pathlib.Path) -> bool:
+    """Whether nothing is left to do there: the run has its results, or its student is known to diverge."""
+    return is_there(folder) or (folder / diverged.FILE).is_file()
 
 
 def row_of(config: ml_collections.ConfigDict, cell: Cell) -> dict[str, Any]:

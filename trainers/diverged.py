@@ -19,7 +19,7 @@ def note(folder: pathlib.Path, error: StudentDivergedError) -> None:
 
 
 def noted(folder: pathlib.Path) -> bool:
-    """Whether the run in `folder` has ended so before; then it is warned of."""
+    """Whether the run in `folder` has ended so; then it is warned of."""
     known = read_sealed(folder / FILE)
     if known:
         logging.warning("%s", known["said"])
