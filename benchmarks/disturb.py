@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import h5py
@@ -42,11 +42,17 @@ def run_through(arguments: list[str]) -> float:
 
 
 def disturb(arguments: list[str], workdir: pathlib.Path, seconds: float, kills: int, rng: random.Random, ending: str,
-            kinds: Sequence[str] = KINDS) -> Outcome:
-    """Runs a training to its end, killing it up to `kills` times; random moments are within `seconds` of a start."""
+            kinds: Sequence[str] = KINDS, before: Mapping[str, int] | None = None) -> Outcome:
+    """Runs a training to its end, killing it up to `kills` times; random moments are within `seconds` of a start.
+
+    Half the time the kind is one of those that came least, counted with those `before`, in other trainings: some
+    moments are rarely reached.
+    """
     ended, damaged = dict.fromkeys(KINDS, 0), 0
     while True:
-        kind, caught = rng.choice(kinds) if killed(ended) < kills else "", False
+        so_far = {kind: ended[kind] + (before or {}).get(kind, 0) for kind in kinds}
+        rare = [kind for kind in kinds if so_far[kind] == min(so_far.values())]
+        kind, caught = rng.choice(rare if rng.random() < 0.5 else kinds) if killed(ended) < kills else "", False
         with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
             if kind and _reached(process, kind, workdir, seconds, rng, ending):
                 caught = _catches_termination(process.pid)

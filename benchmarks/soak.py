@@ -183,16 +183,21 @@ def soak(name: str, kills: int, rng: random.Random, folder: pathlib.Path) -> lis
     done = 0
     while done < kills:
         shutil.rmtree(folder / "run", ignore_errors=True)
-        outcome = disturb(command(job, folder / "run", extra), folder / "run", seconds, kills - done, rng, job.ending)
+        outcome = disturb(command(job, folder / "run", extra), folder / "run", seconds, kills - done, rng, job.ending,
+                          before=tried_of(outcomes))
         ends.append(compared(kept(folder / "run", job.result), expected))
         outcomes, done = [*outcomes, outcome], done + killed(outcome.ended)
         print(f"{name}: {outcome}, {'ANOTHER' if ends[-1][1] else 'the same'} end", flush=True)
     return outcome_rows(name, outcomes, ends)
 
 
+def tried_of(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    return {kind: sum(outcome.ended[kind] for outcome in outcomes) for kind in KINDS}
+
+
 def outcome_rows(name: str, outcomes: Sequence[Outcome], ends: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
     """The rows of trainings that were disturbed; of each end, the bytes that were compared and those that differ."""
-    tried = {kind: sum(outcome.ended[kind] for outcome in outcomes) for kind in KINDS}
+    tried = tried_of(outcomes)
     tried |= {"files damaged": sum(outcome.damaged for outcome in outcomes), "trainings": len(outcomes)}
     lost = sum(differing > 0 for _, differing in ends)
     return [*({"what": f"{name}: {what}", "tried": count, "lost": lost} for what, count in tried.items()),

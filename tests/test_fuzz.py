@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import io
 import json
+import os
 import pathlib
 import pickle
 import shutil
@@ -231,6 +232,47 @@ def test_exported_teachers(exported, folder, name, spoil, signed):
         assert teacher(np.zeros(6, np.float32)).shape == (3, 3)
     there, known = ({str(p.relative_to(root)) for p in root.rglob("*")} for root in (path, exported))
     assert there == known
+
+
+def remove(file):
+    shutil.rmtree(file) if file.is_dir() else file.unlink()
+
+
+def replaced_by(make):
+    def replace(file):
+        remove(file)
+        make(file)
+
+    return replace
+
+
+STRUCTURES = {
+    "missing": remove, "a directory": replaced_by(pathlib.Path.mkdir), "a pipe": replaced_by(os.mkfifo),
+    "a link to itself": replaced_by(lambda file: file.symlink_to(file.name)),
+    "a link to nothing": replaced_by(lambda file: file.symlink_to("nowhere")),
+    "a link out of it": replaced_by(lambda file: file.symlink_to("/etc/passwd")),
+    "a link within it": replaced_by(lambda file: file.symlink_to("teacher_card.md")),
+    "unreadable": lambda file: file.chmod(0), "empty": replaced_by(pathlib.Path.touch),
+    "one more": lambda file: file.with_name(f"{file.name}.copy").write_bytes(b"x"),
+    "under another name": lambda file: file.rename(file.with_name(f"{file.name} "))}
+
+
+@given(st.lists(st.tuples(st.sampled_from([*FILES, "variables", "fingerprint.pb", "teacher_card.md", "."]),
+                          st.sampled_from(sorted(STRUCTURES))), min_size=1, max_size=3))
+def test_exported_teachers_of_other_files(exported, folder, changes):
+    """Missing, more, links, pipes and what may not be read, in the place of any of them: no end but a sentence."""
+    path = folder / "structures" / "teacher"
+    for made_unreadable in (path, path / "variables"):
+        with contextlib.suppress(OSError):
+            made_unreadable.chmod(0o755)
+    shutil.rmtree(path.parent, ignore_errors=True)
+    shutil.copytree(exported, path)
+    for name, how in changes:
+        with contextlib.suppress(OSError):  # of a file that is not there any more
+            STRUCTURES[how](path / name)
+    for load in (tf_l2t.load_teacher, tf_l2t.load_signatures):
+        with refused_or_done():
+            load(path)
 
 
 @given(st.sampled_from(FILES[1:]), edits())

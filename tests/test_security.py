@@ -309,6 +309,20 @@ def test_a_network_with_code_in_it(tmp_path):
     assert target.exists()  # so it would have run
 
 
+def test_a_model_with_other_weights_than_were_written(tmp_path):
+    """One bit of them, which Keras reads from Python 3.12 on as if nothing were."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model.save(tmp_path / "model.keras")
+    content, weights = (tmp_path / "model.keras").read_bytes(), model.get_weights()[0].tobytes()
+    assert content.count(weights) == 1
+    place = content.index(weights) + 5
+    (tmp_path / "model.keras").write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1:])
+    with pytest.raises(ValueError, match=r"model.weights.h5 in it is not what was written"):
+        load_network(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"model.keras' is damaged: model.weights.h5 in it is not what was written"):
+        tf_l2t.load_model(tmp_path / "model.keras")
+
+
 def test_what_is_no_network(tmp_path):
     (tmp_path / "a.keras").write_bytes(b"PK\3\4 no zip")
     with pytest.raises(ValueError, match="cannot be loaded"):

@@ -187,10 +187,22 @@ def test_students(name, teacher_run, tmp_path):
     looks = [record["val_accuracy"] for record in json.loads((tmp_path / "run" / "history.json").read_text())]
     assert len(looks) == 3 and results["best_dev_accuracy"] == pytest.approx(max(looks), abs=1e-6)
     assert list((tmp_path / "run" / "tensorboard").rglob("events*"))
-    (tmp_path / "run" / "best.keras").write_bytes(b"PK no network")
+    best_weights = (tmp_path / "run" / "best.keras").read_bytes()
+    (tmp_path / "run" / "best.keras").write_bytes(b"PK no network")  # what it holds stands in the states, too
     again = run(name, tmp_path / "run", *SMALL, "--verbose=0", "--config.compare.evaluate_every=4",
                 f"--config.compare.teacher={teacher_run[0] / 'teacher'}")
-    assert again.returncode == 2 and "best.keras' cannot be loaded" in again.stderr and "Traceback" not in again.stderr
+    assert again.returncode == 0 and (tmp_path / "run" / "best.keras").read_bytes() == best_weights, again.stderr
+    if name == "train_student":
+        other = tf_l2t.load_teacher(teacher_run[0] / "teacher")
+        other.theta[0].assign(other.theta[0] + 1)
+        tf_l2t.export_teacher(other, tmp_path / "other")
+        manifest = (tmp_path / "run" / "manifest.json")
+        said = json.loads(manifest.read_text())
+        said["config"]["compare"]["teacher"] = str(tmp_path / "other")  # as if the other one had taken its place
+        manifest.write_text(json.dumps(said))
+        refused = run(name, tmp_path / "run", *SMALL, "--config.compare.evaluate_every=4",
+                      f"--config.compare.teacher={tmp_path / 'other'}")
+        assert refused.returncode == 2 and "holds another run, of another data" in refused.stderr
 
 
 def test_draw_coefficients(teacher_run, tmp_path):

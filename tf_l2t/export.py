@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pathlib
 import shutil
 import tempfile
@@ -203,14 +204,14 @@ def _files(path: pathlib.Path) -> set[str]:
 
 def _read_metadata(path: pathlib.Path) -> dict[str, Any]:
     """The metadata of the exported teacher at `path`, every key present and of its type."""
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise ValueError(f"there is no directory {str(path)!r}; give the one that export_teacher wrote.")
-    if not (path / METADATA).is_file():
+    if not os.path.isfile(path / METADATA):  # as False also where it may not be asked, and for a pipe
         kind = "a SavedModel, but not of a teacher" if (path / "saved_model.pb").exists() else "no SavedModel"
         raise ValueError(f"{str(path)!r} is {kind}: it has no {METADATA}. Give a directory that export_teacher wrote.")
     try:
         metadata = json.loads((path / METADATA).read_text())
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path / METADATA} is damaged: {error}. Export the teacher again.") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         found = metadata.get("format") if isinstance(metadata, dict) else None

@@ -7,6 +7,8 @@ import importlib
 import pathlib
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -134,7 +136,17 @@ def load_model(file: str | pathlib.Path, **kwargs: Any) -> keras.Model:
     Args:
       file: written by `model.save`.
       **kwargs: of `keras.models.load_model`.
+
+    Raises:
+      ValueError: as Keras' function, or for a .keras file that is not what was written.
     """
+    from tf_l2t.students.loading import check_archive
+
+    if zipfile.is_zipfile(file):
+        try:
+            check_archive(file)
+        except (zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"the model in {str(file)!r} is damaged: {error}.") from error
     for name in REGISTER:
         importlib.import_module(f"tf_l2t.{name}")
     return keras.models.load_model(file, **kwargs)

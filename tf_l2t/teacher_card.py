@@ -8,9 +8,9 @@ from typing import Any
 
 # What `TeacherTrainer.fit` notes, and how a card calls it.
 _NOTED = {"student": "students", "student_input": "their inputs", "student_weights": "their weights",
-          "batch_size": "their batches", "train": "train examples", "dev": "dev examples",
-          "objective": "maximised on dev", "teacher_steps": "teacher steps", "dropped": "of them without a gradient",
-          "seed": "seed"}
+          "student_optimizer": "their optimizer", "batch_size": "their batches", "train": "train examples",
+          "dev": "dev examples", "objective": "maximised on dev", "teacher_steps": "teacher steps",
+          "dropped": "of them without a gradient", "seed": "seed", "validated_on": "validated on"}
 _INTENDED = {
     "mixture": "For labels that may be wrong, as they were in its train data: it has learned which ones to doubt.\n\n",
     "soft": "For labels that are right: it keeps students from being too sure of them.\n\n"}

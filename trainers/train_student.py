@@ -19,6 +19,7 @@ from tf_l2t.training import TaughtStudent, TaughtStudentSummaries
 from tf_l2t.training.comparison import check_same_split
 from trainers import command
 from trainers.classes import summary_options
+from trainers.digests import teacher_digest
 from trainers.fit import prepare_fit
 
 
@@ -39,7 +40,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
                              refresh_every=config.features.refresh_every,
                              dev_sample_size=config.features.dev_sample_size)
 
-    return prepare_fit(config, workdir, taught, None, lambda log_dir: [TaughtStudentSummaries(log_dir, **shown)])
+    return prepare_fit(config, workdir, taught, None, lambda log_dir: [TaughtStudentSummaries(log_dir, **shown)],
+                       {"teacher": teacher_digest(teacher)})  # another one at the same place is another run
 
 
 if __name__ == "__main__":

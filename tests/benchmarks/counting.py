@@ -22,7 +22,7 @@ if __name__ == "__main__":
     checkpoints = Checkpoints(options.workdir / "checkpoints", [total], {})
     memory = int.from_bytes(os.urandom(4)) if options.forgetful else 0
 
-    def fit(first, stop):
+    def fit(first, stop, heard, again):
         time.sleep(0.05)
         total.assign_add(stop - first + memory)
         return {}

@@ -22,7 +22,12 @@ def test_stock_callbacks_and_event_files(tmp_path):
                          class_pairs=[("cat", "dog")], class_names=["cat", "cow", "dog"])])
     assert history.epoch == [0, 1, 2, 3]
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 5
-    assert tf_l2t.load_teacher(tmp_path / "best.keras").num_classes == 3
+    kept = tf_l2t.load_teacher(tmp_path / "best.keras")
+    assert (kept.num_classes, kept.training["teacher_steps"]) == (3, 4)
+    assert kept.training["student"] == "Flatten, Dense, Dense"
+    assert kept.training["student_optimizer"] == "SGD, learning rate 0.05, momentum 0.9"
+    assert kept.training["val_objective"] == history.history["val_objective"][-1]
+    assert "It was not trained" not in (tmp_path / "best.keras" / "teacher_card.md").read_text()
     shown = tags(tmp_path / "ours")
     for name in ("objective", "dev_accuracy", "gradient_norm", "adjoint_norm", "dropped"):
         written = [float(shown[f"teacher/{name}"][step]) for step in range(4)]
@@ -41,6 +46,27 @@ def test_stock_callbacks_and_event_files(tmp_path):
     (profile,) = (tmp_path / "ours" / "plugins" / "profile").rglob("*.xplane.pb")
     assert profile.stat().st_size > 0
     assert any(file.stat().st_size > 0 for file in (tmp_path / "stock").rglob("events*"))
+
+
+def test_weights_are_saved_and_loaded(tmp_path):
+    made, path = trainer(), str(tmp_path / "kept.weights.h5")
+    made.fit(noisy_train(), DEV, teacher_steps=1, validation_freq=0, verbose=0, callbacks=[
+        keras.callbacks.ModelCheckpoint(path, save_weights_only=True)])
+    kept = made.get_weights()
+    made.set_weights([value + 1 for value in kept])
+    made.load_weights(path)
+    for a, b in zip(made.get_weights(), kept, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for there in (tmp_path / "none", tmp_path):
+        with pytest.raises(ValueError, match="does not hold the weights of a"):
+            made.load_weights(str(there))
+
+
+def test_what_a_teacher_s_training_is_not_kept_by(tmp_path):
+    made = trainer()
+    with pytest.raises(ValueError, match="leave it out, and give fit checkpoint_dir"):
+        made.fit(noisy_train(), DEV, 1, callbacks=[keras.callbacks.BackupAndRestore(tmp_path / "backup")])
+    assert not made.teacher.training
 
 
 @pytest.mark.parametrize(("options", "message"), [

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_l2t.training import UnwritableError
+from tf_l2t.training import UnwritableError, checkpoints
 from tf_l2t.training.checkpoints import Checkpoints
 
 
@@ -60,7 +60,25 @@ def test_the_newest_state_comes_back_and_older_ones_go(tmp_path):
     found = saved(tmp_path / "states", range(1, 6), keep=2)
     assert_state(tmp_path / "states", 5, found[5])
     assert sorted(p.name for p in (tmp_path / "states").iterdir()) == [
-        "checkpoint", *(f"state-{n}.{end}" for n in (4, 5) for end in ("data-00000-of-00001", "index", "json"))]
+        ".lock", "checkpoint",
+        *(f"state-{n}.{end}" for n in (4, 5) for end in ("data-00000-of-00001", "index", "json"))]
+
+
+def test_a_state_of_another_machine_or_version_warns(tmp_path, monkeypatch):
+    """Once, and it is used: sums are rounded otherwise there."""
+    found = saved(tmp_path, (1, 2))
+    monkeypatch.setattr(checkpoints, "environment", lambda: {"machine": "two cores", "versions": {"keras": "9"}})
+    differ = "will not end with the same bits: .* then, two cores now; .* then, .*'9'"
+    with pytest.warns(UserWarning, match=differ) as told:
+        assert_state(tmp_path, 2, found[2])
+    assert len(told) == 1
+
+
+def test_identities_are_of_numbers_that_json_has(tmp_path):
+    saved(tmp_path / "states", (1,), {"steps": np.int64(3), "rate": np.float32(0.5)})
+    assert restored(tmp_path / "states", {"steps": 3, "rate": 0.5})[0]["step"] == 1
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        saved(tmp_path / "infinite", (1,), {"limit": float("inf")})
 
 
 def test_a_variable_that_is_there_twice_is_kept_once(tmp_path):

@@ -79,7 +79,7 @@ def test_a_line(capsys):
 
 
 def test_every_look_says_how_long_the_rest_takes(tmp_path, capsys, clock):
-    def fit(first, stop):
+    def fit(first, stop, heard, again):
         clock[0] += 3
         return {"loss": 1.0}
 

@@ -7,9 +7,11 @@ import sys
 import threading
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_l2t.data import batch_dataset
 from tf_l2t.training import StudentDivergedError, TerminatedError
 from tf_l2t.training.checkpoints import Checkpoints
 from tf_l2t.training.stretches import everything, fit_in_stretches
@@ -28,7 +30,7 @@ class Training:
         return fit_in_stretches(self._fit, self._look, self.heard.append, checkpoints=self._checkpoints,
                                 num_steps=num_steps, every=3, verbose=0, **options)
 
-    def _fit(self, first, stop, callbacks=None):
+    def _fit(self, first, stop, heard=(), again=False):
         self.fitted.append((first, stop))
         self.total.assign_add(stop - first)
         return {"total": int(self.total), "loss": self._at.get(f"fit_{first}", lambda: 0.5)()}
@@ -73,7 +75,7 @@ def test_a_stop_costs_the_stretch_that_it_is_in(tmp_path, where):
     assert plain(training()) == EXPECTED and training.fitted == [(3, 6), (6, 7)]
 
 
-def test_sigterm_waits_for_the_end_of_a_stretch(tmp_path):
+def test_sigterm_in_a_last_step_waits_for_the_look(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     training = Training(tmp_path, fit_3=terminate)
     with pytest.raises(TerminatedError, match="the same command goes on"):
@@ -81,6 +83,55 @@ def test_sigterm_waits_for_the_end_of_a_stretch(tmp_path):
     assert training.fitted == [(0, 3), (3, 6)] and signal.getsignal(signal.SIGTERM) == before
     training = Training(tmp_path)
     assert plain(training()) == EXPECTED and training.fitted == [(6, 7)]
+
+
+class TerminatedAt(keras.callbacks.Callback):
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.optimizer.iterations == self.step:
+            terminate()
+
+
+def fitted(folder, *callbacks):
+    """Everything that seven steps leave, of a model with dropout and a mean of its own."""
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, "tanh"), keras.layers.Dropout(0.3, seed=1),
+                              keras.layers.Dense(3)])
+    keras.utils.set_random_seed(3)
+    model.set_weights([np.random.default_rng(0).normal(0, 0.5, weight.shape) for weight in model.weights])
+    model.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                  metrics=["accuracy"], jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+
+    def batch(seed, step):
+        x = tf.random.stateless_normal([8, 6], [seed, step])
+        return x, tf.cast(x[:, 0] > 0, tf.int32)
+
+    def fit(first, stop, heard, again):
+        history = model.fit(batch_dataset(batch, 5, stop, first), verbose=0, shuffle=False,
+                            callbacks=[*callbacks, *heard])
+        return {name: values[-1] for name, values in history.history.items()}
+
+    records = fit_in_stretches(fit, lambda record, before: record, lambda records: None, num_steps=9, every=4,
+                               verbose=0, checkpoints=Checkpoints(folder, everything(model), {}))
+    return records, [variable.numpy() for variable in everything(model)]
+
+
+@pytest.mark.parametrize("stops", [(1, 6, 7, 8), (2, 3)])
+def test_sigterm_waits_for_the_end_of_a_step(tmp_path, stops):
+    """Nothing is lost: weights, and the means of a stretch that was ended in the middle, are to the bit those of a
+    training that was left alone."""
+    expected, weights = fitted(tmp_path / "alone")
+    for step in stops:
+        with pytest.raises(TerminatedError):
+            fitted(tmp_path / "told", TerminatedAt(step))
+        assert (tmp_path / "told" / f"state-{step}.json").is_file()
+    records, found = fitted(tmp_path / "told")
+    assert plain(records) == plain(expected) and [record["step"] for record in records] == [4, 8, 9]
+    for a, b in zip(found, weights, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("where", ["fit_3", "look_6"])
@@ -100,14 +151,14 @@ def test_the_step_where_a_loss_is_not_finite_for_the_first_time(tmp_path, begins
     training, again = Training(tmp_path), []
     fit = training._fit
 
-    def diverges(begin, end, callbacks=None):
-        if callbacks:
+    def diverges(begin, end, heard, once_more):
+        if once_more:
             again.append((begin, end, int(training.total)))
         record = fit(begin, end)
-        for callback in callbacks or ():
+        for callback in heard:
             for step in range(begin, end):
                 callback.on_train_batch_end(step - begin, {"loss": float("nan") if step + 1 >= begins else 0.5})
-        if begin == first and not callbacks and not whole:
+        if begin == first and not once_more and not whole:
             next((tmp_path).glob(f"state-{first}.data*")).write_bytes(b"")
         return record | {"loss": float("nan")} if training.total >= begins else record
 
@@ -126,7 +177,7 @@ def test_weights_that_are_not_finite_behind_the_last_loss(tmp_path):
     """They are not kept, though every loss was finite."""
     weight = tf.Variable(1.0)
 
-    def fit(first, stop):
+    def fit(first, stop, heard, again):
         weight.assign(float("inf") if stop == 6 else 1.0)
         return {"loss": 0.5}
 

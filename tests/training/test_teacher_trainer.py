@@ -412,7 +412,8 @@ def test_bad_data(train, dev, message):
 
 
 @pytest.mark.parametrize("options", [{"objective": "accuracy"}, {"rollouts": 0}, {"clip_norm": 0}, {"rollback": -1},
-                                     {"penalty": -1}, {"penalty": np.nan},
+                                     {"penalty": -1}, {"penalty": np.nan}, {"clip_norm": np.inf}, {"rollback": np.inf},
+                                     {"adjoint_limit": np.inf},
                                      {"hvp": "x"}, {"schedule": "x"},
                                      {"optimizer": 3}])
 def test_bad_options(options):

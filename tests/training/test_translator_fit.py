@@ -56,7 +56,7 @@ class Looks:
     """`evaluate` and `best`, with BLEUs that are given."""
 
     def __init__(self, *bleus):
-        self._bleus, self.seen, self.kept = iter(bleus), [], []
+        self._bleus, self.seen, self.kept, self.weights = iter(bleus), [], [], []
 
     def __call__(self, model):
         bleu = next(self._bleus, 0.0)
@@ -67,6 +67,13 @@ class Looks:
 
     def best(self, model):
         self.kept.append(int(model.optimizer.iterations))
+        self.weights.append(model.get_weights())
+
+    def assert_kept(self, steps):
+        """The model at each of these steps; and at the end, behind step 9, once more as it was when it was best."""
+        assert self.kept == [*steps, 9]
+        for a, b in zip(*self.weights[-2:], strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def compiled(student="plain", optimizer="adam"):
@@ -152,7 +159,7 @@ def test_killed_while_it_looks(at, tmp_path):
     assert_same(model, whole)
     assert heard == [(step, step) for step in (2, 4, 6, 8, 9)]
     assert [(r["step"], r["bleu"]) for r in resumed] == [(r["step"], r["bleu"]) for r in history]
-    assert looks.kept == [step for step in (2, 4, 8) if step >= [2, 4, 6, 8, 9][at - 1]]
+    looks.assert_kept([step for step in (2, 4, 8) if step >= [2, 4, 6, 8, 9][at - 1]])
 
 
 def test_killed_while_it_hears_of_a_look(tmp_path):
@@ -194,7 +201,7 @@ def test_another_run_is_refused(tmp_path, monkeypatch):
 def test_the_best_is_by_bleu_and_the_first_of_equals(tmp_path):
     looks = Looks(0.0, 0.2, 0.1, 0.2, 0.3)
     _, history = fit(tmp_path / "run", looks)
-    assert looks.kept == [2, 4, 9]
+    looks.assert_kept([2, 4, 9])
     assert [record["bleu"] for record in history] == [0.0, 0.2, 0.1, 0.2, 0.3]
     assert json.loads((tmp_path / "run" / "history.json").read_text()) == history
 

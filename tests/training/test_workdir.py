@@ -1,7 +1,10 @@
 import concurrent.futures
 import errno
+import fcntl
 import json
 import os
+import shutil
+import stat
 import subprocess
 import sys
 
@@ -51,6 +54,15 @@ def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(workdir.fcntl, "flock", unlockable)
     with pytest.raises(ValueError, match=r"a file system without locks \(No locks available\)"):
         create_workdir(tmp_path / "run", "c", {}, {})
+
+
+def test_what_is_locked_is_a_file_that_may_be_written_to(tmp_path, monkeypatch):
+    """NFS locks directories, and files that are only read, on each machine by itself, and says that they are locked."""
+    locked = []
+    monkeypatch.setattr(workdir.fcntl, "flock", lambda descriptor, how: locked.append(
+        (stat.S_ISREG(os.fstat(descriptor).st_mode), fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE)))
+    create_workdir(tmp_path / "run", "c", {}, {})
+    assert locked == [(True, os.O_RDWR)]
 
 
 def test_a_run_gets_a_manifest(tmp_path):
@@ -151,6 +163,11 @@ def test_a_directory_is_used_by_one_process_at_a_time(tmp_path):
     assert said == "begun\n"
     second.communicate("")
     assert resume_workdir(tmp_path / "run", "c", {}, {}) == resume_workdir(tmp_path / "run", "c", {}, {})
+    shutil.rmtree(tmp_path / "run")  # another directory of the same name is another one
+    resume_workdir(tmp_path / "run", "c", {}, {})
+    third, said = start()
+    third.communicate("")
+    assert "another process works" in said
 
 
 def row(loss, mean, setting="clean", dev_size=500):

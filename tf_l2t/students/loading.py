@@ -13,6 +13,14 @@ class DamagedNetworkError(ValueError):
     """A file that holds no network, or none that can be loaded."""
 
 
+def check_archive(file: str | os.PathLike[str]) -> None:
+    """Raises `zipfile.BadZipFile` or `zlib.error` unless all that is in a .keras file has the checksums that it was
+    written with, past which Keras reads from Python 3.12 on."""
+    with zipfile.ZipFile(file) as archive:
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"{damaged} in it is not what was written")
+
+
 def load_network(file: str | os.PathLike[str]) -> keras.Model:
     """The network in a .keras file, not compiled.
 
@@ -23,9 +31,7 @@ def load_network(file: str | os.PathLike[str]) -> keras.Model:
       DamagedNetworkError: for a file that is missing, damaged, or holds something else; a ValueError.
     """
     try:
-        with zipfile.ZipFile(file) as archive:  # from Python 3.12 on Keras reads past the checksums
-            if damaged := archive.testzip():
-                raise zipfile.BadZipFile(f"{damaged} in it is not what was written")
+        check_archive(file)
         model = keras.models.load_model(file, compile=False, safe_mode=True)
     except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile,
             zlib.error) as error:

@@ -10,12 +10,13 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from tf_l2t.files import sync
 from tf_l2t.training.errors import ForeignStatesError, UnwritableError
-from tf_l2t.training.workdir import claim, write_json
+from tf_l2t.training.workdir import claim, environment, write_json
 
 NAME = "state"
 FOREIGN = "it is of another training, of another "
@@ -25,17 +26,18 @@ class Checkpoints:
     """What a training goes on from after it was stopped at any moment, by whatever.
 
     A state is the values of all variables and a record, written through `tf.train.CheckpointManager`. Beside state-N
-    stands state-N.json, written after it and to the disk itself: the SHA-256 of its files, and of which training it is.
-    A state without that file, or other than it says, or of another training, does not count; the one before it does.
+    stands state-N.json, written after it and to the disk itself: the SHA-256 of its files, of which training it is, and
+    the machine and the versions that it was written by; others that go on are warned. A state without that file, or
+    other than it says, or of another training, does not count; the one before it does.
 
     Args:
       folder: made here, and used by one process at a time.
       variables: TensorFlow's and Keras'; where one is there twice, the first place counts.
-      identity: JSON values that tell this training from others.
+      identity: JSON values, or NumPy's numbers, that tell this training from others.
       keep: how many states are kept, at least 2: an older one stands until the newer one does.
 
     Raises:
-      ValueError: for fewer, or if another process uses the folder.
+      ValueError: for fewer, for numbers that are not finite, or if another process uses the folder.
       UnwritableError: if the folder cannot be made.
     """
 
@@ -46,17 +48,19 @@ class Checkpoints:
         self._folder = pathlib.Path(folder)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+            claim(self._folder)
         except OSError as error:
-            raise UnwritableError(f"{str(folder)!r} cannot be made: {error.strerror}.") from error
-        claim(self._folder)
+            raise UnwritableError(f"{str(folder)!r} cannot be made, or written to: {error.strerror}.") from error
         held = list({id(variable): variable for variable in variables}.values())
         shapes = [[*variable.shape, tf.as_dtype(variable.dtype).name] for variable in held]
-        self._identity = json.loads(json.dumps({**identity, "variables": shapes}))
+        self._identity = json.loads(json.dumps({**identity, "variables": shapes}, default=_plain, allow_nan=False))
+        self._environment = environment()
         self._held = held
         self._record = tf.Variable("", dtype=tf.string, trainable=False)
         self._checkpoint = tf.train.Checkpoint(variables=held, record=self._record)
         self._keep = keep
         self._manager: Any = None
+        self._warned = False
 
     def __str__(self) -> str:
         return repr(str(self._folder))
@@ -90,7 +94,8 @@ class Checkpoints:
             files = self._files(number)
             for file in files:
                 sync(file)
-            content = {"identity": self._identity, "files": {file.name: _sha256(file) for file in files}}
+            content = {"identity": self._identity, "environment": self._environment,
+                       "files": {file.name: _sha256(file) for file in files}}
             write_json(self._seal(number), content | {"digest": _digest(content)})
         except (OSError, tf.errors.OpError) as error:
             raise UnwritableError(f"state {number} could not be written to {str(self._folder)!r}; those before it are "
@@ -121,10 +126,21 @@ class Checkpoints:
             if not damage:
                 self._checkpoint.restore(str(self._folder / f"{NAME}-{there}")).assert_existing_objects_matched()
                 logging.info("goes on behind %s", self._folder / f"{NAME}-{there}")
+                self._compare_environment(there)
                 return json.loads(self._record.numpy())
             used = "the state before it is used" if number is None else "what it holds is made again"
             warnings.warn(f"{str(self._seal(there))!r}: {damage}; {used}.", stacklevel=3)
         return None
+
+    def _compare_environment(self, number: int) -> None:
+        """Warns of a whole state that was written elsewhere."""
+        then = json.loads(self._seal(number).read_text(encoding="utf-8")).get("environment", self._environment)
+        differ = [f"{then.get(name)} then, {now} now" for name, now in self._environment.items()
+                  if then.get(name) != now]
+        if differ and not self._warned:
+            self._warned = True
+            warnings.warn(f"{str(self._folder)!r} goes on elsewhere than it was begun, and will not end with the same "
+                          f"bits: {'; '.join(differ)}.", stacklevel=4)
 
     def are_finite(self) -> bool:
         """Whether all numbers of the variables are, as they are now."""
@@ -164,6 +180,10 @@ class Checkpoints:
     def _of(self, state: str) -> list[pathlib.Path]:
         """By hand: Python keeps the pattern of every `glob`, and no two states have the same name."""
         return [file for file in self._folder.iterdir() if file.name.startswith(f"{state}.")]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else float(value)
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from tf_l2t.distillation import DistillationTrainer
 from tf_l2t.files import write_whole
 from tf_l2t.training.checkpoints import Checkpoints
 from tf_l2t.training.identity import fit_identity
-from tf_l2t.training.stretches import Record, everything, fit_in_stretches
+from tf_l2t.training.stretches import BestWeights, Record, everything, fit_in_stretches
 from tf_l2t.training.workdir import write_json
 
 HISTORY, BEST, LAST, ANCHORS = "history.json", "best.keras", "student.keras", "anchors"
@@ -88,12 +88,12 @@ def _fit_phase(trainer: DistillationTrainer, phase: PhasePlan, batch_fn: Callabl
     validation = tf.summary.create_noop_writer() if trainer.phase.prepares else \
         tf.summary.create_file_writer(str(log_dir / "validation"))
 
-    def fit(first: int, stop: int, heard: Sequence[keras.callbacks.Callback] = (*callbacks, curves)) -> Record:
+    def fit(first: int, stop: int, heard: Sequence[keras.callbacks.Callback], again: bool) -> Record:
         look = first // evaluate_every
         started = time.perf_counter()
         fitted = trainer.fit(batch_dataset(batch_fn, seed, stop, first), initial_epoch=look, epochs=look + 1,
                              total_epochs=math.ceil(phase.num_steps / evaluate_every), verbose=0, shuffle=False,
-                             callbacks=list(heard))
+                             callbacks=[*heard, *(() if again else (*callbacks, curves))])
         seconds = time.perf_counter() - started
         return {"phase": phase.name, **{name: float(values[-1]) for name, values in fitted.history.items()},
                 "ms_per_step": round(1000 * seconds / (stop - first), 2)}
@@ -108,6 +108,7 @@ def _fit_phase(trainer: DistillationTrainer, phase: PhasePlan, batch_fn: Callabl
             validation.flush()
         if anchors is not None:
             if record["val_accuracy"] > max((known["val_accuracy"] for known in earlier), default=-1.0):
+                best.keep()
                 write_whole(folder / BEST, trainer.student.save)
             if record["step"] in anchors:
                 (folder / ANCHORS).mkdir(exist_ok=True)
@@ -117,10 +118,16 @@ def _fit_phase(trainer: DistillationTrainer, phase: PhasePlan, batch_fn: Callabl
     fixed = () if trainer.teaches else (trainer.teacher, *trainer.anchors)
     given = {id(variable) for network in fixed if network is not None for variable in network.variables}
     changing = [variable for variable in everything(trainer) if id(variable) not in given]
-    return fit_in_stretches(fit, look, lambda records: write_json(folder / HISTORY, before + records),
-                            checkpoints=Checkpoints(folder / "checkpoints" / phase.name, changing,
-                                                    fit_identity(trainer, batch_fn, seed), keep=2),
-                            num_steps=phase.num_steps, every=evaluate_every, verbose=verbose)
+    best = BestWeights(trainer.student)
+    held = best.variables if anchors is not None else []
+    records = fit_in_stretches(fit, look, lambda records: write_json(folder / HISTORY, before + records),
+                               checkpoints=Checkpoints(folder / "checkpoints" / phase.name, [*changing, *held],
+                                                       fit_identity(trainer, batch_fn, seed), keep=2),
+                               num_steps=phase.num_steps, every=evaluate_every, verbose=verbose)
+    if anchors is not None:
+        with best.worn():
+            write_whole(folder / BEST, trainer.student.save)  # the file may have been damaged since
+    return records
 
 
 def check_looks(steps: Sequence[int], evaluate_every: int, anchors: int) -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tf_l2t.training.checkpoints import Checkpoints
-from tf_l2t.training.errors import StudentDivergedError
+from tf_l2t.training.errors import StudentDivergedError, TerminatedError
 from tf_l2t.training.pace import Pace, tell
 from tf_l2t.training.termination import deferred_termination
 
@@ -23,12 +25,12 @@ def fit_in_stretches(fit: Callable[..., Record], look: Callable[[Record, list[Re
     """Runs `num_steps` steps, `every` of them at a time; everything is kept before the first and behind each stretch.
 
     A training that is stopped at any moment loses the stretch that it is in, and goes on behind the one before. SIGTERM
-    waits for the end of a stretch.
+    waits for the end of a step, or of the look that is going on; then nothing is lost.
 
     Args:
-      fit: (first, stop) -> what training in the steps first … stop − 1 logs. With callbacks as a third argument these
-        hear of the steps, and nobody else: a stretch whose loss is not finite is gone through once more, to find the
-        step where that began.
+      fit: (first, stop, heard, again) -> what training in the steps first … stop − 1 logs, of which the callbacks
+        `heard` hear. Where it is done `again`, they alone do: a stretch whose loss is not finite is gone through once
+        more, to find the step where that began.
       look: (record, those before) -> the record with what is found out about the student at this point. It may keep
         it, such as the best so far; where it does, again if it was stopped at that.
       kept: hears of all records, once they are kept.
@@ -47,9 +49,10 @@ def fit_in_stretches(fit: Callable[..., Record], look: Callable[[Record, list[Re
       TerminatedError: after SIGTERM.
       UnwritableError: if a state cannot be written; those before it are kept.
     """
-    there = checkpoints.restore()
-    records: list[Record] = there["records"] if there else []
-    done = records[-1]["step"] if records else 0
+    there = checkpoints.restore() or {}
+    records: list[Record] = there.get("records", [])
+    within: dict[str, Any] = there.get("within") or {"steps": 0, "seconds": 0.0, "sums": []}  # of a stretch that began
+    done = (records[-1]["step"] if records else 0) + within["steps"]
     if done > num_steps:
         raise ValueError(f"{checkpoints} has {done} steps already; num_steps={num_steps} is fewer.")
     if records:
@@ -58,13 +61,22 @@ def fit_in_stretches(fit: Callable[..., Record], look: Callable[[Record, list[Re
         checkpoints.save(0, {"records": []})
     pace = Pace(num_steps, done)
     with deferred_termination() as end_if_told:
-        for first in range(done, num_steps, every):
-            stop = min(first + every, num_steps)
-            started = time.perf_counter()
-            record = {"step": stop, **fit(first, stop)}
+        for first in range(done - within["steps"], num_steps, every):
+            begin, stop = first + within["steps"], min(first + every, num_steps)
+            steps = _Steps(stop - begin, within["sums"], end_if_told)
+            started = time.perf_counter() - within["seconds"]
+            try:
+                record = {"step": stop, **fit(begin, stop, [steps], False)}
+            except TerminatedError:
+                if checkpoints.are_finite():  # or else the stretch is gone through again, to say where that began
+                    checkpoints.save(begin + steps.done, {"records": records, "within": {
+                        "steps": begin + steps.done - first, "seconds": time.perf_counter() - started,
+                        "sums": steps.sums()}})
+                raise
             record["seconds"] = round(time.perf_counter() - started, 3)
             if not is_finite(record):
-                raise diverged("a loss is", record, first, first_not_finite(fit, checkpoints, first, stop))
+                raise diverged("a loss is", record, first, first_not_finite(fit, checkpoints, begin, stop))
+            within = {"steps": 0, "seconds": 0.0, "sums": []}
             if not checkpoints.are_finite():  # of the last step, or of whatever losses do not show
                 raise diverged("weights are", record, first)
             record = look(record, records)
@@ -83,6 +95,37 @@ def is_finite(record: Record) -> bool:
     return all(math.isfinite(value) for value in record.values() if isinstance(value, float))
 
 
+class _Steps(keras.callbacks.Callback):
+    """Counts a stretch's steps as they are done, and ends it behind one, but not the last, if told to.
+
+    Args:
+      count: of the steps.
+      sums: `sums()` of what is in the stretch already, [] at its beginning; Keras begins anew with every `fit`.
+      end_if_told: raises `TerminatedError`.
+    """
+
+    def __init__(self, count: int, sums: list[Any], end_if_told: Callable[[], None]):
+        super().__init__()
+        self._count, self._sums, self._end_if_told = count, sums, end_if_told
+        self.done = 0
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if not self.done:  # not before: Keras builds metrics at the first batch
+            self._add()
+        self.done = batch + 1
+        if self.done < self._count:
+            self._end_if_told()
+
+    def _add(self) -> None:
+        for metric, values in zip(self.model.metrics, self._sums, strict=True) if self._sums else ():
+            for variable, value in zip(metric.variables, values, strict=True):
+                variable.assign_add(value)
+
+    def sums(self) -> list[Any]:
+        """Those of which the metrics are means, JSON values; float32 comes back from them as it was."""
+        return [[variable.numpy().tolist() for variable in metric.variables] for metric in self.model.metrics]
+
+
 class _FirstNotFinite(keras.callbacks.Callback):
     """The first batch, counted from 1, behind which a mean of the logs is not finite; None if there is none."""
 
@@ -98,7 +141,7 @@ def first_not_finite(fit: Callable[..., Record], checkpoints: Checkpoints, first
     found = _FirstNotFinite()
     if checkpoints.restore(first) is None:
         return None
-    fit(first, stop, [found])
+    fit(first, stop, [found], True)
     return None if found.batch is None else first + found.batch
 
 
@@ -107,6 +150,40 @@ def diverged(what: str, record: Record, first: int, step: int | None = None) -> 
     where = "" if step is None else f", from step {step} on"
     return StudentDivergedError(f"{what} not finite in the steps {first + 1} to {record['step']}{where}: {record}. "
                                 f"Lower the learning rate, or bound the gradient. What is kept is from step {first}.")
+
+
+class BestWeights:
+    """The weights of a network when it was best, among what a training keeps; a file of them may be damaged.
+
+    Args:
+      network: whose they are.
+
+    Attributes:
+      variables: that hold them.
+    """
+
+    def __init__(self, network: keras.Model):
+        self._network = network
+        self.variables = [tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in network.weights]
+
+    def keep(self) -> None:
+        """Those that the network has now."""
+        for held, variable in zip(self.variables, self._network.weights, strict=True):
+            held.assign(variable)
+
+    @contextlib.contextmanager
+    def worn(self) -> Iterator[None]:
+        """Within it the network has them; then its own again."""
+        own = [tf.convert_to_tensor(variable) for variable in self._network.weights]
+        try:
+            self._assign(self.variables)
+            yield
+        finally:
+            self._assign(own)
+
+    def _assign(self, values: Iterable[Any]) -> None:
+        for variable, value in zip(self._network.weights, values, strict=True):
+            variable.assign(value)
 
 
 def everything(model: keras.Model) -> Iterable[Any]:

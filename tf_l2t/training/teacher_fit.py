@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -41,17 +41,18 @@ class TeacherFit:
       progress: how far the training is.
       first_seed: of the first rollout of the first step.
       teacher_steps: at which it ends.
+      note: notes on the teacher what is known of it as it stands; called after every step, before callbacks.
     """
 
     def __init__(self, trainer: Any, options: TeacherOptions, *, task: Task, problem: Problem,
                  gradient_fn: HypergradientFunction, measure: Measure, apply: TeacherStep, validate: Validation,
                  validation_freq: int, states: TeacherCheckpoints, deferred: bool, progress: Progress,
-                 first_seed: int, teacher_steps: int):
+                 first_seed: int, teacher_steps: int, note: Callable[[], None]):
         self._trainer, self._options, self._task, self._problem = trainer, options, task, problem
         self._gradient_fn, self._measure, self._apply = gradient_fn, measure, apply
         self._validate, self._validation_freq = validate, validation_freq
         self._states, self._deferred, self._progress = states, deferred, progress
-        self._first_seed, self._teacher_steps = first_seed, teacher_steps
+        self._first_seed, self._teacher_steps, self._note = first_seed, teacher_steps, note
 
     def run(self, calls: keras.callbacks.CallbackList, history: keras.callbacks.History, verbose: int) -> None:
         """Goes on to the end.
@@ -79,6 +80,7 @@ class TeacherFit:
             while progress.step < self._teacher_steps and not progress.stopped:
                 calls.on_epoch_begin(progress.step)
                 logs = self._step(verbose)
+                self._note()
                 calls.on_epoch_end(progress.step - 1, logs)
                 if progress.dropped_in_a_row == self._options.max_dropped:
                     self._rescue()

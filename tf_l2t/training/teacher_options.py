@@ -49,15 +49,15 @@ class TeacherOptions:
                 raise ValueError(f"{name} must be at least 1; received {value!r}.")
         if not 0 <= self.penalty < np.inf:
             raise ValueError(f"penalty must be at least 0; received {self.penalty!r}.")
-        if self.rollback is not None and not self.rollback >= 0:
-            raise ValueError(f"rollback must be at least 0, or None; received {self.rollback!r}.")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ValueError(f"clip_norm must be above 0, or None; received {self.clip_norm!r}.")
+        if self.rollback is not None and not 0 <= self.rollback < np.inf:
+            raise ValueError(f"rollback must be at least 0, and finite, or None; received {self.rollback!r}.")
+        if self.clip_norm is not None and not 0 < self.clip_norm < np.inf:
+            raise ValueError(f"clip_norm must be above 0, and finite, or None; received {self.clip_norm!r}.")
         if self.judge not in JUDGES:
             raise ValueError(f"judge must be one of {JUDGES}; received {self.judge!r}.")
         for name, factor in (("adjoint_alarm", self.adjoint_alarm), ("adjoint_limit", self.adjoint_limit)):
-            if factor is not None and not factor > 1:
-                raise ValueError(f"{name} must be a factor above 1, or None; received {factor!r}.")
+            if factor is not None and not 1 < factor < np.inf:
+                raise ValueError(f"{name} must be a finite factor above 1, or None; received {factor!r}.")
         if self.distribute not in DISTRIBUTE:
             raise ValueError(f"distribute must be one of {DISTRIBUTE}; received {self.distribute!r}.")
         split = self.strategy is not None and self.distribute == "batch"

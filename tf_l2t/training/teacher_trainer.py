@@ -34,6 +34,7 @@ from tf_l2t.training.optimizers import inner_optimizer, named_optimizer
 from tf_l2t.training.pace import every_few_seconds, tell
 from tf_l2t.training.tasks import ClassificationTask, Task
 from tf_l2t.training.teacher_fit import TeacherFit
+from tf_l2t.training.teacher_notes import described, noting, optimizer_words
 from tf_l2t.training.teacher_options import TeacherOptions
 from tf_l2t.training.teacher_progress import TeacherCheckpoints
 from tf_l2t.training.teacher_step import TeacherStep
@@ -43,16 +44,6 @@ from tf_l2t.training.validation import Validation, weights_of
 # `comparison` lie higher still, so that no table reports a student that a teacher has seen.
 VALIDATION_SEED = 1_000_000
 SEEDS_PER_TRAINING = 100_000
-
-
-def described(model: keras.Model) -> dict[str, Any]:
-    """Name and input of a student, for a teacher's card; without a name of its own, the classes of its layers."""
-    layers = [type(layer).__name__ for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    shape = getattr(model, "input_shape", None)
-    given = not model.name.startswith(("functional", "sequential"))  # with which Keras counts them
-    shown = layers if len(layers) < 9 else [*layers[:4], "…", layers[-1]]
-    return {"student": model.name if given else ", ".join(shown),
-            **({"student_input": list(shape[1:])} if isinstance(shape, tuple) else {})}
 
 
 class TeacherTrainer:
@@ -223,6 +214,9 @@ class TeacherTrainer:
         for callback in callbacks:
             if isinstance(callback, TeacherSummaries):
                 callback.check(self.teacher.coefficients_shape)
+            if isinstance(callback, keras.callbacks.BackupAndRestore):
+                raise ValueError("BackupAndRestore knows neither seeds nor best weights of a teacher's training; leave "
+                                 "it out, and give fit checkpoint_dir, with which it goes on to the same bits.")
         train, dev = self.check_data(train, dev)
         held_out = dev if validation_data is None else self._task.checked(validation_data, "validation_data", dev=True)
         options, problem, first = self._options, self._problem(train, dev), VALIDATION_SEED + self._seed
@@ -262,27 +256,28 @@ class TeacherTrainer:
                 print(begins)
             elif verbose == 2:
                 tell({"training": begins}, verbose)
+        note = noting(self.teacher, {
+            "num_steps": self.num_steps, **described(self._task.student.model),
+            "student_optimizer": optimizer_words(self._student_optimizer), "batch_size": self._run["batch_size"],
+            "train": train.size, "dev": dev.size, "validated_on": "dev" if held_out is dev else "validation_data",
+            "objective": str(getattr(options.objective, "__name__", options.objective)),
+            "seed": self._seed // SEEDS_PER_TRAINING}, progress, validate)
         steps = TeacherFit(self, options, task=self._task, problem=problem, gradient_fn=gradient_fn, measure=measure,
                            apply=self._apply, validate=validate, validation_freq=validation_freq, states=states,
                            deferred=deferred, progress=progress, first_seed=self._seed,
-                           teacher_steps=teacher_steps)
+                           teacher_steps=teacher_steps, note=note)
         try:
             steps.run(calls, history, verbose)
         except BaseException:
+            note()  # it may have been left at other weights than those of the newest step
             for callback in callbacks:
                 if isinstance(callback, TeacherSummaries):
                     callback.close()
             raise
         if validation_freq:
             self.set_weights(validate.best_weights)
+        note()
         calls.on_train_end()
-        validated = {name: value for name, value in validate.best.items() if np.isfinite(value)}
-        model = self._task.student.model
-        self.teacher.note_training({
-            "num_steps": self.num_steps, "teacher_steps": len(history.epoch), "dropped": progress.dropped, **validated,
-            **described(model), "student_weights": model.count_params(), "batch_size": self._run["batch_size"],
-            "train": train.size, "dev": dev.size, "seed": self._seed // SEEDS_PER_TRAINING,
-            "objective": str(getattr(options.objective, "__name__", options.objective))})
         return history
 
     def _problem(self, train: Any, dev: Any) -> Problem:
@@ -411,3 +406,16 @@ class TeacherTrainer:
         """Writes θ as a TensorFlow checkpoint, `filepath` the prefix of its files."""
         del overwrite
         tf.train.Checkpoint(teacher=self.teacher).write(str(filepath))
+
+    def load_weights(self, filepath: str) -> None:
+        """Gives the teacher the θ that `save_weights` wrote.
+
+        Raises:
+          ValueError: if there is none there, or a teacher's with other variables.
+        """
+        try:
+            status = tf.train.Checkpoint(teacher=self.teacher).read(str(filepath))
+            status.assert_existing_objects_matched()
+        except (AssertionError, ValueError, tf.errors.OpError) as error:
+            raise ValueError(f"{str(filepath)!r} does not hold the weights of a {type(self.teacher).__name__} such as "
+                             f"this one: {error}") from error

@@ -16,7 +16,7 @@ from tf_l2t.data import batch_dataset
 from tf_l2t.students.translator import previous_tokens
 from tf_l2t.training.checkpoints import Checkpoints
 from tf_l2t.training.identity import fit_identity
-from tf_l2t.training.stretches import everything, fit_in_stretches
+from tf_l2t.training.stretches import BestWeights, everything, fit_in_stretches
 from tf_l2t.training.workdir import write_json
 from tf_l2t.translation.subwords import BOS, PAD
 
@@ -58,7 +58,7 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
       num_steps: of the whole run.
       evaluate_every: steps between two looks.
       evaluate: what a look finds; `bleu` is there, and says which model is the best.
-      best: keeps the model: called whenever it is better than ever before.
+      best: writes the model: called whenever it is better than ever before, and at the end with it as it was then.
       path: a directory for checkpoints/ (`Checkpoints`) and history.json. If a run has left them there, this one goes
         on, and `model` becomes as that was.
       verbose: as for `fit_in_stretches`.
@@ -81,7 +81,7 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
         model.optimizer.build(model.trainable_variables)
     folder = pathlib.Path(path)
 
-    def fit(first: int, stop: int, heard: Sequence[keras.callbacks.Callback] = ()) -> dict[str, Any]:
+    def fit(first: int, stop: int, heard: Sequence[keras.callbacks.Callback], again: bool) -> dict[str, Any]:
         tokens = _CountTokens(batch_fn)
         started = time.perf_counter()
         fitted = model.fit(translation_dataset(tokens, seed, first, stop), verbose=0, shuffle=False,
@@ -94,14 +94,19 @@ def fit_translator(model: keras.Model, batch_fn: BatchFn, *, seed: int, num_step
         started = time.perf_counter()
         record = {**record, **evaluate(model), "evaluation_seconds": round(time.perf_counter() - started, 1)}
         if record["bleu"] > max((known["bleu"] for known in before), default=-np.inf):
+            held.keep()
             best(model)
         looked(model, record)
         return record
 
-    return fit_in_stretches(fit, look, lambda records: write_json(folder / HISTORY, records),
-                            checkpoints=Checkpoints(folder / "checkpoints", everything(model),
-                                                    fit_identity(model, batch_fn, seed)),
-                            num_steps=num_steps, every=evaluate_every, verbose=verbose)
+    held = BestWeights(model)
+    records = fit_in_stretches(fit, look, lambda records: write_json(folder / HISTORY, records),
+                               checkpoints=Checkpoints(folder / "checkpoints", [*everything(model), *held.variables],
+                                                       fit_identity(model, batch_fn, seed)),
+                               num_steps=num_steps, every=evaluate_every, verbose=verbose)
+    with held.worn():
+        best(model)  # what it wrote may have been damaged since
+    return records
 
 
 class _CountTokens:

@@ -16,9 +16,10 @@ from tf_l2t.files import partial_name, write_whole
 
 MANIFEST = "manifest.json"
 SEAL = "sha256"
+LOCK = ".lock"
 PACKAGES = ("tensorflow", "keras", "numpy")
 
-_claimed: dict[pathlib.Path, int] = {}  # directories of this process, open until it ends
+_claimed: dict[tuple[int, int], int] = {}  # locks of this process, by device and inode, open until it ends
 
 
 def environment() -> dict[str, Any]:
@@ -55,8 +56,8 @@ def check_workdir(path: str | pathlib.Path) -> pathlib.Path:
         raise ValueError("--workdir must name a new directory for the run's files; received none.")
     if path.exists() and not path.is_dir():
         raise ValueError(f"the work directory {str(path)!r} is a file; name a new directory.")
-    begun = partial_name(MANIFEST)  # of a run that was stopped while it wrote the first of its files
-    if path.is_dir() and any(file.name != begun for file in path.iterdir()):
+    begun = {LOCK, partial_name(MANIFEST)}  # of a run that was stopped while it wrote the first of its files
+    if path.is_dir() and any(file.name not in begun for file in path.iterdir()):
         what = "another run" if (path / MANIFEST).exists() else "other files"
         raise ValueError(f"the work directory {str(path)!r} holds {what}; name a new one, or remove it yourself.")
     return path
@@ -131,10 +132,14 @@ def claim(path: pathlib.Path) -> None:
     Raises:
       ValueError: if another process has it.
     """
-    resolved = path.resolve()
-    if resolved in _claimed:
+    # A file, and not the directory itself, which NFS locks on each machine by itself; opened to be written to, because
+    # there it is locked as POSIX locks are.
+    descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    status = os.fstat(descriptor)
+    key = status.st_dev, status.st_ino
+    if key in _claimed:
+        os.close(descriptor)
         return
-    descriptor = os.open(resolved, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -145,7 +150,7 @@ def claim(path: pathlib.Path) -> None:
         os.close(descriptor)
         raise ValueError(f"{str(path)!r} is on a file system without locks ({error.strerror}), where two processes "
                          "could not be kept apart; name a directory on another.") from error
-    _claimed[resolved] = descriptor
+    _claimed[key] = descriptor
 
 
 def _plain(value: Any) -> Any:
