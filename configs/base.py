@@ -45,6 +45,7 @@ def get_config() -> ml_collections.ConfigDict:
     teacher.name = "attention"  # see tf_l2t.teachers.TEACHERS
     teacher.num_keys = 10  # of "attention" and the diagonal ones
     teacher.hidden = 32  # of "mlp"
+    teacher.options = ()  # (name, value) of further arguments
     teacher.loss = "mixture"  # or "soft", "stable", "paper": see tf_l2t.losses.TAUGHT_FORMS
     teacher.ignored = ()  # names of features that it does not see, see tf_l2t.features; "dev_precision" for all of them
     teacher.class_counts = False  # start from logit adjustment by the train set's class sizes, for long tails

@@ -51,6 +51,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.teacher = teacher = ml_collections.ConfigDict()
     teacher.name = "diagonal"  # or "shared_diagonal"
     teacher.num_keys = 5
+    teacher.options = ()  # (name, value) of further arguments
     teacher.loss = "paper"  # or "stable", "mixture", "soft": see tf_l2t.losses.TAUGHT_FORMS
     teacher.seed = 0
 

@@ -9,7 +9,7 @@ import pytest
 from tensorflow.python.framework.func_graph import FuncGraph
 
 from configs import compare_distill_mnist, compare_distill_text, distill_mnist, prokt_glue, prokt_images
-from tests.event_files import scalars
+from tests.event_files import hyperparameters, scalars
 from tf_l2t.distillation import METHODS, DistillationTrainer
 from tf_l2t.training import distillation_fit
 from trainers import command, distill_compare
@@ -153,6 +153,9 @@ def test_a_table(tmp_path):
     assert table.splitlines()[3].startswith(f"| rco | {recorded[4]['test_accuracy_mean']:.2f} ± ")
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"divergence_small.png", "teacher_small.png"}
     assert (tmp_path / "report.html").is_file()
+    chosen, found = hyperparameters(tmp_path / "tensorboard" / "small" / "rco")
+    assert chosen == {name: recorded[4][name] for name in ("teacher", "student", "method", "learning_rate")}
+    assert found["test_accuracy"] == pytest.approx(recorded[4]["test_accuracy_mean"], rel=1e-6)
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")}
     again = []
     compare(tmp_path, again)

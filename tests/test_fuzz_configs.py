@@ -4,6 +4,7 @@ As in test_fuzz.py, `--hypothesis-profile=soak` tries many more examples.
 """
 
 import contextlib
+import pathlib
 
 import hypothesis
 import ml_collections
@@ -12,7 +13,8 @@ from absl import flags
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs import ablation_shifted, compare_distill_mnist, demo, distill_mnist, translation_demo
+from configs import ablation_shifted, compare_distill_mnist, compare_translation, demo, distill_mnist, translation_demo
+from tf_l2t import pretrained
 from tf_l2t.training import StudentDivergedError, TeacherDivergedError
 from trainers import ablate, command, compare, distill, train_baseline, train_student, train_teacher
 
@@ -33,6 +35,7 @@ VALUES = {
                         lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=6).map(
                             lambda value: value if isinstance(value, tuple) else (value,)),
 }
+NOISY_DIGITS = str(pathlib.Path(pretrained.__file__).parent / "noisy_digits")
 EMBEDDED = (("data.name", "mnist_5k"), ("data.train_size", 200))
 COMMANDS = {
     "teacher": (train_teacher.prepare, demo, ()),
@@ -40,6 +43,9 @@ COMMANDS = {
     "table": (compare.prepare, demo, (("compare.num_teachers", 1),)),
     "distillation": (distill.prepare, distill_mnist, EMBEDDED),
     "table of distillation": (compare.prepare, compare_distill_mnist, (*EMBEDDED, ("data.balance", False))),
+    "table of translation": (compare.prepare, compare_translation, (
+        ("data.name", "libreoffice_help"), ("data.path", ""), ("data.vocabulary", 400))),
+    "student of a teacher": (train_student.prepare, demo, (("compare.teacher", NOISY_DIGITS),)),
     "ablation": (ablate.prepare, ablation_shifted, EMBEDDED),
     "translation": (train_student.prepare, translation_demo, ()),
     "teacher of translation": (train_teacher.prepare, translation_demo, ()),

@@ -12,6 +12,7 @@ import pytest
 
 import tf_l2t
 from configs import compare_translation
+from tests.event_files import hyperparameters
 from tests.test_translation_commands import SMALL
 from tf_l2t.training import StudentDivergedError, TeacherDivergedError, pace
 from tf_l2t.translation import load_translator
@@ -99,6 +100,9 @@ def test_rows_are_the_runs(table):
                 assert row[f"{prefix}_{column}_std"] == pytest.approx(np.std(scores, ddof=1), abs=6e-4)
         assert row["tokens_per_second"] == max(result["tokens_per_second"] for result in found)
         assert row["seeds"] == 2 and row["student"] == "lstm1" and row["data"] == "libreoffice_help"
+        chosen, scores = hyperparameters(folder / "run/tensorboard/lstm1" / row["loss"])
+        assert chosen == {name: row[name] for name in ("student", "loss", "learning_rate")}
+        assert scores["bleu_greedy"] == pytest.approx(row["bleu_greedy_mean"], rel=1e-5)
     markdown = translation_table(rows, "libreoffice_help")
     assert markdown in done.stdout and (folder / "run" / "table.md").read_text() == markdown + "\n"
     assert len(markdown.splitlines()) == 6 and "Quoted, not measured here" in (folder / "run/report.html").read_text()

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 import tensorflow as tf
-from tensorboard.plugins.hparams import api as hparams
 
 from tf_l2t import plotting
 from tf_l2t.data import Splits
@@ -25,6 +24,7 @@ from tf_l2t.training.comparison import REPORT_SEED
 from tf_l2t.training.results import RowResult, markdown_table, mean_std, verdicts
 from trainers import command
 from trainers.classes import class_pairs
+from trainers.hyperparameters import write_row
 
 
 class Part(NamedTuple):
@@ -65,11 +65,10 @@ def write_hparams(folder: pathlib.Path, part: Part) -> None:
     """TensorBoard's table of hyperparameters: a row of the part is a run, with what dev chose and its test error, %."""
     for result in part.results:
         tuned = {} if result.tune_rate is None else {"tune_rate": result.tune_rate}
-        with tf.summary.create_file_writer(str(folder / f"dev{part.dev_size}" / result.row)).as_default(step=0):
-            hparams.hparams({"row": result.row, "dev_size": part.dev_size, "learning_rate": result.learning_rate,
-                             **tuned, **{name: str(value) for name, value in result.variant.items()}},
-                            trial_id=f"dev{part.dev_size}/{result.row}")
-            tf.summary.scalar("test_error", mean_std(result.errors)[0])
+        write_row(folder, f"dev{part.dev_size}/{result.row}", {
+            "row": result.row, "dev_size": part.dev_size, "learning_rate": result.learning_rate, **tuned,
+            **{name: str(value) for name, value in result.variant.items()}},
+            {"test_error": mean_std(result.errors)[0]})
 
 
 def draw(part: Part, folder: pathlib.Path) -> dict[str, pathlib.Path]:

@@ -21,6 +21,7 @@ from tf_l2t.training.workdir import read_sealed, resume_workdir, write_json
 from trainers import command, distill, diverged, fields
 from trainers.distill_table import TEACHER, distillation_table
 from trainers.distillation import describe_data, describe_run, labels_of, network, phase_steps, teacher_config
+from trainers.hyperparameters import write_row
 
 ANCHORS = 4  # of the teacher, for RCO
 
@@ -53,7 +54,7 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
     row again when it has a seed more. Of config.compare.learning_rates a row has the one that is best on dev, and says
     what the others gave. A student that diverges is left out of its row, which counts it. Writes teacher/,
     STUDENT/METHOD/seedN/, or STUDENT/METHOD/RATE/seedN/ of several rates (`trainers.distill`), results.json, table.md,
-    figures/ and report.html.
+    figures/, tensorboard/ (the rows as hyperparameters) and report.html.
     """
     compare = config.compare
     given, config, of_teacher, cells = planned(config)
@@ -91,6 +92,11 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
         rows += tuned_rows(config, rows)
         record(rows[len(best):])
         write_json(path / "results.json", rows)
+        for row in rows:
+            write_row(path / "tensorboard", f"{row['student']}/{row['method']}",
+                      {name: row[name] for name in ("teacher", "student", "method", "learning_rate")},
+                      {name: row[f"{name}_mean"] for name in ("test_accuracy", "best_test_accuracy",
+                                                              "best_dev_accuracy")})
         table = distillation_table(rows, compare.task)
         (path / "table.md").write_text(table + "\n", encoding="utf-8")
         command.result(f"\n{table}\n", rows=rows)

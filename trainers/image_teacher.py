@@ -14,7 +14,7 @@ from tf_l2t.teachers import TEACHERS, Teacher
 from tf_l2t.training import TeacherTrainer
 from trainers import command
 from trainers.classes import summary_options
-from trainers.teacher_plan import TeacherPlan, compile_trainer, described
+from trainers.teacher_plan import TeacherPlan, compile_trainer, described, teacher_options
 
 
 def plan(config: ml_collections.ConfigDict, splits: Splits, number: int = 0) -> TeacherPlan:
@@ -63,12 +63,8 @@ def make_teacher(config: ml_collections.ConfigDict, splits: Splits, number: int 
     ignored = [i for i, name in enumerate(names) if name in config.teacher.ignored
                or (name.startswith("dev_precision_") and "dev_precision" in config.teacher.ignored)]
     counts = np.bincount(splits.train.y, minlength=splits.num_classes) if config.teacher.class_counts else None
-    seed = config.teacher.seed + number
-    attention = {"num_keys": config.teacher.num_keys, "seed": seed}
-    options = {"attention": attention, "diagonal": attention, "shared_diagonal": attention,
-               "mlp": {"hidden": config.teacher.hidden, "seed": seed}, "static": {}}
     return TEACHERS[config.teacher.name](splits.num_classes, len(names), loss=config.teacher.loss, ignored=ignored,
-                                         class_counts=counts, **options[config.teacher.name])
+                                         class_counts=counts, **teacher_options(config, number))
 
 
 def make_trainer(config: ml_collections.ConfigDict, splits: Splits, teacher: Teacher,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, NamedTuple
 
 import keras
 import ml_collections
 import tensorflow as tf
 
-from tf_l2t.teachers import Teacher
+from tf_l2t.teachers import TEACHERS, Teacher
 from tf_l2t.training import TeacherTrainer
 from tf_l2t.training.rates import learning_rate
 from trainers.cluster import strategy
@@ -35,6 +36,28 @@ class TeacherPlan(NamedTuple):
     source: dict[str, Any]
     description: tuple[str, ...]
     summaries: dict[str, Any]
+
+
+def teacher_options(config: ml_collections.ConfigDict, number: int = 0) -> dict[str, Any]:
+    """What the class of the config's teacher takes beside sizes and loss: of config.teacher's num_keys, hidden and seed
+    those that it has, and config.teacher.options.
+
+    Args:
+      config: of an experiment; the class is known.
+      number: added to the seed.
+
+    Raises:
+      ValueError: for options that it does not take.
+    """
+    teacher = config.teacher
+    of_all = {"num_classes", "num_features", "loss", "options"}
+    known = set(inspect.signature(TEACHERS[teacher.name]).parameters) - of_all
+    given = {"num_keys": teacher.num_keys, "hidden": teacher.get("hidden"), "seed": teacher.seed + number}
+    options = {**{name: value for name, value in given.items() if name in known}, **dict(teacher.options)}
+    if not set(options) <= known:
+        raise ValueError(f"config.teacher.options: the teacher {teacher.name!r} takes {sorted(known)}; received "
+                         f"{sorted(options)}.")
+    return options
 
 
 def described(config: ml_collections.ConfigDict, teacher: Teacher) -> str:

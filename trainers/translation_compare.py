@@ -23,6 +23,7 @@ from tf_l2t.training.workdir import read_sealed, resume_workdir, write_json
 from tf_l2t.translation import load_translator
 from tf_l2t.translation.token_losses import TOKEN_LOSSES
 from trainers import command, diverged, translation, translation_teacher
+from trainers.hyperparameters import write_row
 from trainers.train_teacher import fitting
 from trainers.translation_table import translation_table
 from trainers.translator_fit import TAUGHT, beginnings, check_looks, compiled_alone, prepare_translator
@@ -63,7 +64,8 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
     Losses begin with the start's translator config.compare.start. The teacher of the taught loss, one for a student,
     begins with the first seed's, and its students learn at the largest rate; "untaught" is the fixed loss with which it
     begins. Every loss chooses its rate from the same grid on dev, with the first seed. Writes STUDENT/seedN/LOSS/
-    (`trainers.translator_fit`), STUDENT/teacher/, results.json, table.md and report.html.
+    (`trainers.translator_fit`), STUDENT/teacher/, results.json, table.md, tensorboard/ (the rows as
+    hyperparameters) and report.html.
     """
     compare = config.compare
     if min(compare.seeds, compare.num_steps) < 1 or not compare.learning_rates or not compare.losses \
@@ -88,6 +90,11 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
                 record(rows[-1:])
                 write_json(path / "results.json", [r._asdict() for r in results])
         markdown = translation_table(rows, text.name)
+        for row in rows:
+            write_row(path / "tensorboard", f"{row['student']}/{row['loss']}",
+                      {name: row[name] for name in ("student", "loss", "learning_rate")},
+                      {name: row[f"{name}_mean"] for name in ("bleu_dev", "bleu_greedy",
+                                                              f"bleu_beam{config.decoding.beam_size}")})
         command.result(f"\n{markdown}\n", rows=rows)
         (path / "table.md").write_text(markdown + "\n", encoding="utf-8")
         said = [f"Quoted, not measured here: {config.quoted}."] if config.quoted else []

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import ml_collections
 
-from tf_l2t.teachers import TEACHERS, Teacher
+from tf_l2t.teachers import TEACHERS, DiagonalTeacher, Teacher
 from tf_l2t.training import TeacherTrainer
 from tf_l2t.training.translation_task import TranslationTask
 from tf_l2t.translation import encode_pairs
 from tf_l2t.translation.features import FEATURES
 from trainers import translation
 from trainers.digests import translator_digest
-from trainers.teacher_plan import TeacherPlan, compile_trainer, described
+from trainers.teacher_plan import TeacherPlan, compile_trainer, described, teacher_options
 
-DIAGONAL = ("diagonal", "shared_diagonal")
+DIAGONAL = sorted(name for name, kind in TEACHERS.items() if issubclass(kind, DiagonalTeacher))
 
 
 def new_teacher(config: ml_collections.ConfigDict, vocabulary_size: int, number: int = 0) -> Teacher:
     """The config's teacher as it begins.
 
     Raises:
-      ValueError: for another kind of teacher than a diagonal one.
+      ValueError: for another kind of teacher than a diagonal one, or options that it does not take.
     """
     if config.teacher.name not in DIAGONAL:
         raise ValueError(f"the teacher of a translation student is one of {DIAGONAL}, with a coefficient for every "
                          f"subword; received config.teacher.name={config.teacher.name!r}.")
-    return TEACHERS[config.teacher.name](vocabulary_size, len(FEATURES), num_keys=config.teacher.num_keys,
-                                         loss=config.teacher.loss, seed=config.teacher.seed + number)
+    return TEACHERS[config.teacher.name](vocabulary_size, len(FEATURES), loss=config.teacher.loss,
+                                         **teacher_options(config, number))
 
 
 def plan(config: ml_collections.ConfigDict, number: int = 0) -> TeacherPlan:

@@ -1,5 +1,7 @@
 """Losses with weights against NumPy, convolution by convolution, and their derivatives against differences."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from tf_l2t.distillation.connectors import (
     VariationalInformation,
 )
 from tf_l2t.distillation.contrastive import ContrastiveRepresentation
+from tf_l2t.distillation.encoders import HiddenStates
 
 RNG = np.random.default_rng(0)
 
@@ -319,3 +322,17 @@ def test_negatives_are_of_other_classes_and_uniform():
 def test_bad_input(make, match):
     with pytest.raises(ValueError, match=match):
         make()
+
+
+@pytest.mark.parametrize(("layer", "options"), [
+    (FitNet, {}), (ActivationBoundaries, {"margin": 0.5}), (VariationalInformation, {"variance": 2.0}),
+    (CorrelationCongruence, {"width": 7, "variant": "paper", "gamma": 0.3, "order": 1}),
+    (FactorTransfer, {"rate": 0.3, "variant": "paper"}), (HiddenStates, {}),
+    (ContrastiveRepresentation, {"labels": [2, 0, 1, 0], "width": 5, "num_negatives": 3, "nce_temperature": 0.1,
+                                 "momentum": 0.2, "seed": 4})])
+def test_layers_come_back_from_their_configs(layer, options):
+    """By name, as from a file; each option is in the config, as it was given."""
+    made = layer(**options, name="mine", dtype="float64")
+    found = keras.saving.deserialize_keras_object(json.loads(json.dumps(keras.saving.serialize_keras_object(made))))
+    assert type(found) is layer and (found.name, found.dtype) == ("mine", "float64")
+    assert found.get_config() == made.get_config() and options.items() <= found.get_config().items()

@@ -283,6 +283,16 @@ def test_tensorboard_shows_a_stock_model(tmp_path):
         model.fit(*TRAIN, verbose=0, callbacks=[TaughtStudentSummaries(tmp_path)])
 
 
+def test_tensorboard_shows_a_model_that_was_restored_behind_the_callback_s_beginning(tmp_path):
+    """Every so many steps from there on, and not every step until the count has caught up."""
+    teacher, model = tiny.teacher(), network()
+    model.compile(sgd(), loss=teacher.as_keras_loss())
+    model.fit(*TRAIN, batch_size=6, epochs=1, verbose=0, callbacks=[
+        teaching(teacher, num_steps=200), TaughtStudentSummaries(tmp_path, every=2),
+        keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: model.optimizer.iterations.assign(100))])
+    assert list(tags(tmp_path)["coefficients/current"]) == [100, 102]
+
+
 @pytest.mark.parametrize("before", [False, True])
 def test_a_model_is_not_trained_by_a_loss_that_nothing_changes(before):
     """Nor after a fit with the callback; evaluations need none."""

@@ -37,6 +37,7 @@ def conv(filters: int, kernel: Any, inputs: int, name: str, transposed: bool = F
     return kind(filters, kernel, name=name, **uniform(fan_in), **options)
 
 
+@keras.saving.register_keras_serializable(package="tf_l2t")
 class Regressor(keras.layers.Layer):
     """FitNet's: a convolution from the student's map to the size and channels of the teacher's, batch norm, ReLU.
 
@@ -82,6 +83,7 @@ class Regressor(keras.layers.Layer):
         return keras.activations.get(self.activation)(self._norm(x, training=training))
 
 
+@keras.saving.register_keras_serializable(package="tf_l2t")
 class FitNet(keras.layers.Layer):
     """The mean of (r(f_s) − f_t)² over all entries, r a `Regressor`.
 
@@ -96,6 +98,7 @@ class FitNet(keras.layers.Layer):
         return tf.reduce_mean(tf.square(self._regressor(teacher, student, training=training) - teacher))
 
 
+@keras.saving.register_keras_serializable(package="tf_l2t")
 class ActivationBoundaries(keras.layers.Layer):
     """AB: 3 / 1000 Σ [(s + m)² for s > −m, t ≤ 0; (s − m)² for s ≤ m, t > 0] / batch, before activations.
 
@@ -131,6 +134,7 @@ class ActivationBoundaries(keras.layers.Layer):
         return tf.reduce_sum(below + above) / batch * (3 / 1000)
 
 
+@keras.saving.register_keras_serializable(package="tf_l2t")
 class VariationalInformation(keras.layers.Layer):
     """VID: the mean of ½ [(μ(f_s) − f_t)² / σ_c² + log σ_c²] over all entries.
 
@@ -170,6 +174,7 @@ class VariationalInformation(keras.layers.Layer):
         return tf.reduce_mean(tf.square(mean - teacher) / variance + tf.math.log(variance)) / 2
 
 
+@keras.saving.register_keras_serializable(package="tf_l2t")
 class CorrelationCongruence(keras.layers.Layer):
     """CC: `tf_l2t.distillation.correlation_congruence` of two linear maps to one width.
 
@@ -193,6 +198,7 @@ class CorrelationCongruence(keras.layers.Layer):
         return correlation_congruence(e_t, e_s, **self._options)
 
 
+@keras.saving.register_keras_serializable(package="tf_l2t")
 class FactorTransfer(keras.layers.Layer):
     """FT: the distance of the student's factors, a translator's, to the teacher's, a paraphraser's.
 

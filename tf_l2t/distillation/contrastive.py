@@ -20,6 +20,7 @@ from tf_l2t.hypergradient.replicas import place_in_batch, replica_mean, whole_ba
 NCE_EPSILON = 1e-7
 
 
+@keras.saving.register_keras_serializable(package="tf_l2t")
 class ContrastiveRepresentation(keras.layers.Layer):
     """CRD: noise-contrastive losses of both networks' embeddings, summed.
 
@@ -61,12 +62,18 @@ class ContrastiveRepresentation(keras.layers.Layer):
             raise ValueError("width and num_negatives must be at least 1, nce_temperature above 0, momentum in [0, 1); "
                              f"received {width!r}, {num_negatives!r}, {nce_temperature!r}, {momentum!r}.")
         self.num_examples, self.width, self.num_negatives = len(labels), width, num_negatives
-        self.nce_temperature, self.momentum = nce_temperature, momentum
+        self.nce_temperature, self.momentum, self.seed = nce_temperature, momentum, seed
         self._draws = keras.random.SeedGenerator(seed)
         # Examples in the order of their classes: those of other classes are all but one stretch.
         self._order = np.argsort(labels, kind="stable").astype(np.int32)
         self._counts = np.bincount(labels).astype(np.int32)
         self._starts = (np.cumsum(self._counts) - self._counts).astype(np.int32)
+
+    def get_config(self) -> dict[str, Any]:
+        labels = np.empty_like(self._order)
+        labels[self._order] = np.repeat(np.arange(len(self._counts)), self._counts)
+        return {**super().get_config(), "labels": labels.tolist(), "width": self.width, "seed": self.seed,
+                "num_negatives": self.num_negatives, "nce_temperature": self.nce_temperature, "momentum": self.momentum}
 
     def build(self, teacher_shape: Shape, student_shape: Shape, *_: Any) -> None:
         self._embeddings = [embedding(shape, self.width, name, self.dtype_policy) for shape, name in

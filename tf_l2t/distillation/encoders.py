@@ -50,6 +50,7 @@ def patient(teacher: tf.Tensor, student: tf.Tensor, variant: str = "code") -> tf
     return tf.reduce_mean(entries) if variant == "code" else tf.reduce_mean(tf.reduce_sum(entries, axis=-1))
 
 
+@keras.saving.register_keras_serializable(package="tf_l2t")
 class HiddenStates(keras.layers.Layer):
     """TinyBERT: the mean of (h_s W − h_t)² over all entries, padding among them.
 

@@ -236,7 +236,7 @@ class TaughtStudentSummaries(_Summaries):
                 _write_scalars("student", {"running_train_accuracy": running})
                 self._write_coefficients("coefficients/current", self._coefficients())
                 self._write_pairs(self._coefficients())
-            self._next += self._every
+            self._next += self._every * ((done - self._next) // self._every + 1)  # what was restored may be far on
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         with self._at(self._step()):
