@@ -7,6 +7,8 @@ import hypothesis
 import pytest
 import tensorflow as tf
 
+from tf_l2t.garbage import graphs_gone_afterwards
+
 # Two devices of one processor, for the strategies of `tf.distribute`; everything else is on the first.
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
                                            [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -19,6 +21,13 @@ for name, examples in (("default", 40), ("soak", 2000)):
         name, max_examples=examples, deadline=INPUT_MS, database=None, derandomize=name == "default",
         suppress_health_check=list(hypothesis.HealthCheck))
 hypothesis.settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _graphs_gone():
+    """Two processes with the graphs of all tests would need all of a machine's memory."""
+    with graphs_gone_afterwards():
+        yield
 
 
 @pytest.fixture(autouse=True)
