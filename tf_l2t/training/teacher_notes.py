@@ -33,7 +33,9 @@ def optimizer_words(identity: Any) -> str:
         words.append(f"{rate.get('class_name')}" + ("" if first is None else f" from {first:g}"))
     elif rate is not None:
         words.append(f"learning rate {rate:.6g}")
-    return ", ".join(words + [f"momentum {identity['momentum']:g}"] * bool(identity.get("momentum")))
+    if identity.get("momentum"):
+        words.append(f"momentum {identity['momentum']:g}")
+    return ", ".join(words)
 
 
 def noting(teacher: Teacher, facts: dict[str, Any], progress: Progress, validate: Validation) -> Callable[[], None]:
