@@ -358,7 +358,8 @@ def test_the_papers_loss_and_objective_under_a_schedule():
 
 
 @pytest.mark.parametrize(("optimizer", "words"), [
-    (keras.optimizers.SGD(0.05), "SGD, learning rate 0.05"), (keras.optimizers.Adam(1e-4), "Adam, learning rate 0.0001"),
+    (keras.optimizers.SGD(0.05), "SGD, learning rate 0.05"),
+    (keras.optimizers.Adam(1e-4), "Adam, learning rate 0.0001"),
     (keras.optimizers.RMSprop(keras.optimizers.schedules.CosineDecay(0.2, 5), momentum=0.5),
      "RMSprop, CosineDecay from 0.2, momentum 0.5"),
     (keras.optimizers.SGD(keras.optimizers.schedules.PiecewiseConstantDecay([3], [0.2, 0.1])),
