@@ -3,7 +3,8 @@
     python -m benchmarks.scaling
 
 Students are MLPs on the embedded digits. In teacher steps every process is pinned to a core of its own. Measured are
-teacher steps (the medians, without the first); all-reduces of several sizes between 2 … 8 processes; and the noise
+whole teacher steps, from the beginning of one to that of the next, states written and flags agreed upon (the median, and
+what a step sends, without the first and the last); all-reduces of several sizes between 2 … 8 processes; and the noise
 scale of dθ, B = tr Σ / ‖E dθ‖², Σ the covariance of dθ between rollouts: with n rollouts in a step, a training needs
 about 1 + B / n times the steps that it would need with infinitely many. Rows go to docs/measured/scaling.json;
 docs/scaling.md reads them.
@@ -31,7 +32,7 @@ from tf_l2t.training.measured import record
 ROOT = pathlib.Path(__file__).parent.parent
 MEASURED = ROOT / "docs" / "measured" / "scaling.json"
 KEY = ("what", "way", "processes", "rollouts", "floats")
-NUM_STEPS, TEACHER_STEPS, NOISE_ROLLOUTS = 200, 6, 24
+NUM_STEPS, TEACHER_STEPS, NOISE_ROLLOUTS = 200, 8, 24
 FLOATS = (1_000, 100_000, 1_000_000, 10_000_000)
 PROCESSES = (2, 4, 8)  # that all-reduce
 # (way, processes, rollouts)
@@ -55,12 +56,18 @@ def trainer(strategy: Any, way: str, rollouts: int) -> tuple[Any, Any, Any]:
     return made, (digits.train.x, digits.train.y), (digits.dev.x, digits.dev.y)
 
 
-def timed_steps(strategy: Any, way: str, rollouts: int) -> dict[str, Any]:
+def timed_steps(strategy: Any, way: str, rollouts: int, states: str) -> dict[str, Any]:
+    import keras
+
     made, train, dev = trainer(strategy, way, rollouts)
-    before = sent_by_all()
-    seconds = made.fit(train, dev, TEACHER_STEPS, validation_freq=0, verbose=0, preflight=False).history["seconds"]
-    sent = (sent_by_all() - before) if strategy else 0
-    return {"seconds_per_step": statistics.median(seconds[1:]), "bytes_per_step": round(sent / TEACHER_STEPS)}
+    begun: list[tuple[float, int]] = []
+    clock = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: begun.append((time.perf_counter(), sent_by_all())))
+    made.fit(train, dev, TEACHER_STEPS, validation_freq=0, verbose=0, preflight=False, callbacks=[clock],
+             checkpoint_dir=states)
+    times, sent = zip(*begun[1:], strict=True)
+    return {"seconds_per_step": float(np.median(np.diff(times))),
+            "bytes_per_step": round((sent[-1] - sent[0]) / (len(sent) - 1)) if strategy else 0}
 
 
 def sent_by_all() -> int:
@@ -105,7 +112,8 @@ def worker(out: str, task: str, way: str, rollouts: int) -> None:
     import tensorflow as tf
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if "TF_CONFIG" in os.environ else None
-    found = {"steps": lambda: timed_steps(strategy, way, rollouts), "reduce": lambda: timed_reductions(strategy),
+    first = strategy is None or strategy.cluster_resolver.task_id == 0  # which alone writes states
+    found = {"steps": lambda: timed_steps(strategy, way, rollouts, f"{out}-states" if first else ""), "reduce": lambda: timed_reductions(strategy),
              "noise": noise_scale}[task]()
     pathlib.Path(out).write_text(json.dumps(found))
 

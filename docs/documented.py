@@ -1,4 +1,4 @@
-"""Ends the site's build unless every public name and method has a docstring, and every name stands on its page."""
+"""Ends the site's build unless every public name and method has a docstring and type hints, and every name is shown."""
 
 import importlib
 import inspect
@@ -10,15 +10,22 @@ from mkdocs.exceptions import PluginError
 
 import tf_l2t
 
+# Modules of which documents name parts, beside the packages.
+NAMED = ("garbage", *(f"training.{name}" for name in (
+    "forecast", "rows", "sequence_student", "step_losses", "tasks", "taught_translator", "translation_objectives",
+    "translation_task", "translator_fit")))
+
 
 def on_post_build(config):
     """Raises PluginError for what is missing."""
-    site = pathlib.Path(config["site_dir"])
-    silent = [name for module in tf_l2t._MODULES for name in undocumented(importlib.import_module(f"tf_l2t.{module}"))]
-    if silent:
-        raise PluginError(f"without a docstring: {silent}.")
-    missing = [f"tf_l2t.{module}.{name}" for module in tf_l2t._MODULES
-               for name in public_names(importlib.import_module(f"tf_l2t.{module}")) - shown(site, module)]
+    modules = [importlib.import_module(f"tf_l2t.{name}") for name in (*tf_l2t._MODULES, *NAMED)]
+    for what, found in (("a docstring", undocumented), ("type hints", without_hints)):
+        wrong = [name for module in modules for name in found(module)]
+        if wrong:
+            raise PluginError(f"without {what}: {wrong}.")
+    there = shown(pathlib.Path(config["site_dir"]))
+    missing = sorted(f"{module.__name__}.{name}" for module in modules for name in public_names(module)
+                     if not {f"{module.__name__}.{name}", own_name(module, name)} & there)
     if missing:
         raise PluginError(f"the reference does not show {missing}: a function that is called as its module needs an "
                           "entry of its own (docs/api/students.md has some).")
@@ -31,11 +38,16 @@ def public_names(module):
         if not key.startswith("_") and getattr(value, "__module__", "") == module.__name__))
 
 
-def shown(site, module):
-    """The names on a module's page."""
-    html = (site / "api" / f"{module}.html").read_text(encoding="utf-8")
-    return {name.rsplit(".", 1)[1] for name in re.findall(r'id="(tf_l2t[\w.]+)"', html)
-            if name.startswith(f"tf_l2t.{module}.")}
+def own_name(module, name):
+    """What a name is called where it was made; a function of its module's name is shown under that one."""
+    made = getattr(module, name)
+    return f"{getattr(made, '__module__', '')}.{getattr(made, '__qualname__', '')}"
+
+
+def shown(site):
+    """The names on the reference's pages."""
+    return {name for page in (site / "api").glob("*.html")
+            for name in re.findall(r'id="(tf_l2t[\w.]+)"', page.read_text(encoding="utf-8"))}
 
 
 def undocumented(module):
@@ -51,9 +63,43 @@ def undocumented(module):
 
 
 def silent_methods(made):
-    """Public methods and properties of the package's own, rather than Keras' or TensorFlow's."""
-    own, others = ([base for base in made.__mro__ if base.__module__.startswith("tf_l2t") == mine]
-                   for mine in (True, False))
-    return [f"{base.__module__}.{base.__name__}.{key}" for base in own for key, value in vars(base).items()
-            if not key.startswith("_") and isinstance(value, types.FunctionType | property | classmethod | staticmethod)
-            and not inspect.getdoc(getattr(base, key)) and not any(key in vars(other) for other in others)]
+    """Public methods and properties without a docstring, of the package's own rather than Keras' or TensorFlow's."""
+    return [f"{base.__module__}.{base.__name__}.{key}" for base, key, _ in methods(made)
+            if not key.startswith("_") and not inspect.getdoc(getattr(base, key)) and not of_others(made, key)]
+
+
+def methods(made):
+    """Of all classes of the package that a class is made of."""
+    return [(base, key, value) for base in made.__mro__ if base.__module__.startswith("tf_l2t")
+            for key, value in vars(base).items()
+            if isinstance(value, types.FunctionType | property | classmethod | staticmethod)]
+
+
+def of_others(made, key):
+    return any(key in vars(base) for base in made.__mro__ if not base.__module__.startswith("tf_l2t"))
+
+
+def without_hints(module):
+    """Public functions, and public methods and constructors of public classes, that do not say all of their types; but
+    for Keras' own methods, of which its names and docstrings say them."""
+    found = []
+    for key in sorted(public_names(module)):
+        made = getattr(module, key)
+        if inspect.isclass(made):
+            found += [f"{base.__module__}.{base.__name__}.{name}" for base, name, value in methods(made)
+                      if (name == "__init__" or not name.startswith("_")) and not hasattr(base, "_fields")
+                      and not is_typed(value, method=not isinstance(value, staticmethod))
+                      and (name == "__init__" or not of_others(made, name))]
+        elif inspect.isfunction(made) and not is_typed(made):
+            found.append(f"{module.__name__}.{key}")
+    return found
+
+
+def is_typed(made, method=False):
+    function = inspect.unwrap(getattr(made, "fget", None) or getattr(made, "__func__", made))
+    if not function.__module__.startswith("tf_l2t"):
+        return True  # of dataclasses, which make theirs
+    first, *rest = list(inspect.signature(function).parameters.values()) or [None]
+    given = rest if method or first is None else [first, *rest]
+    return all(value.annotation is not value.empty for value in given) and (
+        function.__name__ == "__init__" or "return" in function.__annotations__)

@@ -280,6 +280,9 @@ def test_a_teacher_of_another_split_is_refused():
     teacher.note_training({"data": {"source": "arrays", "split_seed": 4}})
     with pytest.raises(ValueError, match="another split"):
         compare(teacher)
+    teacher.note_training({"teacher_steps": 3})
+    with pytest.warns(UserWarning, match="does not say on which data it was trained"):
+        compare(teacher)
 
 
 def test_unequal_teachers_are_refused():

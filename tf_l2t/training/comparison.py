@@ -14,6 +14,7 @@ import functools
 import json
 import os
 import pathlib
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -386,8 +387,13 @@ def _show(key: Any) -> str:
 
 
 def check_same_split(teacher: Teacher, splits: Splits) -> None:
-    """Raises ValueError if the teacher's notes tell that it was trained on another split of these data."""
+    """Raises ValueError if the teacher's notes tell that it was trained on another split of these data; warns if it was
+    trained and they do not tell on what."""
     theirs = teacher.training.get("data", {})
+    if not theirs and teacher.training.get("teacher_steps"):
+        warnings.warn("the teacher does not say on which data it was trained: see to it that none of its dev examples is "
+                      "among these test examples. export_teacher(..., summary={\"data\": splits.about}) has it say so.",
+                      stacklevel=3)
     there, here = ({key: about.get(key) for key in ("split_seed", "train", "dev", "test")}
                    for about in (theirs, splits.about))
     if theirs.get("source") == splits.about.get("source") and there != here:

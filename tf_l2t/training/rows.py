@@ -85,6 +85,7 @@ class Row(NamedTuple):
 
     @property
     def label(self) -> str:
+        """What tables and reports call it."""
         return WAYS[self.way].label + (", then tuned on dev" if self.tuned else "")
 
     @property
@@ -94,14 +95,17 @@ class Row(NamedTuple):
 
     @property
     def oracle(self) -> str:
+        """What it knows that no one would, one of `ORACLES`; "" for nothing."""
         return WAYS[self.way].oracle
 
     @property
     def needs_teacher(self) -> bool:
+        """Whether there is no such row without a teacher."""
         return WAYS[self.way].needs_teacher
 
     @property
     def taught(self) -> bool:
+        """Whether a trained teacher sets its loss: it has as many sets of students as there are teachers."""
         return self.way == "taught"
 
 
