@@ -3,10 +3,10 @@
     python -m benchmarks.scaling
 
 Students are MLPs on the embedded digits. In teacher steps every process is pinned to a core of its own. Measured are
-whole teacher steps, from the beginning of one to that of the next, states written and flags agreed upon (the median, and
-what a step sends, without the first and the last); all-reduces of several sizes between 2 … 8 processes; and the noise
-scale of dθ, B = tr Σ / ‖E dθ‖², Σ the covariance of dθ between rollouts: with n rollouts in a step, a training needs
-about 1 + B / n times the steps that it would need with infinitely many. Rows go to docs/measured/scaling.json;
+whole teacher steps, from the beginning of one to that of the next, states written and flags agreed upon (the median,
+and what a step sends; the first and the last are left out); all-reduces of several sizes between 2 … 8 processes; and the
+noise scale of dθ, B = tr Σ / ‖E dθ‖², Σ the covariance of dθ between rollouts: with n rollouts in a step, a training
+needs about 1 + B / n times the steps that it would need with infinitely many. Rows go to docs/measured/scaling.json;
 docs/scaling.md reads them.
 """
 
@@ -113,8 +113,8 @@ def worker(out: str, task: str, way: str, rollouts: int) -> None:
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if "TF_CONFIG" in os.environ else None
     first = strategy is None or strategy.cluster_resolver.task_id == 0  # which alone writes states
-    found = {"steps": lambda: timed_steps(strategy, way, rollouts, f"{out}-states" if first else ""), "reduce": lambda: timed_reductions(strategy),
-             "noise": noise_scale}[task]()
+    found = {"steps": lambda: timed_steps(strategy, way, rollouts, f"{out}-states" if first else ""),
+             "reduce": lambda: timed_reductions(strategy), "noise": noise_scale}[task]()
     pathlib.Path(out).write_text(json.dumps(found))
 
 

@@ -391,9 +391,9 @@ def check_same_split(teacher: Teacher, splits: Splits) -> None:
     trained and they do not tell on what."""
     theirs = teacher.training.get("data", {})
     if not theirs and teacher.training.get("teacher_steps"):
-        warnings.warn("the teacher does not say on which data it was trained: see to it that none of its dev examples is "
-                      "among these test examples. export_teacher(..., summary={\"data\": splits.about}) has it say so.",
-                      stacklevel=3)
+        warnings.warn("the teacher does not say on which data it was trained: see to it that none of its dev examples "
+                      "is among these test examples. export_teacher(..., summary={\"data\": splits.about}) has it say "
+                      "so.", stacklevel=3)
     there, here = ({key: about.get(key) for key in ("split_seed", "train", "dev", "test")}
                    for about in (theirs, splits.about))
     if theirs.get("source") == splits.about.get("source") and there != here:
