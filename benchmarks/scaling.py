@@ -4,7 +4,7 @@
 
 Students are MLPs on the embedded digits. In teacher steps every process is pinned to a core of its own. Measured are
 whole teacher steps, from the beginning of one to that of the next, states written and flags agreed upon (the median,
-and what a step sends; the first and the last are left out); all-reduces of several sizes between 2 … 8 processes; and the
+and what a step sends; the first and the last are left out); all-reduces of several sizes between 2 … 8 processes; the
 noise scale of dθ, B = tr Σ / ‖E dθ‖², Σ the covariance of dθ between rollouts: with n rollouts in a step, a training
 needs about 1 + B / n times the steps that it would need with infinitely many. Rows go to docs/measured/scaling.json;
 docs/scaling.md reads them.

@@ -217,8 +217,9 @@ def reduction_table(rows: Rows) -> str:
     return "\n".join([*lines, "", "    python -m benchmarks.scaling"])
 
 
-# Of a teacher step: dθ, the figures of its rollouts, whether a callback stops, whether one of the processes is to end.
-REDUCTIONS = 4
+# Of a teacher step: dθ, the figures of its rollouts, whether a callback stops, whether the step could be kept, whether one
+# of the processes is to end.
+REDUCTIONS = 5
 
 
 def scaling_model_table(rows: Rows) -> str:

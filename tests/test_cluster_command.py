@@ -13,10 +13,12 @@ from tests.test_trainers import SMALL
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def run(folder, *more):
-    """Exit codes and outputs of two processes, `more` their own arguments; each has a work directory of its own."""
+def run(folder, *more, first=()):
+    """Exit codes and outputs of two processes, the first one run by a command; `more` are arguments of their own. Each
+    has a work directory of its own."""
     processes = [subprocess.Popen(
-        [sys.executable, "-m", "trainers.train_teacher", "--config", "configs/demo.py", *SMALL, "--verbose=0",
+        [*(first if index == 0 else ()), sys.executable, "-m", "trainers.train_teacher", "--config", "configs/demo.py",
+         *SMALL, "--verbose=0",
          "--config.teacher_training.strategy=multi_worker", "--config.teacher_training.rollouts=2",
          "--workdir", str(folder / f"run{index}"), *(more[index] if more else ())],
         cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -49,3 +51,11 @@ def test_what_one_process_refuses_all_do(tmp_path):
         assert "batch_size must be at most the 4740 train examples" in outs[index][1]
         assert "error: another process of this cluster refuses to begin; its message says why." in outs[1 - index][1]
         assert not any(tmp_path.iterdir())
+
+
+def test_what_the_first_cannot_keep_ends_all(tmp_path):
+    """Files of 12 KB at most, as on a full disk; the other one writes nothing, and does not wait for it to come back."""
+    codes, outs = run(tmp_path, first=("bash", "-c", 'ulimit -f 12; exec "$@"', "bash"))
+    assert codes == [2, 2], outs
+    assert "state 0 could not be written" in outs[0][1] and "Traceback" not in outs[0][1] + outs[1][1]
+    assert "another process of this cluster cannot keep its state; its message says why." in outs[1][1]

@@ -104,12 +104,12 @@ class Replicas:
         """What `function` returns, in every process.
 
         Raises:
-          ValueError: as `function`, and in all processes if it raises one in any.
+          OSError, ValueError: as `function`; and in all other processes a ValueError if it raises one in any.
         """
-        refused: ValueError | None = None
+        refused: OSError | ValueError | None = None
         try:
             result = function()
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             refused = error
         by_any = self.any(refused is not None)
         if refused:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_l2t.hypergradient import Hypergradient, HypergradientFunction, Problem, StudentState, initial_state
-from tf_l2t.training.errors import TeacherDivergedError
+from tf_l2t.training.errors import TeacherDivergedError, UnwritableError
 from tf_l2t.training.pace import every_few_seconds, tell
 from tf_l2t.training.tasks import Measure, Task
 from tf_l2t.training.teacher_options import TeacherOptions
@@ -74,7 +74,7 @@ class TeacherFit:
                       "steps": self._problem.num_steps}, verbose)
                 progress.initial = self._validate(every_few_seconds(lambda done, total, left: tell(
                     {"student steps": done, "total": total}, verbose, left)))
-                self._states.save(progress)
+                self._keep()
                 end_if_told()
             history.params |= {f"initial_{name}": value for name, value in progress.initial.items()}
             while progress.step < self._teacher_steps and not progress.stopped:
@@ -88,8 +88,21 @@ class TeacherFit:
                     progress.stopped = True
                     if self._validation_freq and "val_objective" not in logs:
                         self._validate()
-                self._states.save(progress)
+                self._keep()
                 end_if_told()
+
+    def _keep(self) -> None:
+        """Keeps the step; where the first process cannot, all end, as what starts them again would do so for ever."""
+        failed: UnwritableError | None = None
+        try:
+            self._states.save(self._progress)
+        except UnwritableError as error:
+            failed = error
+        by_any = self._deferred and self._options.replicas.any(failed is not None)
+        if failed:
+            raise failed
+        if by_any:
+            raise UnwritableError("another process of this cluster cannot keep its state; its message says why.")
 
     def _step(self, verbose: int) -> dict[str, float]:
         """A teacher step, with the validation after it if one is due."""

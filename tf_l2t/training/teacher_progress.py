@@ -94,7 +94,8 @@ class TeacherCheckpoints:
         self._best = [tf.Variable(value, trainable=False) for value in validation.best_weights]
         self._variables = [*teacher.theta, *optimizer.variables, *self._best]
         replicas.check_same(identity)
-        self._states = Checkpoints(folder, self._variables, identity) if folder and replicas.is_chief else None
+        self._states = replicas.together(
+            lambda: Checkpoints(folder, self._variables, identity) if folder and replicas.is_chief else None)
 
     def save(self, progress: Progress) -> None:
         for variable, value in zip(self._best, self._validation.best_weights, strict=True):
@@ -104,7 +105,9 @@ class TeacherCheckpoints:
 
     def restore(self) -> Progress:
         """The progress of the newest state, all else put back to it; that of a beginning if there is none."""
-        record = self._replicas.from_chief(self._variables, self._states.restore() if self._states else None)
+        states = self._states
+        record = self._replicas.from_chief(self._variables, self._replicas.together(
+            lambda: states.restore() if states else None))
         if record is None:
             return Progress()
         self._validation.best = record.pop("best")
