@@ -217,8 +217,8 @@ def reduction_table(rows: Rows) -> str:
     return "\n".join([*lines, "", "    python -m benchmarks.scaling"])
 
 
-# Of a teacher step: dθ, the figures of its rollouts, whether a callback stops, whether the step could be kept, whether one
-# of the processes is to end.
+# Of a teacher step: dθ, the figures of its rollouts, whether a callback stops, whether the step could be kept, whether
+# one of the processes is to end.
 REDUCTIONS = 5
 
 

@@ -63,7 +63,7 @@ PAGES = (
     Page("curves", "?tagFilter=teacher/&smoothing=0#timeseries", ("teacher/dev_accuracy", "teacher/adjoint_norm"),
          lines=4),
     Page("distributions", "#distributions", ("coefficients/end/values",), lines=3),
-    Page("student", "?tagFilter=coefficients/current#timeseries", ("coefficients/current",), pictures=1, shown=False),
+    Page("student", "?tagFilter=coefficients/current#timeseries", ("coefficients/current",), pictures=1),
     Page("graph", "#graphs", ("Softmax", "features")),
     Page("config", "#text", ("teacher_training",), shown=False),
     Page("hparams", "#hparams", ("taught", "cross_entropy", "learning_rate")),

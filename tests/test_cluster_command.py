@@ -54,7 +54,7 @@ def test_what_one_process_refuses_all_do(tmp_path):
 
 
 def test_what_the_first_cannot_keep_ends_all(tmp_path):
-    """Files of 12 KB at most, as on a full disk; the other one writes nothing, and does not wait for it to come back."""
+    """Files of 12 KB at most, as on a full disk; the other one, which writes nothing, does not wait for its return."""
     codes, outs = run(tmp_path, first=("bash", "-c", 'ulimit -f 12; exec "$@"', "bash"))
     assert codes == [2, 2], outs
     assert "state 0 could not be written" in outs[0][1] and "Traceback" not in outs[0][1] + outs[1][1]
