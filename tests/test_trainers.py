@@ -16,10 +16,15 @@ import tf_l2t
 from configs import demo
 from tests.event_files import events, hyperparameters, tags
 from tf_l2t.data import CIFAR10_CLASSES, CIFAR100_CLASSES, ArrayPair, Splits
+from tf_l2t.hypergradient import initial_state, rollout
+from tf_l2t.objectives import accuracy
+from tf_l2t.students import FunctionalStudent
 from tf_l2t.teachers import TEACHERS, StaticTeacher
+from tf_l2t.training import classification_problem, inner_optimizer
+from tf_l2t.training.comparison import REPORT_SEED
 from tf_l2t.training.results import RowResult
 from trainers import command, train_teacher
-from trainers.compare_report import Part, write_hparams
+from trainers.compare_report import Part, followed, write_hparams
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMALL = ["--config.training.num_steps=12", "--config.data.dev_size=60", "--config.data.test_size=200",
@@ -217,6 +222,23 @@ def test_students(name, teacher_run, tmp_path):
         refused = run(name, tmp_path / "run", *SMALL, "--config.compare.evaluate_every=4",
                       f"--config.compare.teacher={tmp_path / 'other'}")
         assert refused.returncode == 2 and "holds another run, of another data" in refused.stderr
+
+
+def test_what_is_drawn_is_the_teacher_of_the_run_s_status():
+    """In stretches, as time left is told, as in one."""
+    config = command.changed(demo.get_config(), [("training.num_steps", 45), ("data.dev_size", 60)])
+    splits, teacher = command.load_splits(config), tf_l2t.pretrained_teacher("noisy_digits")
+    student, at = FunctionalStudent(command.student_fn(config, splits)), [0, 19, 20, 41, 44]
+    found = followed(config, splits, student, teacher, (0.05,), at)
+    problem = classification_problem(
+        student, splits.train, splits.dev, loss=teacher.per_example, objective=accuracy, num_steps=45, batch_size=50,
+        optimizer=inner_optimizer(command.student_optimizer(config, 0.05)), refresh_every=20, dev_sample_size=500)
+    whole = rollout(problem, teacher)(initial_state(problem, *student.init(REPORT_SEED)), REPORT_SEED)
+    assert config.features.refresh_every == 20 and config.training.batch_size == 50
+    for phi, step in zip(found, at, strict=True):
+        np.testing.assert_allclose(phi, teacher(whole.features[step]), rtol=1e-5)  # two compiled programs
+    np.testing.assert_array_equal(found[0], found[1])
+    assert np.abs(found[2] - found[1]).max() > 1e-3
 
 
 def test_draw_coefficients(teacher_run, tmp_path):

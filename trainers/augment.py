@@ -21,7 +21,7 @@ from absl import flags, logging
 
 from tf_l2t.files import write_whole
 from tf_l2t.text import Examples
-from tf_l2t.training.pace import Pace, tell
+from tf_l2t.training.pace import every_few_seconds, tell
 from trainers import command
 
 OUTPUT = flags.DEFINE_string("output", None, "The new file, for config.data.augmented.", required=True)
@@ -29,7 +29,6 @@ VECTORS = flags.DEFINE_string("vectors", None, "A file of word vectors, a word a
 COPIES = flags.DEFINE_integer("copies", 20, "Copies of a sentence, at most.")
 PROBABILITY = flags.DEFINE_float("probability", 0.4, "With which a word is replaced.")
 CANDIDATES = flags.DEFINE_integer("num_candidates", 15, "From how many words.")
-TOLD_EVERY = 500  # examples between two lines
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
@@ -70,7 +69,7 @@ def augment(examples: Examples, labels: Sequence[str], target: str, encoder: str
         sources = [near]
     rng, lines = np.random.default_rng(seed), []
     columns = [examples.first, *([] if examples.second is None else [examples.second])]
-    pace = Pace(len(examples.labels))
+    say = every_few_seconds(lambda done, total, left: tell({"examples": done, "total": total}, verbose, left))
     for done, (number, *sentences) in enumerate(zip(examples.labels, *columns, strict=True), start=1):
         label = labels[number]
         lines.append("\t".join([label, *sentences]))
@@ -78,8 +77,7 @@ def augment(examples: Examples, labels: Sequence[str], target: str, encoder: str
             made = augmented(sentence, sources, rng, copies=copies, num_candidates=num_candidates,
                              probability=probability)
             lines += ["\t".join([label, *sentences[:i], new, *sentences[i + 1:]]) for new in made[1:]]
-        if done % TOLD_EVERY == 0:
-            tell({"examples": done, "total": len(examples.labels)}, verbose, pace.left(done))
+        say(done, len(examples.labels))
     write_whole(file, lambda partial: partial.write_text("\n".join(lines) + "\n", encoding="utf-8"))
     return len(lines)
 

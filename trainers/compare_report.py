@@ -14,13 +14,14 @@ import tensorflow as tf
 
 from tf_l2t import plotting
 from tf_l2t.data import Splits
-from tf_l2t.hypergradient import initial_state, rollout
+from tf_l2t.hypergradient import advance, initial_state
 from tf_l2t.objectives import accuracy
 from tf_l2t.report import Section, write_html
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.teachers import Teacher
 from tf_l2t.training import classification_problem, inner_optimizer
 from tf_l2t.training.comparison import REPORT_SEED
+from tf_l2t.training.pace import every_few_seconds, tell
 from tf_l2t.training.results import RowResult, markdown_table, mean_std, verdicts
 from trainers import command
 from trainers.classes import class_pairs
@@ -141,12 +142,18 @@ def epoch_steps(config: ml_collections.ConfigDict, splits: Splits) -> list[int]:
 
 def followed(config: ml_collections.ConfigDict, splits: Splits, student: FunctionalStudent, teacher: Teacher,
              rates: Sequence[float], at: Sequence[int]) -> list[np.ndarray]:
-    """Φ_t at some steps of a new student's run."""
+    """Φ_t at some steps of a new student's run, from the first to the last of them."""
     optimizer = inner_optimizer(command.student_optimizer(config, rates[0] if rates else None))
     problem = classification_problem(
         student, splits.train, splits.dev, loss=teacher.per_example, objective=accuracy, optimizer=optimizer,
         num_steps=config.training.num_steps, batch_size=config.training.batch_size,
         refresh_every=config.features.refresh_every, dev_sample_size=config.features.dev_sample_size,
         augment=splits.augment)
-    features = rollout(problem, teacher)(initial_state(problem, *student.init(REPORT_SEED)), REPORT_SEED).features
-    return [teacher(tf.cast(features[t], tf.float32)).numpy() for t in at]
+    say = every_few_seconds(lambda done, total, left: tell({
+        "drawing": "Φ along a new student's run", "student steps": done, "total": total}, command.VERBOSE.value, left))
+    run, state, found = advance(problem, teacher), initial_state(problem, *student.init(REPORT_SEED)), []
+    for step in at:  # a run in stretches is the same run
+        state = run(state, REPORT_SEED, step + 1)
+        found.append(teacher(tf.cast(state.status.features, tf.float32)).numpy())
+        say(step + 1, config.training.num_steps)
+    return found
