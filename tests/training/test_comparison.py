@@ -12,11 +12,12 @@ from tf_l2t.hypergradient import initial_state, rollout, sgd
 from tf_l2t.losses import cross_entropy
 from tf_l2t.objectives import accuracy
 from tf_l2t.students import FunctionalStudent
-from tf_l2t.training import TerminatedError, classification_problem
+from tf_l2t.training import TerminatedError, classification_problem, under_way
 from tf_l2t.training.comparison import REPORT_SEED, Comparison
 from tf_l2t.training.results import RowResult, markdown_table, mean_std, verdicts
 from tf_l2t.training.rows import ROWS, WAYS
 from tf_l2t.training.student_runs import StudentRuns, Weights, folds
+from tf_l2t.training.under_way import UnderWay
 
 
 def float32(pair):
@@ -182,11 +183,11 @@ def stop_after(monkeypatch, number):
     trained = []
     original = StudentRuns.__call__
 
-    def call(self, seed, learning_rate, start=None):
+    def call(self, seed, learning_rate, start=None, looks=None):
         if len(trained) == number:
             raise Stopped
         trained.append((seed, learning_rate, start is not None))
-        return original(self, seed, learning_rate, start)
+        return original(self, seed, learning_rate, start, looks)
 
     monkeypatch.setattr(StudentRuns, "__call__", call)
     return trained
@@ -216,13 +217,46 @@ def test_a_comparison_goes_on_with_the_next_student(tmp_path, monkeypatch):
         assert len(done) == number and len(left) - (len(whole) - number) in (0, 1)
 
 
+@pytest.mark.parametrize(("how", "row", "number"), [
+    ("told", "cross_entropy", 3), ("killed", "cross_entropy", 17), ("told", "meta_weight_net", 5)])
+def test_a_student_that_is_under_way_goes_on_at_its_look(tmp_path, monkeypatch, how, row, number):
+    """Of those that choose and those that are reported; of a loss with a memory; behind a SIGTERM, or any stop where a
+    look was kept. The results are those of a table that was left alone."""
+    expected = compare().run([row])
+    looks, restored, look, restore = [], [], UnderWay.look, UnderWay.restore
+
+    def stops(self, values, record):
+        looks.append(record["step"])
+        if len(looks) == number and how == "told":
+            os.kill(os.getpid(), signal.SIGTERM)
+        look(self, values, record)
+        if len(looks) == number:
+            raise Stopped
+
+    def tells(self, values):
+        found = restore(self, values)
+        restored.append(found[1] and found[1]["step"])
+        return found
+
+    monkeypatch.setattr(under_way, "SECONDS", 30 if how == "told" else -1)
+    with monkeypatch.context() as patch:
+        patch.setattr(UnderWay, "look", stops)
+        with pytest.raises(TerminatedError if how == "told" else Stopped):
+            compare(states_dir=tmp_path).run([row])
+    monkeypatch.setattr(UnderWay, "restore", tells)
+    assert compare(states_dir=tmp_path).run([row]) == expected
+    assert restored[0] == looks[-1] and not any(restored[1:]) and len(restored) > 1
+    assert not list((tmp_path / row / "under_way").glob("state-*"))
+
+
 def test_told_to_end_a_student_is_kept_first(tmp_path, monkeypatch):
-    """SIGTERM in the middle of one: it is kept, and the next process begins with the one after it."""
+    """SIGTERM before its last look: it is kept, and the next process begins with the one after it."""
     original = StudentRuns.__call__
 
     def told(self, *arguments):
+        run = original(self, *arguments)
         os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, *arguments)
+        return run
 
     monkeypatch.setattr(StudentRuns, "__call__", told)
     with pytest.raises(TerminatedError, match="everything so far is kept"):

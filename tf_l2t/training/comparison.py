@@ -31,10 +31,13 @@ from tf_l2t.training.results import RowResult, mean_std
 from tf_l2t.training.rows import ROWS, WAYS, Kitchen
 from tf_l2t.training.student_runs import StudentRun, StudentRuns, Weights, folds
 from tf_l2t.training.taught_student import check_fits
+from tf_l2t.training.under_way import UnderWay
 
 # Seeds that train no teacher and validate none (see `teacher_trainer`).
 REPORT_SEED = 2_000_000
 SELECTION_SEED = 3_000_000
+
+Make = Callable[[UnderWay | None], Any]  # what trains a student, or goes on with one
 
 
 class Choice(NamedTuple):
@@ -243,21 +246,21 @@ class Comparison:
     def _judged(self, way: str, what: Sequence[Any], runs: Callable[[], StudentRuns], seed: int, rate: float,
                 start: Callable[[], Weights] | None = None) -> float:
         """The dev accuracy of a student that chooses; `what` tells it from others of the way."""
-        def accuracy() -> float:
+        def accuracy(under_way: UnderWay | None) -> float:
             weights = start() if start else None
-            return runs()(seed, rate, weights).dev_accuracy
+            return runs()(seed, rate, weights, under_way).dev_accuracy
 
         return self._counted(self._tune_steps if start else self._options["num_steps"],
                              functools.partial(self._kept(way).value, json.dumps(what)), accuracy)
 
-    def _counted(self, steps: int, get: Callable[[Callable[[], Any]], Any], make: Callable[[], Any]) -> Any:
+    def _counted(self, steps: int, get: Callable[[Make], Any], make: Make) -> Any:
         """What `get(make)` gives of a student of so many steps, who is counted."""
         kept = True
 
-        def made() -> Any:
+        def made(under_way: UnderWay | None) -> Any:
             nonlocal kept
             kept = False
-            return make()
+            return make(under_way)
 
         value = get(made)
         self._add(steps, kept)
@@ -295,9 +298,9 @@ class Comparison:
         """The reported students at the chosen rate; tuned rows start from those of the row that they tune."""
         choice, kept = self._choice(way), self._kept(way)
 
-        def trained(index: int, seed: int) -> StudentRun:
+        def trained(index: int, seed: int, under_way: UnderWay | None) -> StudentRun:
             self._teach_by(index)
-            return self._whole(way, choice.variant)(seed, choice.learning_rate)
+            return self._whole(way, choice.variant)(seed, choice.learning_rate, None, under_way)
 
         students = [(index, seed) for index in range(self._count(way)) for seed in self._report]
         return [self._counted(self._options["num_steps"], functools.partial(kept.run, number),
@@ -347,8 +350,8 @@ class Comparison:
         tuner = functools.cache(functools.partial(self._tuner, self._splits.dev, self._splits.dev))
         seeds = [*self._report] * self._count(way)
 
-        def tested(seed: int, run: StudentRun) -> tuple[float, bool]:
-            weights = tuner()(seed, tune_rate, run.last).last
+        def tested(seed: int, run: StudentRun, under_way: UnderWay | None) -> tuple[float, bool]:
+            weights = tuner()(seed, tune_rate, run.last, under_way).last
             return self._test_accuracy(weights), _finite(weights)
 
         return [self._counted(self._tune_steps, functools.partial(self._kept(way).value, json.dumps(["tuned", number])),

@@ -16,6 +16,7 @@ from tf_l2t.students import FunctionalStudent
 from tf_l2t.training.problem import PerExampleLoss, classification_problem
 from tf_l2t.training.rates import learning_rate
 from tf_l2t.training.step_losses import StepLoss
+from tf_l2t.training.under_way import UnderWay
 
 
 class Weights(NamedTuple):
@@ -99,22 +100,30 @@ class StudentRuns:
         shape = learning_rate(1.0, decay, num_steps)
         return lambda step: self._rate * (shape(step) if callable(shape) else shape)
 
-    def __call__(self, seed: int, learning_rate: float, start: Weights | None = None) -> StudentRun:
-        """Trains one student; `seed` draws its batches and, without `start`, its initial weights."""
+    def __call__(self, seed: int, learning_rate: float, start: Weights | None = None,
+                 under_way: UnderWay | None = None) -> StudentRun:
+        """Trains one student; `seed` draws its batches and, without `start`, its initial weights.
+
+        With `under_way` it goes on where it was stopped, and is kept at its looks.
+        """
         self._rate.assign(learning_rate)
         weights = start or Weights(*self._student.init(seed))
         own = len(weights.non_trainable)
         state = initial_state(self._problem, weights.params, (*weights.non_trainable, *self._memory))
-        evaluated: list[tuple[float, Weights]] = []
-        curve = []
-        for stop in self._stops:
+        best, best_value, curve = weights, -1.0, list[tuple[int, float]]()
+        if under_way:
+            (state, best), found = under_way.restore((state, best))
+            if found:
+                best_value, curve = found["best"], [(step, value) for step, value in found["curve"]]
+        for stop in self._stops[len(curve):]:
             state = self._advance(state, seed, stop)
             weights = Weights(state.params, state.non_trainable[:own])
             value = self._student.accuracy(*weights, self._dev.x, self._dev.y)
             curve.append((stop, value))
-            if not evaluated or value > evaluated[-1][0]:
-                evaluated.append((value, weights))
-        best_value, best = evaluated[-1]
+            if value > best_value:
+                best, best_value = weights, value
+            if under_way and stop != self._stops[-1]:
+                under_way.look((state, best), {"step": stop, "best": best_value, "curve": curve})
         return StudentRun(weights, best, value, best_value, tuple(curve))
 
 
