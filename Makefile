@@ -1,13 +1,14 @@
-# make demo | test | lint | docs | screenshots | bench | soak. Each makes its own virtual environment; PYTHON names the interpreter to make it with.
+# make demo | test | lint | docs | screenshots | bench | soak | wheel. Each makes its own virtual environment; PYTHON names the interpreter to make it with.
 PYTHON ?= $(shell for v in python3.11 python3.12 python3.13 python3; do $$v -c "" 2>/dev/null && command -v $$v && break; done)
 VENV := .venv
 BENCH_VENV := .venv-bench
+WHEEL_VENV := .venv-wheel
 # The options of `python -m benchmarks.run`: make bench BENCH="--only mlp --quick"
 BENCH ?=
 RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint docs screenshots bench soak clean
+.PHONY: demo test lint docs screenshots bench soak wheel clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	@test -n "$(PYTHON)" || { echo "found no Python: install 3.11, 3.12 or 3.13, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -58,5 +59,14 @@ bench: $(BENCH_VENV)/.installed
 soak: $(VENV)/.installed
 	"$(VENV)/bin/python" -m benchmarks.soak
 
+# What `pip install .` gives in an empty environment: two steps of the demo's teacher, by the commands of a checkout.
+wheel:
+	rm -rf "$(WHEEL_VENV)" build
+	"$(PYTHON)" -m venv "$(WHEEL_VENV)"
+	"$(WHEEL_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check .
+	cp -r trainers configs "$(WHEEL_VENV)"
+	cd "$(WHEEL_VENV)" && bin/python -c "import tf_l2t; print(tf_l2t.__file__)" && \
+	  bin/python -m trainers.train_teacher --config configs/demo.py --workdir run --config.teacher_training.steps=2
+
 clean:
-	rm -rf "$(VENV)" "$(BENCH_VENV)"
+	rm -rf "$(VENV)" "$(BENCH_VENV)" "$(WHEEL_VENV)"
