@@ -1,10 +1,15 @@
 """Batches split over the replicas of a strategy, and students spread over them, against one device."""
 
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests import tiny
+from tests.clusters import environments
 from tf_l2t.hypergradient import (
     adam,
     advance,
@@ -14,6 +19,8 @@ from tf_l2t.hypergradient import (
     sgd,
 )
 from tf_l2t.hypergradient.replicas import Shards
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +54,22 @@ def test_a_split_batch_has_the_hypergradient_of_the_whole(strategy, student, opt
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * float(tf.reduce_max(tf.abs(b))) + 1e-14)
     np.testing.assert_allclose(parts.rollout.trace["loss"], whole.rollout.trace["loss"], rtol=1e-6)
     np.testing.assert_allclose(parts.rollout.trace["adjoint_norm"], whole.rollout.trace["adjoint_norm"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("student", ["plain", "synchronized_batchnorm"])
+def test_two_processes_have_the_hypergradient_of_one(tmp_path, student):
+    """As above, each with a half of every batch."""
+    processes = [subprocess.Popen([sys.executable, "-m", "tests.hypergradient.split_worker", str(tmp_path / str(index)),
+                                   student], cwd=ROOT, env=env, stderr=subprocess.PIPE)
+                 for index, env in enumerate(environments())]
+    said = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    problem, state = tiny.problem(getattr(tiny, student), batch_size=8)
+    whole = hypergradient(problem, tiny.teacher(), jit=False)(state, 3)
+    found, other = (list(np.load(tmp_path / f"{index}.npz").values()) for index in range(2))
+    for a, b, expected in zip(found, other, (whole.objective, *whole.gradient), strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, expected, rtol=1e-6, atol=1e-6 * float(tf.reduce_max(tf.abs(expected))))
 
 
 @pytest.mark.parametrize("student", ["dense_batchnorm", "dropout", "synchronized_batchnorm"])

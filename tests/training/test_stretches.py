@@ -1,5 +1,6 @@
 """Training in stretches: what is kept when, and what a stop costs."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from tf_l2t.data import batch_dataset
-from tf_l2t.training import StudentDivergedError, TerminatedError
+from tf_l2t.training import StudentDivergedError, TerminatedError, stretches
 from tf_l2t.training.checkpoints import Checkpoints
 from tf_l2t.training.stretches import everything, fit_in_stretches
 from tf_l2t.training.termination import deferred_termination
@@ -95,7 +96,7 @@ class TerminatedAt(keras.callbacks.Callback):
             terminate()
 
 
-def fitted(folder, *callbacks):
+def fitted(folder, *callbacks, verbose=0):
     """Everything that seven steps leave, of a model with dropout and a mean of its own."""
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, "tanh"), keras.layers.Dropout(0.3, seed=1),
                               keras.layers.Dense(3)])
@@ -115,8 +116,17 @@ def fitted(folder, *callbacks):
         return {name: values[-1] for name, values in history.history.items()}
 
     records = fit_in_stretches(fit, lambda record, before: record, lambda records: None, num_steps=9, every=4,
-                               verbose=0, checkpoints=Checkpoints(folder, everything(model), {}))
+                               verbose=verbose, checkpoints=Checkpoints(folder, everything(model), {}))
     return records, [variable.numpy() for variable in everything(model)]
+
+
+def test_a_long_stretch_tells_how_far_it_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(stretches, "SECONDS", -1.0)
+    fitted(tmp_path, verbose=2)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.get("student steps") for line in lines] == [1, 2, 3, None, 5, 6, 7, None, None]
+    assert [line["step"] for line in lines if "step" in line] == [4, 8, 9]
+    assert all(line["total"] == 9 and line["seconds_left"] > 0 for line in lines if "student steps" in line)
 
 
 @pytest.mark.parametrize("stops", [(1, 6, 7, 8), (2, 3)])

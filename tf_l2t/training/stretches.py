@@ -13,10 +13,11 @@ import tensorflow as tf
 
 from tf_l2t.training.checkpoints import Checkpoints
 from tf_l2t.training.errors import StudentDivergedError, TerminatedError
-from tf_l2t.training.pace import Pace, tell
+from tf_l2t.training.pace import Pace, every_few_seconds, tell
 from tf_l2t.training.termination import deferred_termination
 
 Record = dict[str, Any]
+SECONDS = 10.0  # between two lines about a stretch
 
 
 def fit_in_stretches(fit: Callable[..., Record], look: Callable[[Record, list[Record]], Record],
@@ -37,7 +38,8 @@ def fit_in_stretches(fit: Callable[..., Record], look: Callable[[Record, list[Re
       checkpoints: of all that `fit` changes.
       num_steps: of the whole training.
       every: steps of a stretch.
-      verbose: 1 for a line at every look, with the time left; 2 for the same as JSON; 0 for silence.
+      verbose: 1 for a line at every look, and every ten seconds where looks are further apart, with the time left; 2
+        for the same as JSON; 0 for silence.
 
     Returns:
       One record of every stretch: `step`, its last one, what `fit` and `look` found, and `seconds`, of `fit`.
@@ -60,10 +62,12 @@ def fit_in_stretches(fit: Callable[..., Record], look: Callable[[Record, list[Re
     elif not there:
         checkpoints.save(0, {"records": []})
     pace = Pace(num_steps, done)
+    say = every_few_seconds(lambda step, total, left: tell({"student steps": step, "total": total}, verbose, left),
+                            seconds=SECONDS)
     with deferred_termination() as end_if_told:
         for first in range(done - within["steps"], num_steps, every):
             begin, stop = first + within["steps"], min(first + every, num_steps)
-            steps = _Steps(stop - begin, within["sums"], end_if_told)
+            steps = _Steps(begin, stop, within["sums"], end_if_told, lambda step: say(step, num_steps, done))
             started = time.perf_counter() - within["seconds"]
             try:
                 record = {"step": stop, **fit(begin, stop, [steps], False)}
@@ -99,21 +103,24 @@ class _Steps(keras.callbacks.Callback):
     """Counts a stretch's steps as they are done, and ends it behind one, but not the last, if told to.
 
     Args:
-      count: of the steps.
+      first, stop: the steps first … stop − 1.
       sums: `sums()` of what is in the stretch already, [] at its beginning; Keras begins anew with every `fit`.
       end_if_told: raises `TerminatedError`.
+      told: hears behind which step the training is.
     """
 
-    def __init__(self, count: int, sums: list[Any], end_if_told: Callable[[], None]):
+    def __init__(self, first: int, stop: int, sums: list[Any], end_if_told: Callable[[], None],
+                 told: Callable[[int], None]):
         super().__init__()
-        self._count, self._sums, self._end_if_told = count, sums, end_if_told
+        self._first, self._stop, self._sums, self._end_if_told, self._told = first, stop, sums, end_if_told, told
         self.done = 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if not self.done:  # not before: Keras builds metrics at the first batch
             self._add()
         self.done = batch + 1
-        if self.done < self._count:
+        if self._first + self.done < self._stop:
+            self._told(self._first + self.done)
             self._end_if_told()
 
     def _add(self) -> None:
