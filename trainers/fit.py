@@ -46,7 +46,7 @@ def prepare_fit(config: ml_collections.ConfigDict, workdir: str, wrap: Callable[
             warnings.filterwarnings("ignore", message="this fit makes")  # it is one of several
             fitted = model.fit(batch_dataset(batches, seed, stop, first), initial_epoch=epoch, epochs=epoch + 1,
                                verbose=0, shuffle=False, validation_data=None if again else splits.dev,
-                               callbacks=[*heard, *([] if again else callbacks(str(path / "tensorboard")))])
+                               callbacks=[*([] if again else callbacks(str(path / "tensorboard"))), *heard])
         return {name: float(values[-1]) for name, values in fitted.history.items()}
 
     held = BestWeights(network)

@@ -93,7 +93,7 @@ def _fit_phase(trainer: DistillationTrainer, phase: PhasePlan, batch_fn: Callabl
         started = time.perf_counter()
         fitted = trainer.fit(batch_dataset(batch_fn, seed, stop, first), initial_epoch=look, epochs=look + 1,
                              total_epochs=math.ceil(phase.num_steps / evaluate_every), verbose=0, shuffle=False,
-                             callbacks=[*heard, *(() if again else (*callbacks, curves))])
+                             callbacks=[*(() if again else (*callbacks, curves)), *heard])
         seconds = time.perf_counter() - started
         return {"phase": phase.name, **{name: float(values[-1]) for name, values in fitted.history.items()},
                 "ms_per_step": round(1000 * seconds / (stop - first), 2)}
@@ -106,25 +106,24 @@ def _fit_phase(trainer: DistillationTrainer, phase: PhasePlan, batch_fn: Callabl
                 for name, value in found.items():
                     tf.summary.scalar(f"epoch_{name}", value)
             validation.flush()
-        if anchors is not None:
-            if record["val_accuracy"] > max((known["val_accuracy"] for known in earlier), default=-1.0):
-                best.keep()
-                write_whole(folder / BEST, trainer.student.save)
-            if record["step"] in anchors:
-                (folder / ANCHORS).mkdir(exist_ok=True)
-                write_whole(folder / ANCHORS / f"{anchors[record['step']]}.keras", trainer.student.save)
+        if best and record["val_accuracy"] > max((known["val_accuracy"] for known in earlier), default=-1.0):
+            best.keep()
+            write_whole(folder / BEST, trainer.student.save)
+        if anchors and record["step"] in anchors:
+            (folder / ANCHORS).mkdir(exist_ok=True)
+            write_whole(folder / ANCHORS / f"{anchors[record['step']]}.keras", trainer.student.save)
         return record
 
     fixed = () if trainer.teaches else (trainer.teacher, *trainer.anchors)
     given = {id(variable) for network in fixed if network is not None for variable in network.variables}
     changing = [variable for variable in everything(trainer) if id(variable) not in given]
-    best = BestWeights(trainer.student)
-    held = best.variables if anchors is not None else []
+    best = BestWeights(trainer.student) if anchors is not None else None
+    checkpoints = Checkpoints(folder / "checkpoints" / phase.name, [*changing, *(best.variables if best else ())],
+                              fit_identity(trainer, batch_fn, seed), keep=2)
     records = fit_in_stretches(fit, look, lambda records: write_json(folder / HISTORY, before + records),
-                               checkpoints=Checkpoints(folder / "checkpoints" / phase.name, [*changing, *held],
-                                                       fit_identity(trainer, batch_fn, seed), keep=2),
-                               num_steps=phase.num_steps, every=evaluate_every, verbose=verbose)
-    if anchors is not None:
+                               checkpoints=checkpoints, num_steps=phase.num_steps, every=evaluate_every,
+                               verbose=verbose)
+    if best:
         with best.worn():
             write_whole(folder / BEST, trainer.student.save)  # the file may have been damaged since
     return records

@@ -38,7 +38,8 @@ def optimizer_words(identity: Any) -> str:
     return ", ".join(words)
 
 
-def noting(teacher: Teacher, facts: dict[str, Any], progress: Progress, validate: Validation) -> Callable[[], None]:
+def noting(teacher: Teacher, facts: dict[str, Any], progress: Progress, validate: Validation, validated_on: str
+           ) -> Callable[[], None]:
     """A function that notes on the teacher what is known of it as it stands, as soon as there was a step.
 
     Args:
@@ -46,10 +47,14 @@ def noting(teacher: Teacher, facts: dict[str, Any], progress: Progress, validate
       facts: that do not change.
       progress: how far its training is.
       validate: which knows how well it did, where it was validated with these weights.
+      validated_on: on what.
     """
     def note() -> None:
         if progress.step:
-            found = {name: value for name, value in validate.known(weights_of(teacher)).items() if np.isfinite(value)}
+            known = validate.known(weights_of(teacher))
+            found: dict[str, Any] = {name: value for name, value in known.items() if np.isfinite(value)}
+            if found:
+                found["validated_on"] = validated_on
             teacher.note_training(facts | {"teacher_steps": progress.step, "dropped": progress.dropped} | found)
 
     return note

@@ -259,9 +259,9 @@ class TeacherTrainer:
         note = noting(self.teacher, {
             "num_steps": self.num_steps, **described(self._task.student.model),
             "student_optimizer": optimizer_words(self._student_optimizer), "batch_size": self._run["batch_size"],
-            "train": train.size, "dev": dev.size, "validated_on": "dev" if held_out is dev else "validation_data",
-            "objective": str(getattr(options.objective, "__name__", options.objective)),
-            "seed": self._seed // SEEDS_PER_TRAINING}, progress, validate)
+            "train": train.size, "dev": dev.size, "seed": self._seed // SEEDS_PER_TRAINING,
+            "objective": str(getattr(options.objective, "__name__", options.objective))},
+            progress, validate, "dev" if held_out is dev else "validation_data")
         steps = TeacherFit(self, options, task=self._task, problem=problem, gradient_fn=gradient_fn, measure=measure,
                            apply=self._apply, validate=validate, validation_freq=validation_freq, states=states,
                            deferred=deferred, progress=progress, first_seed=self._seed,
