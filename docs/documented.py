@@ -87,7 +87,7 @@ def without_hints(module):
         made = getattr(module, key)
         if inspect.isclass(made):
             found += [f"{base.__module__}.{base.__name__}.{name}" for base, name, value in methods(made)
-                      if (name == "__init__" or not name.startswith("_")) and not hasattr(base, "_fields")
+                      if (name == "__init__" or not name.startswith("_"))
                       and not is_typed(value, method=not isinstance(value, staticmethod))
                       and (name == "__init__" or not of_others(made, name))]
         elif inspect.isfunction(made) and not is_typed(made):

@@ -321,6 +321,11 @@ def test_a_model_with_other_weights_than_were_written(tmp_path):
         load_network(tmp_path / "model.keras")
     with pytest.raises(ValueError, match=r"model.keras' is damaged: model.weights.h5 in it is not what was written"):
         tf_l2t.load_model(tmp_path / "model.keras")
+    flags = content.index(b"PK\1\2") + 8  # of the first file, in the list of files: as if it were encrypted
+    (tmp_path / "model.keras").write_bytes(content[:flags] + bytes([content[flags] ^ 1]) + content[flags + 1:])
+    for load, said in ((load_network, "cannot be loaded"), (tf_l2t.load_model, "is damaged")):
+        with pytest.raises(ValueError, match=f"{said}: .* is encrypted"):
+            load(tmp_path / "model.keras")
 
 
 def test_what_is_no_network(tmp_path):

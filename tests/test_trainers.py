@@ -177,7 +177,7 @@ def test_a_teacher_of_another_class_takes_its_options(monkeypatch):
     config = command.changed(demo.get_config(), [("teacher.name", "lifted"), ("teacher.options", (("lift", 0.5),))])
     made = train_teacher.planned(config).teacher
     assert isinstance(made, Lifted) and (made.lift, made.loss) == (0.5, "mixture")
-    with pytest.raises(ValueError, match=r"the teacher 'lifted' takes \['lift'\]; received \['drop'\]"):
+    with pytest.raises(ValueError, match=r"teacher 'lifted' takes \['lift'\], and its seed as .*; received \['drop'\]"):
         train_teacher.planned(command.changed(config, [("teacher.options", (("drop", 0.5),))]))
 
 

@@ -36,6 +36,7 @@ from tf_l2t.data import (
 )
 from tf_l2t.students.loading import DamagedNetworkError
 from tf_l2t.training import (
+    ClusterRefusedError,
     ForeignStatesError,
     StudentDivergedError,
     TeacherDivergedError,
@@ -85,8 +86,8 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
             except ValueError as error:
                 fail(str(error))
             work()
-        except (DamagedNetworkError, ForeignStatesError, RefusedError, StudentDivergedError, TeacherDivergedError,
-                UnwritableError) as error:
+        except (ClusterRefusedError, DamagedNetworkError, ForeignStatesError, RefusedError, StudentDivergedError,
+                TeacherDivergedError, UnwritableError) as error:
             fail(str(error))
         except (TerminatedError, WorkerLostError) as error:
             logging.info("%s", error)

@@ -38,6 +38,10 @@ class TeacherPlan(NamedTuple):
     summaries: dict[str, Any]
 
 
+# What a config says of every teacher in fields of its own.
+OF_ALL = {"num_classes", "num_features", "loss", "ignored", "class_counts", "name"}
+
+
 def teacher_options(config: ml_collections.ConfigDict, number: int = 0) -> dict[str, Any]:
     """What the class of the config's teacher takes beside sizes and loss: of config.teacher's num_keys, hidden and seed
     those that it has, and config.teacher.options.
@@ -50,14 +54,14 @@ def teacher_options(config: ml_collections.ConfigDict, number: int = 0) -> dict[
       ValueError: for options that it does not take.
     """
     teacher = config.teacher
-    of_all = {"num_classes", "num_features", "loss", "options"}
-    known = set(inspect.signature(TEACHERS[teacher.name]).parameters) - of_all
+    named = inspect.signature(TEACHERS[teacher.name]).parameters.values()
+    known = {one.name for one in named if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)} - OF_ALL
     given = {"num_keys": teacher.num_keys, "hidden": teacher.get("hidden"), "seed": teacher.seed + number}
-    options = {**{name: value for name, value in given.items() if name in known}, **dict(teacher.options)}
-    if not set(options) <= known:
-        raise ValueError(f"config.teacher.options: the teacher {teacher.name!r} takes {sorted(known)}; received "
-                         f"{sorted(options)}.")
-    return options
+    wrong = set(dict(teacher.options)) - (known - {"seed"})
+    if wrong:
+        raise ValueError(f"config.teacher.options: the teacher {teacher.name!r} takes {sorted(known - {'seed'})}, and "
+                         f"its seed as config.teacher.seed; received {sorted(wrong)}.")
+    return {**{name: value for name, value in given.items() if name in known}, **dict(teacher.options)}
 
 
 def described(config: ml_collections.ConfigDict, teacher: Teacher) -> str:

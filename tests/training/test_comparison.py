@@ -243,6 +243,9 @@ def test_a_student_that_is_under_way_goes_on_at_its_look(tmp_path, monkeypatch, 
         patch.setattr(UnderWay, "look", stops)
         with pytest.raises(TerminatedError if how == "told" else Stopped):
             compare(states_dir=tmp_path).run([row])
+    with pytest.raises(ValueError, match="states of another training"):
+        compare(states_dir=tmp_path, num_steps=30).run([row])
+    (tmp_path / row / "under_way" / "state-99_temp").mkdir()  # as TensorFlow leaves it where it is killed
     monkeypatch.setattr(UnderWay, "restore", tells)
     assert compare(states_dir=tmp_path).run([row]) == expected
     assert restored[0] == looks[-1] and not any(restored[1:]) and len(restored) > 1

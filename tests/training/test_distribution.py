@@ -17,6 +17,7 @@ from tests import tiny
 from tests.clusters import environments
 from tests.training.test_teacher_checkpoints import Stop
 from tests.training.test_teacher_trainer import DEV, noisy_train, trainer
+from tf_l2t.training import ClusterRefusedError
 from tf_l2t.training.replicas import Replicas
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -79,6 +80,16 @@ def test_what_does_not_fit_a_strategy(strategy):
         teacher = tiny.teacher()
     with pytest.raises(ValueError, match="outside of strategy"):
         trainer(teacher, strategy=strategy)
+
+
+def test_what_another_process_refuses_is_refused(monkeypatch):
+    replicas = Replicas(None)
+    assert replicas.together(lambda: 3) == 3
+    monkeypatch.setattr(replicas, "any", lambda flag: True)
+    with pytest.raises(ClusterRefusedError, match="another process of this cluster refuses"):
+        replicas.together(lambda: 3)
+    with pytest.raises(OSError, match="mine"):
+        replicas.together(pathlib.Path("/nowhere/mine").read_bytes)
 
 
 def test_replicas_take_turns(strategy):

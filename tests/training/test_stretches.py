@@ -96,9 +96,16 @@ class TerminatedAt(keras.callbacks.Callback):
             terminate()
 
 
-def fitted(folder, *callbacks, verbose=0):
+class Silent(keras.Sequential):
+    """Logs less than it measures."""
+
+    def train_step(self, data):
+        return {"loss": super().train_step(data)["loss"]}
+
+
+def fitted(folder, *callbacks, kind=keras.Sequential, num_steps=9, every=4, verbose=0):
     """Everything that seven steps leave, of a model with dropout and a mean of its own."""
-    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, "tanh"), keras.layers.Dropout(0.3, seed=1),
+    model = kind([keras.Input((6,)), keras.layers.Dense(8, "tanh"), keras.layers.Dropout(0.3, seed=1),
                               keras.layers.Dense(3)])
     keras.utils.set_random_seed(3)
     model.set_weights([np.random.default_rng(0).normal(0, 0.5, weight.shape) for weight in model.weights])
@@ -115,8 +122,8 @@ def fitted(folder, *callbacks, verbose=0):
                             callbacks=[*callbacks, *heard])
         return {name: values[-1] for name, values in history.history.items()}
 
-    records = fit_in_stretches(fit, lambda record, before: record, lambda records: None, num_steps=9, every=4,
-                               verbose=verbose, checkpoints=Checkpoints(folder, everything(model), {}))
+    records = fit_in_stretches(fit, lambda record, before: record, lambda records: None, num_steps=num_steps,
+                               every=every, verbose=verbose, checkpoints=Checkpoints(folder, everything(model), {}))
     return records, [variable.numpy() for variable in everything(model)]
 
 
@@ -129,17 +136,32 @@ def test_a_long_stretch_tells_how_far_it_is(tmp_path, monkeypatch, capsys):
     assert all(line["total"] == 9 and line["seconds_left"] > 0 for line in lines if "student steps" in line)
 
 
-@pytest.mark.parametrize("stops", [(1, 6, 7, 8), (2, 3)])
-def test_sigterm_waits_for_the_end_of_a_step(tmp_path, stops):
+@pytest.mark.parametrize("kind", [keras.Sequential, Silent])
+@pytest.mark.parametrize("stops", [{1: 1, 6: 6, 7: 8, 9: 9}, {2: 2, 3: 4}])
+def test_sigterm_waits_for_the_end_of_a_step(tmp_path, stops, kind):
     """Nothing is lost: weights, and the means of a stretch that was ended in the middle, are to the bit those of a
-    training that was left alone."""
-    expected, weights = fitted(tmp_path / "alone")
-    for step in stops:
+    training that was left alone. One step of a stretch is not left."""
+    expected, weights = fitted(tmp_path / "alone", kind=kind)
+    for step, kept in stops.items():
         with pytest.raises(TerminatedError):
-            fitted(tmp_path / "told", TerminatedAt(step))
-        assert (tmp_path / "told" / f"state-{step}.json").is_file()
-    records, found = fitted(tmp_path / "told")
+            fitted(tmp_path / "told", TerminatedAt(step), kind=kind)
+        numbers = [int(file.stem.removeprefix("state-")) for file in (tmp_path / "told").glob("state-*.json")]
+        assert max(numbers) == kept
+    records, found = fitted(tmp_path / "told", kind=kind)
     assert plain(records) == plain(expected) and [record["step"] for record in records] == [4, 8, 9]
+    for a, b in zip(found, weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_stretch_that_was_ended_is_gone_to_its_end_first(tmp_path):
+    """Where it goes on in shorter ones, or to another end; a training that is longer than asked for is refused."""
+    _, weights = fitted(tmp_path / "alone")
+    with pytest.raises(TerminatedError):
+        fitted(tmp_path / "told", TerminatedAt(6))
+    with pytest.raises(ValueError, match="has 6 steps already; num_steps=6 is fewer"):
+        fitted(tmp_path / "told", num_steps=6)
+    records, found = fitted(tmp_path / "told", every=3)
+    assert [record["step"] for record in records] == [4, 8, 9]
     for a, b in zip(found, weights, strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -17,7 +17,11 @@ def check_archive(file: str | os.PathLike[str]) -> None:
     """Raises `zipfile.BadZipFile` or `zlib.error` unless all that is in a .keras file has the checksums that it was
     written with, past which Keras reads from Python 3.12 on."""
     with zipfile.ZipFile(file) as archive:
-        if damaged := archive.testzip():
+        try:
+            damaged = archive.testzip()
+        except RuntimeError as error:  # a flipped bit may say that it is encrypted, or compressed in another way
+            raise zipfile.BadZipFile(str(error)) from error
+        if damaged:
             raise zipfile.BadZipFile(f"{damaged} in it is not what was written")
 
 

@@ -2,6 +2,7 @@
 
 from tf_l2t.training.callbacks import TaughtStudentSummaries, TeacherSummaries
 from tf_l2t.training.errors import (
+    ClusterRefusedError,
     ForeignStatesError,
     StudentDivergedError,
     TeacherDivergedError,
@@ -15,6 +16,6 @@ from tf_l2t.training.taught_student import TaughtStudent
 from tf_l2t.training.teacher_trainer import TeacherTrainer
 from tf_l2t.training.teaching import Teaching
 
-__all__ = ["ForeignStatesError", "StudentDivergedError", "TaughtStudent", "TaughtStudentSummaries",
-           "TeacherDivergedError", "TeacherSummaries", "TeacherTrainer", "Teaching", "TerminatedError",
-           "UnwritableError", "WorkerLostError", "classification_problem", "inner_optimizer"]
+__all__ = ["ClusterRefusedError", "ForeignStatesError", "StudentDivergedError", "TaughtStudent",
+           "TaughtStudentSummaries", "TeacherDivergedError", "TeacherSummaries", "TeacherTrainer", "Teaching",
+           "TerminatedError", "UnwritableError", "WorkerLostError", "classification_problem", "inner_optimizer"]

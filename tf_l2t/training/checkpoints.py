@@ -121,7 +121,7 @@ class Checkpoints:
         if foreign and not any(damage == "" for _, damage in damages):
             raise ForeignStatesError(f"{str(self._folder)!r} holds the states of another training, of another "
                                      f"{foreign.removeprefix(FOREIGN)}. Name a new directory, or go on with what "
-                                     "began it.")
+                                     "began it.", foreign.removeprefix(FOREIGN).split(" and "))
         for there, damage in damages:
             if not damage:
                 self._checkpoint.restore(str(self._folder / f"{NAME}-{there}")).assert_existing_objects_matched()

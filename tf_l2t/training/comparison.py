@@ -247,7 +247,7 @@ class Comparison:
                 start: Callable[[], Weights] | None = None) -> float:
         """The dev accuracy of a student that chooses; `what` tells it from others of the way."""
         def accuracy(under_way: UnderWay | None) -> float:
-            weights = start() if start else None
+            weights = start() if start else None  # whom a stop costs: of each row as many as it has selection seeds
             return runs()(seed, rate, weights, under_way).dev_accuracy
 
         return self._counted(self._tune_steps if start else self._options["num_steps"],

@@ -1,5 +1,7 @@
 """What ends a training before its time."""
 
+from collections.abc import Sequence
+
 
 class TeacherDivergedError(RuntimeError):
     """Several teacher steps in a row had no finite gradient."""
@@ -10,7 +12,20 @@ class StudentDivergedError(RuntimeError):
 
 
 class ForeignStatesError(ValueError):
-    """What is kept is of another training."""
+    """What is kept is of another training.
+
+    Args:
+      message: what is said.
+      differ: in what they differ, by the keys of their identities.
+    """
+
+    def __init__(self, message: str, differ: Sequence[str] = ()):
+        super().__init__(message)
+        self.differ = list(differ)
+
+
+class ClusterRefusedError(ValueError):
+    """Another process of a cluster cannot go on."""
 
 
 class UnwritableError(OSError):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from tf_l2t.training.errors import WorkerLostError
+from tf_l2t.training.errors import ClusterRefusedError, WorkerLostError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -104,7 +104,8 @@ class Replicas:
         """What `function` returns, in every process.
 
         Raises:
-          OSError, ValueError: as `function`; and in all other processes a ValueError if it raises one in any.
+          OSError, ValueError: as `function`.
+          ClusterRefusedError: if it raises one in another process; a ValueError.
         """
         refused: OSError | ValueError | None = None
         try:
@@ -115,7 +116,7 @@ class Replicas:
         if refused:
             raise refused
         if by_any:
-            raise ValueError("another process of this cluster refuses to begin; its message says why.")
+            raise ClusterRefusedError("another process of this cluster refuses to begin; its message says why.")
         return result
 
     @contextlib.contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_l2t.training.checkpoints import Checkpoints
@@ -18,6 +19,7 @@ from tf_l2t.training.termination import deferred_termination
 
 Record = dict[str, Any]
 SECONDS = 10.0  # between two lines about a stretch
+_NOTHING: dict[str, Any] = {"steps": 0, "stop": 0, "seconds": 0.0, "sums": []}
 
 
 def fit_in_stretches(fit: Callable[..., Record], look: Callable[[Record, list[Record]], Record],
@@ -26,7 +28,8 @@ def fit_in_stretches(fit: Callable[..., Record], look: Callable[[Record, list[Re
     """Runs `num_steps` steps, `every` of them at a time; everything is kept before the first and behind each stretch.
 
     A training that is stopped at any moment loses the stretch that it is in, and goes on behind the one before. SIGTERM
-    waits for the end of a step, or of the look that is going on; then nothing is lost.
+    waits for the end of a step, of a stretch that has one step left, or of the look that is going on; then nothing is
+    lost.
 
     Args:
       fit: (first, stop, heard, again) -> what training in the steps first … stop − 1 logs, of which the callbacks
@@ -53,9 +56,10 @@ def fit_in_stretches(fit: Callable[..., Record], look: Callable[[Record, list[Re
     """
     there = checkpoints.restore() or {}
     records: list[Record] = there.get("records", [])
-    within: dict[str, Any] = there.get("within") or {"steps": 0, "seconds": 0.0, "sums": []}  # of a stretch that began
-    done = (records[-1]["step"] if records else 0) + within["steps"]
-    if done > num_steps:
+    within: dict[str, Any] = there.get("within") or _NOTHING  # what there is of a stretch that was ended
+    first = records[-1]["step"] if records else 0
+    done = first + within["steps"]
+    if done > num_steps or (done == num_steps and within["steps"]):
         raise ValueError(f"{checkpoints} has {done} steps already; num_steps={num_steps} is fewer.")
     if records:
         kept(records)  # it may have been stopped before it heard
@@ -65,31 +69,33 @@ def fit_in_stretches(fit: Callable[..., Record], look: Callable[[Record, list[Re
     say = every_few_seconds(lambda step, total, left: tell({"student steps": step, "total": total}, verbose, left),
                             seconds=SECONDS)
     with deferred_termination() as end_if_told:
-        for first in range(done - within["steps"], num_steps, every):
-            begin, stop = first + within["steps"], min(first + every, num_steps)
+        while first < num_steps:
+            begin, stop = first + within["steps"], min(within["stop"] or first + every, num_steps)
             steps = _Steps(begin, stop, within["sums"], end_if_told, lambda step: say(step, num_steps, done))
             started = time.perf_counter() - within["seconds"]
             try:
                 record = {"step": stop, **fit(begin, stop, [steps], False)}
             except TerminatedError:
-                if checkpoints.are_finite():  # or else the stretch is gone through again, to say where that began
+                sums = steps.sums()
+                finite = all(np.isfinite(value).all() for values in sums for value in values)
+                if finite and checkpoints.are_finite():  # or else it is gone through again, to say where that began
                     checkpoints.save(begin + steps.done, {"records": records, "within": {
-                        "steps": begin + steps.done - first, "seconds": time.perf_counter() - started,
-                        "sums": steps.sums()}})
+                        "steps": begin + steps.done - first, "stop": stop, "seconds": time.perf_counter() - started,
+                        "sums": sums}})
                 raise
             record["seconds"] = round(time.perf_counter() - started, 3)
             if not is_finite(record):
-                raise diverged("a loss is", record, first, first_not_finite(fit, checkpoints, begin, stop))
-            within = {"steps": 0, "seconds": 0.0, "sums": []}
+                raise diverged("a loss is", record, begin, first_not_finite(fit, checkpoints, begin, stop))
             if not checkpoints.are_finite():  # of the last step, or of whatever losses do not show
-                raise diverged("weights are", record, first)
+                raise diverged("weights are", record, begin)
             record = look(record, records)
             if not is_finite(record):
-                raise diverged("a number is", record, first)
+                raise diverged("a number is", record, begin)
             records.append(record)
             checkpoints.save(stop, {"records": records})
             kept(records)
             tell(record, verbose, pace.left(stop))
+            first, within = stop, _NOTHING
             end_if_told()
     return records
 
@@ -100,7 +106,8 @@ def is_finite(record: Record) -> bool:
 
 
 class _Steps(keras.callbacks.Callback):
-    """Counts a stretch's steps as they are done, and ends it behind one, but not the last, if told to.
+    """Counts a stretch's steps as they are done, and ends it behind one if told to, where at least two are left: Keras
+    reads the means of a stretch of one step before its sums could be added to.
 
     Args:
       first, stop: the steps first … stop − 1.
@@ -121,6 +128,7 @@ class _Steps(keras.callbacks.Callback):
         self.done = batch + 1
         if self._first + self.done < self._stop:
             self._told(self._first + self.done)
+        if self._first + self.done < self._stop - 1:
             self._end_if_told()
 
     def _add(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +25,7 @@ class UnderWay:
 
     Args:
       folder: of `Checkpoints`, made at the first state; for one student after another.
-      identity: as for `Checkpoints`; which student it is is a part of it.
+      identity: as for `Checkpoints`; `student`, one of its keys, says which one it is.
       end_if_told: raises `TerminatedError` after SIGTERM.
     """
 
@@ -35,14 +36,20 @@ class UnderWay:
         self._kept_at = time.monotonic()
 
     def restore(self, values: Any) -> tuple[Any, dict[str, Any] | None]:
-        """The values and the record of the newest look that was kept; the given values, and None, where none was."""
+        """The values and the record of the newest look that was kept; the given values, and None, where none was.
+
+        Raises:
+          ForeignStatesError: if it is of another table's student.
+        """
         if not any(self._folder.glob("state-*.json")):
             return values, None
         states = self._opened(values)
         try:
             record = states.restore()
-        except ForeignStatesError:  # of a student who was through
-            record = None
+        except ForeignStatesError as error:
+            if error.differ != ["student"]:
+                raise
+            record = None  # of one who was through
         if record is None:
             self.forget()
             return values, None
@@ -66,7 +73,10 @@ class UnderWay:
     def forget(self) -> None:
         """What was kept is not asked for any more."""
         for file in [*self._folder.glob("state-*"), *self._folder.glob("checkpoint")]:
-            file.unlink(missing_ok=True)
+            if file.is_dir():  # of TensorFlow's, of a state that was not written to its end
+                shutil.rmtree(file)
+            else:
+                file.unlink(missing_ok=True)
         self._states = None
 
     def _keep(self, values: Any, record: dict[str, Any]) -> None:
