@@ -125,6 +125,7 @@ print(resident() - before)
 """
 
 
+@pytest.mark.parametrize("_collector", [True], indirect=True)
 @pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="Linux tells a process' memory there")
 def test_the_memory_of_models_that_are_gone_is_used_again():
     """MB of ten models behind the first five: 17 where TensorFlow keeps what it has prepared to run their graphs."""
