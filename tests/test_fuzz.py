@@ -270,9 +270,11 @@ def test_exported_teachers_of_other_files(exported, folder, changes):
     for name, how in changes:
         with contextlib.suppress(OSError):  # of a file that is not there any more
             STRUCTURES[how](path / name)
+    there = sorted(str(file) for file in path.parent.rglob("*"))
     for load in (tf_l2t.load_teacher, tf_l2t.load_signatures):
         with refused_or_done():
             load(path)
+    assert sorted(str(file) for file in path.parent.rglob("*")) == there
 
 
 @given(st.sampled_from(FILES[1:]), edits())

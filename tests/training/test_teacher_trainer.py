@@ -16,8 +16,6 @@ from tf_l2t.losses import stable_loss
 from tf_l2t.objectives import log_likelihood
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.training import TeacherDivergedError, TeacherSummaries, TeacherTrainer, classification_problem
-from tf_l2t.training.identity import optimizer_identity
-from tf_l2t.training.teacher_notes import optimizer_words
 from tf_l2t.training.validation import Validation
 
 DEV = ArrayPair(*(tiny.arrays(30, 1)))
@@ -355,17 +353,6 @@ def test_the_papers_loss_and_objective_under_a_schedule():
     history = made.fit(noisy_train(), DEV, teacher_steps=3, validation_freq=0, verbose=0).history
     np.testing.assert_allclose(history["learning_rate"], [0.01, 0.0075, 0.0025], rtol=1e-5)
     assert all(0 < value < 1 for value in history["objective"])
-
-
-@pytest.mark.parametrize(("optimizer", "words"), [
-    (keras.optimizers.SGD(0.05), "SGD, learning rate 0.05"),
-    (keras.optimizers.Adam(1e-4), "Adam, learning rate 0.0001"),
-    (keras.optimizers.RMSprop(keras.optimizers.schedules.CosineDecay(0.2, 5), momentum=0.5),
-     "RMSprop, CosineDecay from 0.2, momentum 0.5"),
-    (keras.optimizers.SGD(keras.optimizers.schedules.PiecewiseConstantDecay([3], [0.2, 0.1])),
-     "SGD, PiecewiseConstantDecay"), (sgd(0.1), "InnerOptimizer")])
-def test_a_card_s_words_for_an_optimizer(optimizer, words):
-    assert optimizer_words(optimizer_identity(optimizer)) == words
 
 
 @pytest.mark.parametrize("options", [{"num_steps": 0}, {"batch_size": 0}, {"refresh_every": 0}, {"dev_sample_size": 0},
