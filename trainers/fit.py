@@ -69,8 +69,8 @@ def prepare_fit(config: ml_collections.ConfigDict, workdir: str, wrap: Callable[
                          num_steps=num_steps, every=every, verbose=command.VERBOSE.value)
         write_whole(student, network.save)
         results = evaluated()
+        held.write(best)
         with held.worn():
-            write_whole(best, network.save)  # the file may have been damaged since
             results |= evaluated("best_")
         write_json(path / "results.json", results)
         accuracies = [f"{which}test accuracy {100 * results[f'{prefix}test_accuracy']:.2f} %, dev accuracy "

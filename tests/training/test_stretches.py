@@ -15,7 +15,7 @@ import tensorflow as tf
 from tf_l2t.data import batch_dataset
 from tf_l2t.training import StudentDivergedError, TerminatedError, stretches
 from tf_l2t.training.checkpoints import Checkpoints
-from tf_l2t.training.stretches import everything, fit_in_stretches
+from tf_l2t.training.stretches import BestWeights, everything, fit_in_stretches
 from tf_l2t.training.termination import deferred_termination
 
 
@@ -287,6 +287,24 @@ def test_other_threads_get_no_signals():
     thread.start()
     thread.join()
     assert ended and signal.getsignal(signal.SIGTERM) == before
+
+
+def test_best_weights_are_written_where_a_file_does_not_hold_them(tmp_path):
+    network, file = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]), tmp_path / "best.keras"
+    held = BestWeights(network)
+    held.keep()
+    best = network.get_weights()
+    network.set_weights([weight + 1 for weight in best])
+    network.save(file)
+    for spoil in (lambda: None, lambda: file.write_bytes(b"PK"), file.unlink):
+        spoil()
+        held.write(file)
+        for a, b, own in zip(keras.models.load_model(file).get_weights(), best, network.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(own, b + 1)
+    before = file.stat().st_ino, file.stat().st_mtime_ns
+    held.write(file)
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == before
 
 
 def test_everything_that_training_changes():

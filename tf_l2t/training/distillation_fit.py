@@ -124,8 +124,7 @@ def _fit_phase(trainer: DistillationTrainer, phase: PhasePlan, batch_fn: Callabl
                                checkpoints=checkpoints, num_steps=phase.num_steps, every=evaluate_every,
                                verbose=verbose)
     if best:
-        with best.worn():
-            write_whole(folder / BEST, trainer.student.save)  # the file may have been damaged since
+        best.write(folder / BEST)
     return records
 
 

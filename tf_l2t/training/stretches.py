@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -12,6 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_l2t.files import write_whole
+from tf_l2t.students.loading import DamagedNetworkError, load_network
 from tf_l2t.training.checkpoints import Checkpoints
 from tf_l2t.training.errors import StudentDivergedError, TerminatedError
 from tf_l2t.training.pace import Pace, every_few_seconds, tell
@@ -195,6 +198,17 @@ class BestWeights:
             yield
         finally:
             self._assign(own)
+
+    def write(self, file: pathlib.Path) -> None:
+        """Writes the network with them, if the file does not hold it: Keras' files have their date in them, and who
+        knows one by its bytes would take it for another."""
+        try:
+            there = [variable.numpy() for variable in load_network(file).weights]
+        except DamagedNetworkError:
+            there = []
+        if len(there) != len(self.variables) or not all(map(np.array_equal, there, self.variables)):
+            with self.worn():
+                write_whole(file, self._network.save)
 
     def _assign(self, values: Iterable[Any]) -> None:
         for variable, value in zip(self._network.weights, values, strict=True):
