@@ -179,6 +179,9 @@ def test_a_teacher_of_another_class_takes_its_options(monkeypatch):
     assert isinstance(made, Lifted) and (made.lift, made.loss) == (0.5, "mixture")
     with pytest.raises(ValueError, match=r"teacher 'lifted' takes \['lift'\], and its seed as .*; received \['drop'\]"):
         train_teacher.planned(command.changed(config, [("teacher.options", (("drop", 0.5),))]))
+    config = command.changed(demo.get_config(), [("teacher.options", (("num_keys", "many"),))])
+    with pytest.raises(ValueError, match=r"the teacher 'attention' cannot be made of .*'num_keys': 'many'"):
+        train_teacher.planned(config)
 
 
 @pytest.mark.parametrize("name", ["train_student", "train_baseline"])

@@ -14,7 +14,7 @@ from tf_l2t.teachers import TEACHERS, Teacher
 from tf_l2t.training import TeacherTrainer
 from trainers import command
 from trainers.classes import summary_options
-from trainers.teacher_plan import TeacherPlan, compile_trainer, described, teacher_options
+from trainers.teacher_plan import TeacherPlan, built_teacher, compile_trainer, described
 
 
 def plan(config: ml_collections.ConfigDict, splits: Splits, number: int = 0) -> TeacherPlan:
@@ -63,8 +63,7 @@ def make_teacher(config: ml_collections.ConfigDict, splits: Splits, number: int 
     ignored = [i for i, name in enumerate(names) if name in config.teacher.ignored
                or (name.startswith("dev_precision_") and "dev_precision" in config.teacher.ignored)]
     counts = np.bincount(splits.train.y, minlength=splits.num_classes) if config.teacher.class_counts else None
-    return TEACHERS[config.teacher.name](splits.num_classes, len(names), loss=config.teacher.loss, ignored=ignored,
-                                         class_counts=counts, **teacher_options(config, number))
+    return built_teacher(config, number, splits.num_classes, len(names), ignored=ignored, class_counts=counts)
 
 
 def make_trainer(config: ml_collections.ConfigDict, splits: Splits, teacher: Teacher,

@@ -64,6 +64,21 @@ def teacher_options(config: ml_collections.ConfigDict, number: int = 0) -> dict[
     return {**{name: value for name, value in given.items() if name in known}, **dict(teacher.options)}
 
 
+def built_teacher(config: ml_collections.ConfigDict, number: int, num_classes: int, num_features: int, **more: Any
+                  ) -> Teacher:
+    """The config's teacher at its start, with `more` arguments than the config has for all kinds of data.
+
+    Raises:
+      ValueError: as `teacher_options`, or for options of another type.
+    """
+    options = teacher_options(config, number)
+    try:
+        return TEACHERS[config.teacher.name](num_classes, num_features, loss=config.teacher.loss, **more, **options)
+    except TypeError as error:
+        raise ValueError(f"config.teacher.options: the teacher {config.teacher.name!r} cannot be made of {options}: "
+                         f"{error}.") from error
+
+
 def described(config: ml_collections.ConfigDict, teacher: Teacher) -> str:
     return (f"teacher: {config.teacher.name}, {config.teacher.loss} form, "
             f"{sum(int(tf.size(v)) for v in teacher.theta):,} weights")

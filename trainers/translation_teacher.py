@@ -11,7 +11,7 @@ from tf_l2t.translation import encode_pairs
 from tf_l2t.translation.features import FEATURES
 from trainers import translation
 from trainers.digests import translator_digest
-from trainers.teacher_plan import TeacherPlan, compile_trainer, described, teacher_options
+from trainers.teacher_plan import TeacherPlan, built_teacher, compile_trainer, described
 
 DIAGONAL = sorted(name for name, kind in TEACHERS.items() if issubclass(kind, DiagonalTeacher))
 
@@ -25,8 +25,7 @@ def new_teacher(config: ml_collections.ConfigDict, vocabulary_size: int, number:
     if config.teacher.name not in DIAGONAL:
         raise ValueError(f"the teacher of a translation student is one of {DIAGONAL}, with a coefficient for every "
                          f"subword; received config.teacher.name={config.teacher.name!r}.")
-    return TEACHERS[config.teacher.name](vocabulary_size, len(FEATURES), loss=config.teacher.loss,
-                                         **teacher_options(config, number))
+    return built_teacher(config, number, vocabulary_size, len(FEATURES))
 
 
 def plan(config: ml_collections.ConfigDict, number: int = 0) -> TeacherPlan:
