@@ -134,12 +134,10 @@ def claim(path: pathlib.Path) -> None:
     """
     # A file, and not the directory itself, which NFS locks on each machine by itself; opened to be written to, because
     # there it is locked as POSIX locks are.
-    descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    status = os.fstat(descriptor)
-    key = status.st_dev, status.st_ino
-    if key in _claimed:
-        os.close(descriptor)
-        return
+    lock = path / LOCK
+    if lock.exists() and _of_file(lock.stat()) in _claimed:
+        return  # and it is not opened once more: to close a file may give up a process' locks of it
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -150,7 +148,11 @@ def claim(path: pathlib.Path) -> None:
         os.close(descriptor)
         raise ValueError(f"{str(path)!r} is on a file system without locks ({error.strerror}), where two processes "
                          "could not be kept apart; name a directory on another.") from error
-    _claimed[key] = descriptor
+    _claimed[_of_file(os.fstat(descriptor))] = descriptor
+
+
+def _of_file(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _plain(value: Any) -> Any:
