@@ -2,6 +2,7 @@
 
 import gc
 import json
+import time
 
 import keras
 import numpy as np
@@ -216,24 +217,45 @@ def test_a_student_that_diverges_is_left_out_and_counted(tmp_path):
 
 
 def test_a_table_of_a_given_teacher(teacher, tmp_path):
-    """No other is trained; its run must have four anchors."""
+    """No other is trained; its run must have four anchors. It is known by its weights, and not by its file."""
     with pytest.raises(ValueError, match=r"a finished run of trainers.distill"):
         compare(tmp_path / "run", [], **{"teacher.path": str(teacher[0])})
     four = tmp_path / "four"
     train(four, method__name="none", student__hidden=16, training__anchors=4)
     methods = tuple((name, (("method.name", name),)) for name in ("none", "kd"))
     recorded = []
-    compare(tmp_path / "run", recorded, **{"teacher.path": str(four), "compare.seeds": 1, "compare.methods": methods,
-                                           "compare.tuned": ()})
+    changes = {"teacher.path": str(four), "compare.seeds": 1, "compare.methods": methods, "compare.tuned": ()}
+    compare(tmp_path / "run", recorded, **changes)
     assert not (tmp_path / "run" / "teacher").exists() and [row["method"] for row in recorded] == ["none", "kd"]
     used = json.loads((tmp_path / "run" / "small" / "kd" / "seed0" / "manifest.json").read_text())
     assert used["config"]["teacher"]["path"] == str(four)
-    network = keras.models.load_model(four / "student.keras")
-    network.save(four / "student.keras")  # another file, another digest
-    (tmp_path / "run" / "small" / "kd" / "seed0" / "results.json").unlink()
+    network, results = keras.models.load_model(four / "student.keras"), tmp_path / "run/small/kd/seed0/results.json"
+    before = (four / "student.keras").read_bytes()
+    time.sleep(1.1)  # the date in the file has seconds
+    network.save(four / "student.keras")
+    assert (four / "student.keras").read_bytes() != before
+    results.unlink()
+    compare(tmp_path / "run", [], **changes)
+    network.trainable_variables[-1].assign_add([0.001] * 10)
+    network.save(four / "student.keras")
+    results.unlink()
     with pytest.raises(ValueError, match="of another data"):
-        compare(tmp_path / "run", [], **{"teacher.path": str(four), "compare.seeds": 1, "compare.methods": methods,
-                                         "compare.tuned": ()})
+        compare(tmp_path / "run", [], **changes)
+
+
+def test_a_teacher_that_is_finished_once_more_is_the_same(tmp_path):
+    """Its results were damaged, and the students that have begun with it go on."""
+    one = {"compare.methods": (("kd", (("method.name", "kd"),)),), "compare.seeds": 1, "compare.tuned": ()}
+    compare(tmp_path / "run", [], **one)
+    student = tmp_path / "run/small/kd/seed0/results.json"
+    before = json.loads(student.read_text())
+    for spoiled in (tmp_path / "run/teacher/results.json", student):
+        spoiled.write_text(spoiled.read_text()[:-10])
+    time.sleep(1.1)
+    with pytest.warns(UserWarning, match="made again"):
+        compare(tmp_path / "run", [], **one)
+    after = json.loads(student.read_text())
+    assert {**after, "ms_per_step": 0, "sha256": ""} == {**before, "ms_per_step": 0, "sha256": ""}
 
 
 def test_rates_of_the_phase_before_do_not_fall():

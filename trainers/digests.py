@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pathlib
 from typing import TYPE_CHECKING
 
+import keras
+
+from tf_l2t.data import arrays_digest
 from tf_l2t.teachers import Teacher
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ def translator_digest(translator: TextTranslator) -> str:
     return found.hexdigest()
 
 
-def file_digest(file: pathlib.Path) -> str:
-    """A SHA-256 of a file."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def network_digest(network: keras.Model) -> str:
+    """A SHA-256 of a network's weights, and not of its file, which has the date in it: a run that is finished once more
+    writes another one."""
+    return arrays_digest(variable.numpy() for variable in network.weights)

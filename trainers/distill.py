@@ -48,8 +48,9 @@ def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbos
     data, training = load_data(config), config.training
     splits = data.splits
     found = method(config.method.name, **dict(config.method.options))
-    trainer, phases, batches = planned(config, teacher_of(config, found))
-    path = resume_workdir(workdir, command.command_line(), command.plain(config), describe_run(config, found))
+    teacher = teacher_of(config, found)
+    trainer, phases, batches = planned(config, teacher)
+    path = resume_workdir(workdir, command.command_line(), command.plain(config), describe_run(config, teacher))
 
     def work() -> None:
         history = fit_distillation(

@@ -20,7 +20,15 @@ from tf_l2t.training.results import mean_std
 from tf_l2t.training.workdir import read_sealed, resume_workdir, write_json
 from trainers import command, distill, diverged, fields
 from trainers.distill_table import TEACHER, distillation_table
-from trainers.distillation import describe_data, describe_run, labels_of, network, phase_steps, teacher_config
+from trainers.distillation import (
+    describe_data,
+    describe_run,
+    labels_of,
+    network,
+    phase_steps,
+    teacher_config,
+    teacher_of,
+)
 from trainers.hyperparameters import write_row
 
 ANCHORS = 4  # of the teacher, for RCO
@@ -162,13 +170,14 @@ def check_cells(config: ml_collections.ConfigDict, cells: Sequence[ml_collection
 
 
 def check_teacher(config: ml_collections.ConfigDict, path: str) -> list[str]:
-    """The digests of a given teacher's files.
+    """The digests of a given teacher and its anchors.
 
     Raises:
       ValueError: if it is no run whose teacher a table can have.
     """
     cell = command.changed(config, [("teacher.path", path)])
-    digests = [digest for name in ("kd", "rco") for digest in describe_run(cell, method(name))["teacher"]]
+    teachers = [teacher_of(cell, method(name)) for name in ("kd", "rco")]
+    digests = [digest for teacher in teachers for digest in describe_run(cell, teacher)["teacher"]]
     if len(digests) != 1 + ANCHORS or not all((pathlib.Path(path) / name).is_file()
                                               for name in ("history.json", "results.json")):
         raise ValueError(f"config.teacher.path={path!r} must be a finished run of trainers.distill with "

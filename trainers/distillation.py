@@ -17,7 +17,7 @@ from tf_l2t.students import FunctionalStudent, load_network
 from tf_l2t.training.distillation_fit import ANCHORS, LAST, PhasePlan, check_looks
 from tf_l2t.training.rates import learning_rate
 from trainers import command
-from trainers.digests import file_digest
+from trainers.digests import network_digest
 
 TEACHER_SEED = 100_000  # beyond those of students: a teacher that is trained along begins elsewhere
 
@@ -80,10 +80,10 @@ def describe_data(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return command.describe(load_data(config).splits)
 
 
-def describe_run(config: ml_collections.ConfigDict, found: Method) -> dict[str, Any]:
-    """Of the config's data and of the files of its teacher: a run goes on with the same ones only."""
-    digests = [file_digest(file) for file in teacher_files(config, found)]
-    return describe_data(config) | ({"teacher": digests} if digests else {})
+def describe_run(config: ml_collections.ConfigDict, teacher: Any) -> dict[str, Any]:
+    """Of the config's data and of `teacher_of` it, if that was trained before: a run goes on with the same ones only."""
+    networks = (teacher if isinstance(teacher, list) else [teacher]) if config.teacher.path else []
+    return describe_data(config) | ({"teacher": list(map(network_digest, networks))} if networks else {})
 
 
 def labels_of(config: ml_collections.ConfigDict) -> np.ndarray:
