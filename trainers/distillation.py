@@ -81,7 +81,7 @@ def describe_data(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def describe_run(config: ml_collections.ConfigDict, teacher: Any) -> dict[str, Any]:
-    """Of the config's data and of `teacher_of` it, if that was trained before: a run goes on with the same ones only."""
+    """Of the config's data and of its teacher, if that was trained before: a run goes on with the same ones only."""
     networks = (teacher if isinstance(teacher, list) else [teacher]) if config.teacher.path else []
     return describe_data(config) | ({"teacher": list(map(network_digest, networks))} if networks else {})
 
