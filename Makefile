@@ -8,11 +8,15 @@ BENCH ?=
 RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
+define NEEDS_PYTHON
+@test -n "$(PYTHON)" || { echo "found no Python: install 3.11, 3.12 or 3.13, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
+@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("tf_l2t needs Python 3.11, 3.12 or 3.13; %s is %d.%d. Name another: make PYTHON=/path/to/python3.11" % (sys.executable, *v))'
+endef
+
 .PHONY: demo test lint docs screenshots bench soak wheel clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
-	@test -n "$(PYTHON)" || { echo "found no Python: install 3.11, 3.12 or 3.13, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("tf_l2t needs Python 3.11, 3.12 or 3.13; %s is %d.%d. Name another: make PYTHON=/path/to/python3.11" % (sys.executable, *v))'
+	$(NEEDS_PYTHON)
 	"$(PYTHON)" -m venv "$(VENV)"
 	"$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[translation,text,test,docs]'
 	@touch $@
@@ -62,6 +66,7 @@ soak: $(VENV)/.installed
 
 # What `pip install .` gives in an empty environment: two steps of the demo's teacher, by the commands of a checkout.
 wheel:
+	$(NEEDS_PYTHON)
 	rm -rf "$(WHEEL_VENV)" build
 	"$(PYTHON)" -m venv "$(WHEEL_VENV)"
 	"$(WHEEL_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check .

@@ -1,11 +1,17 @@
 """Students of every kind train under a strategy of two replicas as on one device: to the same weights."""
 
+import json
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests import tiny
+from tests.clusters import environments
 from tests.distillation import small
 from tests.training import test_sequence_student as sentences
 from tests.training import test_taught_translator as translation
@@ -150,6 +156,20 @@ def test_actor_critic_on_two_replicas(strategy, delayed):
     np.testing.assert_allclose(others, figures, rtol=1e-3, atol=1e-4)
     for a, b in zip(two, one, strict=True):  # the critics, the slow copies and the actor
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_several_machines_are_refused(tmp_path):
+    """No Keras 3 model can be fitted there; two real processes are told so, in place of Keras' own error."""
+    names = ["taught", "large_margin", "taught_translator", "reinforce", "prokt"]
+    outs = [tmp_path / f"out{index}.json" for index in range(2)]
+    processes = [subprocess.Popen([sys.executable, "-m", "tests.training.students_worker", str(out), *names], env=env,
+                                  cwd=pathlib.Path(__file__).parents[2])
+                 for out, env in zip(outs, environments(), strict=True)]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    for out in outs:
+        told = json.loads(out.read_text())
+        assert list(told) == names
+        assert all("a MultiWorkerMirroredStrategy of 2 processes" in sentence for sentence in told.values()), told
 
 
 def test_what_several_replicas_cannot_do(strategy):

@@ -20,7 +20,7 @@ from tf_l2t.distillation.prokt import (
 )
 from tf_l2t.distillation.targets import kullback_leibler
 from tf_l2t.distillation.terms import Examples, Term
-from tf_l2t.hypergradient.replicas import gradient_share
+from tf_l2t.hypergradient.replicas import check_one_machine, gradient_share
 from tf_l2t.students import check_classifier, check_precision
 
 
@@ -174,11 +174,12 @@ class DistillationTrainer(keras.Model):
 
         Raises:
           ValueError: for weights of examples or classes, which no method has; for labels that are not train_labels,
-            or anchors that cannot have as many epochs each.
+            or anchors that cannot have as many epochs each; under a strategy of several machines.
         """
         weights = [name for name in ("sample_weight", "class_weight") if options.get(name) is not None]
         if weights:
             raise ValueError(f"distillation weighs all examples alike: leave out {weights}.")
+        check_one_machine(self.distribute_strategy)
         if self._needs_index and y is not None:
             known = np.ravel(np.asarray(self._train_labels))
             if not np.array_equal(np.ravel(y), known):

@@ -16,6 +16,17 @@ def gradient_share(loss: tf.Tensor) -> tf.Tensor:
     return tf.ones_like(loss) / tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def check_one_machine(strategy: tf.distribute.Strategy) -> None:
+    """Raises ValueError for a strategy under which a student cannot be fitted, as no Keras 3 model can."""
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        processes = sum(map(len, strategy.cluster_resolver.cluster_spec().as_dict().values()))
+        if processes > 1:
+            raise ValueError(f"this model is in the scope of a MultiWorkerMirroredStrategy of {processes} processes, "
+                             "under which the fit of no Keras 3 model runs (github.com/keras-team/keras/issues/20585). "
+                             "Build and compile it in the scope of a tf.distribute.MirroredStrategy, on one machine; "
+                             "TeacherTrainer trains on several.")
+
+
 def replica_mean(value: tf.Tensor) -> tf.Tensor:
     """The mean of the replicas' values in a training step; the value itself where there is one replica."""
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, value)

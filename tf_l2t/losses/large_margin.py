@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_l2t.hypergradient.replicas import gradient_share
+from tf_l2t.hypergradient.replicas import check_one_machine, gradient_share
 from tf_l2t.losses.fixed import cross_entropy
 from tf_l2t.losses.keras_loss import integer_labels, masked_weights, not_half, where_labelled
 
@@ -129,9 +129,14 @@ class LargeMarginStudent(keras.Model):
         return self._dense(features)
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.fit`; raises ValueError if `compile` was given a loss."""
+        """As `keras.Model.fit`.
+
+        Raises:
+          ValueError: if `compile` was given a loss, or under a strategy of several machines.
+        """
         if getattr(self, "loss", None) is not None:
             raise ValueError("a LargeMarginStudent has its own loss: call compile without one.")
+        check_one_machine(self.distribute_strategy)
         return super().fit(*args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, Any]:

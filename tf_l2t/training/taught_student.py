@@ -13,7 +13,7 @@ import tensorflow as tf
 from tf_l2t.data import check_dev, check_pair, two_parts
 from tf_l2t.features import dev_sample, status_vector
 from tf_l2t.hypergradient.graphs import separate
-from tf_l2t.hypergradient.replicas import gradient_share
+from tf_l2t.hypergradient.replicas import check_one_machine, gradient_share
 from tf_l2t.losses.keras_loss import (
     check_logits,
     check_no_probabilities,
@@ -115,10 +115,11 @@ class TaughtStudent(keras.Model):
 
         Raises:
           ValueError: for labels that are no integers in range, inputs that are not finite, if `compile` was given a
-            loss, or if the student returns probabilities.
+            loss, if the student returns probabilities, or under a strategy of several machines.
         """
         if getattr(self, "loss", None) is not None:
             raise ValueError("the teacher sets the loss of a TaughtStudent: call compile without one.")
+        check_one_machine(self.distribute_strategy)
         if isinstance(x, np.ndarray) and y is not None:
             check_pair(x, y, self._coefficients.shape[0], "the training data")
         check_no_probabilities(self.student(self._x_dev.value[:8], training=False))

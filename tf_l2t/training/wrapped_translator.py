@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_l2t.hypergradient.replicas import gradient_share
+from tf_l2t.hypergradient.replicas import check_one_machine, gradient_share
 from tf_l2t.students.translator import Translator
 from tf_l2t.training.candidates import candidate_log_probs, sentence_rewards
 from tf_l2t.translation.bleu import SMOOTHINGS
@@ -104,10 +104,11 @@ class WrappedTranslator(keras.Model):
         """As `keras.Model.fit`.
 
         Raises:
-          ValueError: if `compile` was given a loss.
+          ValueError: if `compile` was given a loss, or under a strategy of several machines.
         """
         if getattr(self, "loss", None) is not None:
             raise ValueError(f"a {type(self).__name__} has its loss: call compile without one.")
+        check_one_machine(self.distribute_strategy)
         return super().fit(*args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, Any]:
