@@ -105,6 +105,9 @@ def test_missing_and_damaged_sources_say_what_to_do(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"not a zip")
     with pytest.raises(ValueError, match=r"no \.npz"):
         data.mnist(str(tmp_path / "bad.npz"))
+    np.save(tmp_path / "one.npy", np.zeros((4, 28, 28), np.uint8))
+    with pytest.raises(ValueError, match=r"no \.npz with x_train.*: it holds one array, as an \.npy does"):
+        data.mnist(str(tmp_path / "one.npy"))
     np.savez(tmp_path / "other.npz", x=1)
     with pytest.raises(ValueError, match="x_train"):
         data.mnist(str(tmp_path / "other.npz"))

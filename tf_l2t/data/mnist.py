@@ -76,7 +76,10 @@ def _images(x: np.ndarray, y: np.ndarray, what: str) -> ArrayPair:
 
 def _from_npz(path: str) -> list[tuple[np.ndarray, np.ndarray]]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            raise ValueError("it holds one array, as an .npy does")
+        with found as arrays:
             x_train, y_train, x_test, y_test = (arrays[k] for k in ("x_train", "y_train", "x_test", "y_test"))
     except FileNotFoundError as error:
         raise ValueError(f"there is no file {path!r}. Give an .npz with x_train, y_train, x_test, y_test, or a "
