@@ -12,6 +12,7 @@ neighbours among --vectors, or among the encoder's own embeddings.
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -37,20 +38,36 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
     if workdir:
         raise ValueError("augment takes --output in place of --workdir.")
     task = text.load_text(command.changed(config, [("data.augmented", "")])).task
-    if pathlib.Path(OUTPUT.value).exists():
-        raise ValueError(f"{OUTPUT.value!r} is there already; name a new file.")
+    from tf_l2t.text.augmentation import check_numbers
+
+    check_numbers(COPIES.value, CANDIDATES.value, PROBABILITY.value)
+    check_target(pathlib.Path(OUTPUT.value))
+    if VECTORS.value and not pathlib.Path(VECTORS.value).is_file():
+        raise ValueError(f"there is no file of word vectors at {VECTORS.value!r}.")
 
     def work() -> None:
-        count = augment(task.train, task.labels, OUTPUT.value, config.encoder, VECTORS.value, COPIES.value,
-                        CANDIDATES.value, PROBABILITY.value, config.seed, command.VERBOSE.value)
+        with command.refusals():
+            count = augment(task.train, task.labels, OUTPUT.value, config.encoder, VECTORS.value, COPIES.value,
+                            CANDIDATES.value, PROBABILITY.value, config.seed, command.VERBOSE.value)
         command.result(f"{count} examples: {OUTPUT.value}", examples=count, output=OUTPUT.value)
 
     return work
 
 
+def check_target(file: pathlib.Path) -> None:
+    """Raises ValueError unless a new file can be made there."""
+    if file.exists():
+        raise ValueError(f"{str(file)!r} is there already; name a new file.")
+    if not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+        raise ValueError(f"{str(file.parent)!r} is no directory that can be written to; name a file in another.")
+
+
 def augment(examples: Examples, labels: Sequence[str], target: str, encoder: str, vectors: str | None, copies: int,
             num_candidates: int, probability: float, seed: int, verbose: int = 0) -> int:
     """Writes the file and returns how many examples it has.
+
+    Tabs and line ends within a sentence are spaces in it. Examples with an empty sentence, which no reader takes, are
+    left out, with a warning.
 
     Raises:
       ValueError: for files that are not what they should be; for a target that is there.
@@ -59,25 +76,29 @@ def augment(examples: Examples, labels: Sequence[str], target: str, encoder: str
     from tf_l2t.text.augmentation import embedding_vectors, neighbours
 
     file = pathlib.Path(target)
-    if file.exists():
-        raise ValueError(f"{target!r} is there already; name a new file.")
+    check_target(file)
     near = neighbours(WordVectors.read(vectors) if vectors else embedding_vectors(load_encoder(encoder)))
     try:
         sources = [masked_candidates(*load_masked_language_model(encoder)), near]
     except ValueError as error:
         logging.warning("neighbours alone: %s", error)
         sources = [near]
-    rng, lines = np.random.default_rng(seed), []
+    rng, lines, empty = np.random.default_rng(seed), list[str](), 0
     columns = [examples.first, *([] if examples.second is None else [examples.second])]
     say = every_few_seconds(lambda done, total, left: tell({"examples": done, "total": total}, verbose, left))
     for done, (number, *sentences) in enumerate(zip(examples.labels, *columns, strict=True), start=1):
-        label = labels[number]
+        label, sentences = labels[number], [" ".join(sentence.split()) for sentence in sentences]
+        if not all(sentences):
+            empty += 1
+            continue
         lines.append("\t".join([label, *sentences]))
         for i, sentence in enumerate(sentences):
             made = augmented(sentence, sources, rng, copies=copies, num_candidates=num_candidates,
                              probability=probability)
             lines += ["\t".join([label, *sentences[:i], new, *sentences[i + 1:]]) for new in made[1:]]
         say(done, len(examples.labels))
+    if empty:
+        logging.warning("%d examples with an empty sentence are left out.", empty)
     write_whole(file, lambda partial: partial.write_text("\n".join(lines) + "\n", encoding="utf-8"))
     return len(lines)
 

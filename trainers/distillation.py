@@ -112,7 +112,7 @@ def teacher_of(config: ml_collections.ConfigDict, found: Method) -> Any:
     """What the method takes as teacher: a trained network, its anchors, a new one, or none.
 
     Raises:
-      ValueError: for a path that is missing, or where there is no such network.
+      ValueError: for a path that is missing, or where there is no such network, or one of another vocabulary.
     """
     if found.teacher == "none":
         if config.teacher.path:
@@ -123,6 +123,10 @@ def teacher_of(config: ml_collections.ConfigDict, found: Method) -> Any:
             raise ValueError(f"the method {found.name!r} needs a trained teacher: set config.teacher.path to the "
                              "directory of a run with config.method.name=none.")
         return network(config, config.teacher, "config.teacher", TEACHER_SEED + config.seed)
+    if is_text(config):
+        from trainers import text
+
+        text.check_wordpieces(config, pathlib.Path(config.teacher.path), "the teacher")
     networks = [load_network(file) for file in teacher_files(config, found)]
     return networks if found.teacher == "anchors" else networks[0]
 

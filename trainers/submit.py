@@ -14,7 +14,7 @@ from collections.abc import Callable
 import ml_collections
 from absl import flags
 
-from tf_l2t.students import load_network
+from tf_l2t.students import check_examples, load_network
 from tf_l2t.text import write_submission
 from trainers import command, text
 
@@ -31,7 +31,7 @@ def prepare_submission(config: ml_collections.ConfigDict, workdir: str, file: st
     """The work that predicts the unlabelled sets of config.data by the network in `file`.
 
     Raises:
-      ValueError: for a task without such sets, a file that is not there, or a network of other classes.
+      ValueError: for a task without such sets, no file, or a network of other classes, inputs or words.
     """
     data = text.load_text(config)
     if not data.task.unlabelled:
@@ -42,6 +42,8 @@ def prepare_submission(config: ml_collections.ConfigDict, workdir: str, file: st
     if network.output_shape[-1] != len(data.task.labels):
         raise ValueError(f"the network in {file!r} tells {network.output_shape[-1]} classes apart, the task has "
                          f"{len(data.task.labels)}.")
+    check_examples(network, data.splits.train.x, f"{data.task.name!r} in word pieces")
+    text.check_wordpieces(config, pathlib.Path(file).parent, "the network")
 
     def work() -> None:
         bar = int(command.shows_bars())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import json
 import pathlib
 import types
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -17,6 +19,7 @@ from tf_l2t.data import ArrayPair, Splits
 from tf_l2t.students import bert_classifier, bilstm
 from tf_l2t.text import Examples, TextTask, WordPieces, load_encoder, read_glue, read_tsv_folder
 from tf_l2t.text.tasks import examples_of, read_rows
+from tf_l2t.training.workdir import MANIFEST
 from trainers import command
 
 NETWORKS: dict[str, Any] = {"bilstm": bilstm, "bert": bert_classifier}
@@ -89,7 +92,8 @@ def network(config: ml_collections.ConfigDict, part: ml_collections.ConfigDict, 
     """A new network, which the config names at `where`, its `part`; of "bert" the first layers of its encoder, or all.
 
     Raises:
-      ValueError: for an unknown one, options that it does not take, or an encoder of another vocabulary.
+      ValueError: for an unknown one, options that it does not take, an encoder of another vocabulary, or one that does
+        not take texts as long as config.data.length.
     """
     data = load_text(config)
     if part.name not in NETWORKS:
@@ -101,10 +105,40 @@ def network(config: ml_collections.ConfigDict, part: ml_collections.ConfigDict, 
         raise ValueError(f"{where}.options: {part.name!r} takes {known}; received {sorted(options)}.")
     keras.utils.set_random_seed(seed)
     special, num_classes = data.wordpieces.special, data.splits.num_classes
-    if part.name == "bilstm":
-        return build(data.wordpieces.size, num_classes, data.task.pair, special=special, **options)
+    with refused_options(where, options):
+        if part.name == "bilstm":
+            return build(data.wordpieces.size, num_classes, data.task.pair, special=special, **options)
     encoder = load_encoder(part.encoder or config.encoder)
     if encoder.wordpieces.fingerprint != data.wordpieces.fingerprint:
         raise ValueError(f"{where}.encoder={part.encoder!r} has another vocabulary than config.encoder="
                          f"{config.encoder!r}.")
-    return build(encoder.backbone, num_classes, special=special, **options)
+    longest = encoder.backbone.max_sequence_length
+    if config.data.length > longest:
+        raise ValueError(f"config.data.length={config.data.length} is more than the {longest} positions of the encoder "
+                         f"in {part.encoder or config.encoder!r}.")
+    with refused_options(where, options):
+        return build(encoder.backbone, num_classes, special=special, **options)
+
+
+@contextlib.contextmanager
+def refused_options(where: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """Makes a ValueError of what a network says of options of another kind."""
+    try:
+        yield
+    except TypeError as error:
+        raise ValueError(f"{where}.options={options} are not of the kinds that the network takes: {error}") from error
+
+
+def check_wordpieces(config: ml_collections.ConfigDict, folder: pathlib.Path, what: str) -> None:
+    """Raises ValueError if a run in `folder`, which made `what`, was of another vocabulary than the config's: the same
+    token ids would be other words. Of a network without a run's manifest beside it nothing is known."""
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return
+    try:
+        then = json.loads(manifest.read_text(encoding="utf-8"))["data"].get("wordpieces")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{str(manifest)!r} is damaged: {error!r}.") from error
+    if then != load_text(config).wordpieces.fingerprint:
+        raise ValueError(f"{what} in {str(folder)!r} was trained with {'another' if then else 'no'} vocabulary"
+                         f"{' than' if then else '; this one is'} that of config.encoder={config.encoder!r}.")

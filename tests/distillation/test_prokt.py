@@ -118,6 +118,30 @@ def test_networks_without_batch_normalisation_say_in_inference_mode_what_to_lear
     assert np.isclose(fit(trainer)["loss"][0], learned, rtol=1e-4) == (targets != "training")
 
 
+def test_of_two_kinds_of_networks_each_is_in_its_own_mode():
+    """Beside a network with batch normalisation one with dropout, which in training mode would be another number
+    every time: as student, it draws the teacher in inference mode; as teacher, the student learns from it so."""
+    kernel = np.random.default_rng(0).standard_normal((int(np.prod(X.shape[1:])), 3)).astype("float32")
+    head = np.random.default_rng(1).standard_normal((8, 3)).astype("float32")
+    without = log_softmax(X.reshape(12, -1) @ kernel)
+
+    student, teacher = dropping("student", 1), network(4, "teacher", 2)
+    trainer = compiled(DistillationTrainer(student, teacher, method("prokt", lam=0.6)), 0.0)
+    student.set_weights([kernel, np.zeros(3, "float32")])
+    teacher.set_weights([*values(teacher)[:-2], head, np.zeros(3, "float32")])
+    twin = keras.models.clone_model(teacher)
+    twin.set_weights(values(teacher))
+    log_p = log_softmax(np.asarray(twin(X, training=True)))
+    expected = -0.4 * log_p[np.arange(12), Y].mean() - 0.6 * (np.exp(without) * log_p).sum(1).mean()
+    np.testing.assert_allclose(fit(trainer)["teacher_loss"][0], expected, rtol=1e-4)
+
+    student, teacher = network(4, "student", 2), dropping("teacher", 1)
+    trainer = compiled(DistillationTrainer(student, teacher, "prokt"), 0.0)
+    teacher.set_weights([kernel, np.zeros(3, "float32")])
+    student.set_weights([*values(student)[:-2], head, np.zeros(3, "float32")])
+    np.testing.assert_allclose(fit(trainer)["loss"][0], (np.exp(without) * (without - log_p)).sum(1).mean(), rtol=1e-4)
+
+
 def test_penalties_of_activities_are_the_students_in_its_turn():
     """0.05 Σ z² / batch of the student's logits z, with its gradient: the second time that the student is asked, for
     what the teacher is drawn to, is no part of it. Three steps against NumPy."""

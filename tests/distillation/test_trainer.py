@@ -139,6 +139,56 @@ def test_penalties_beside_logits_in_bfloat16():
     np.testing.assert_allclose(loss, -log_q[np.arange(12), Y].mean() + 0.5 * (kernel ** 2).sum(), rtol=0.02)
 
 
+@pytest.mark.parametrize("name", ["kd", "pkt", "crd", "crd_prokt", "vid", "ab"])
+def test_losses_of_networks_that_compute_in_bfloat16(name):
+    """They are of float32: in 16 bits a divergence of nearly equal distributions has another sign."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        narrow = compiled(trainer_of(name), rate=0.0)
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert {str(output.dtype) for output in narrow.student.outputs} == {"bfloat16"}
+    outputs = [make(X, training=True) for make in (narrow._teacher_outputs, narrow._student_outputs)]
+    assert {value.dtype for found in outputs for value in found.values()} == {tf.float32}
+    if name == "kd":
+        p, q = (log_softmax(np.asarray(found["logits"], np.float64) / 4) for found in (
+            narrow._teacher_outputs(X, training=False), outputs[1]))
+        logits = np.asarray(outputs[1]["logits"], np.float64)
+        expected = 0.9 * 16 * (np.exp(p) * (p - q)).sum(1).mean() - 0.1 * log_softmax(logits)[np.arange(12), Y].mean()
+        np.testing.assert_allclose(fit(narrow)["loss"][0], expected, rtol=1e-5)
+    else:
+        assert np.isfinite(fit(narrow)["loss"][0])
+        assert {variable.dtype for variable in narrow.weights} == {"float32"}
+
+
+@pytest.mark.parametrize("name", ["kd", "at", "rkd", "fitnet"])
+def test_sequential_networks(name):
+    """As Functional ones of the same layers and weights."""
+    def networks(kind):
+        for width, seed in ((2, 1), (4, 2)):
+            keras.utils.set_random_seed(seed)
+            layers = [keras.layers.Conv2D(width, 3, activation="relu", name="stage1"),
+                      keras.layers.Conv2D(2 * width, 3, activation="relu", name="stage2"),
+                      keras.layers.GlobalAveragePooling2D(name="pooled"), keras.layers.Dense(3, name="logits")]
+            if kind == "sequential":
+                yield keras.Sequential([keras.Input((8, 8, 2)), *layers])
+            else:
+                inputs = x = keras.Input((8, 8, 2))
+                for layer in layers:
+                    x = layer(x)
+                yield keras.Model(inputs, x)
+
+    losses = []
+    for kind in ("sequential", "functional"):
+        trainer = DistillationTrainer(*networks(kind), name)
+        for layer in trainer._connectors:
+            for weight in layer.trainable_variables:
+                weight.assign(tf.ones(weight.shape) / 10)
+        losses.append(fit(compiled(trainer), epochs=2)["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["kd", "at", "crd"])
 def test_a_fixed_teacher_is_fixed(name):
     trainer = compiled(trainer_of(name))
@@ -184,6 +234,21 @@ def test_boundaries_come_before_labels():
     for a, layer_weight in zip(connector, [w for layer in trainer._connectors for w in layer.trainable_variables],
                                strict=True):
         np.testing.assert_array_equal(a, layer_weight)
+
+
+def test_boundaries_in_numpy():
+    """The loss of AB's first phase over two stages: 2^(i − n + 1) of each of n."""
+    trainer = compiled(trainer_of("ab"), rate=0.0, run_eagerly=True)
+    before = values(trainer.student)
+    found = (trainer._teacher_outputs(X, training=False), trainer._student_outputs(X, training=True))
+    trainer.student.set_weights(before)
+    teacher, student = ([np.asarray(outputs[f"stage{i}_preact"], np.float64) for i in (1, 2)] for outputs in found)
+    expected = 0.0
+    for factor, layer, t, s in zip((0.5, 1.0), trainer._connectors, teacher, student, strict=True):
+        s = np.asarray(layer._connector(t.astype("float32"), s.astype("float32"), training=True), np.float64)
+        below, above = ((s > -1) & (t <= 0)) * (s + 1) ** 2, ((s <= 1) & (t > 0)) * (s - 1) ** 2
+        expected += factor * (below + above).sum() / 12 * 3 / 1000
+    np.testing.assert_allclose(fit(trainer)["loss"][0], expected, rtol=1e-5)
 
 
 def test_the_paraphraser_is_prepared_and_stays():
@@ -403,6 +468,19 @@ def same_optimizer(trainer):
     (lambda: method("kd", ce=-1.0), "at least 0"),
     (lambda: method("none", kd=1.0), "no teacher"),
     (lambda: method("ab", weight=2.0), "last phase"),
+    (lambda: method("kd", temperature=None), "temperature must be a number of at least 0; received None"),
+    (lambda: method("prokt", lam=None), "lam must be a number"),
+    (lambda: method("kd", **{"name": "kd"}), "no term of inner tensors"),
+    (lambda: trainer_of("at", p="x"), "p of the loss 'at' must be a number; received 'x'"),
+    (lambda: trainer_of("rkd", angle_weight=None), "angle_weight of the loss 'rkd' must be a number"),
+    (lambda: trainer_of("vid", variance="x"), "variance of the term 'vid' must be a number"),
+    (lambda: trainer_of("crd", num_negatives=2.5), "num_negatives of the term 'crd' must be a whole number"),
+    (lambda: trainer_of("cc", order=2.0), "order of the term 'cc' must be a whole number"),
+    (lambda: trainer_of("cc", variant="papre"), "variant must be one of"),
+    (lambda: trainer_of("cc", gamma=-1.0), "gamma must be above 0"),
+    (lambda: trainer_of("ft", variant=3), "variant of the term 'ft' must be text"),
+    (lambda: DistillationTrainer(student_of(), student_of("t"), ["kd"]), "method must be a name"),
+    (lambda: compiled(trainer_of("kd")).evaluate(X, np.eye(3)[Y], verbose=0), r"one integer an example.*\(None, 3\)"),
     (lambda: trainer_of("at", q=2.0), r"options \['p', 'variant'\]; received \['q'\]"),
     (lambda: trainer_of("ft", q=2.0), r"options .*'rate'.*; received \['q'\]"),
     (lambda: DistillationTrainer(student_of(), None, "kd"), "needs a teacher"),

@@ -1,5 +1,8 @@
 """TinyBERT's augmentation: which words are replaced, by what, how often."""
 
+import pathlib
+import subprocess
+import sys
 from unittest import mock
 
 import numpy as np
@@ -16,8 +19,10 @@ from tf_l2t.text import (
     masked_candidates,
     neighbours,
 )
+from tf_l2t.text.tasks import read_rows
 from trainers.augment import augment
 
+ROOT = pathlib.Path(__file__).parents[2]
 SENTENCE = "The Film is very good , isn't it ?"
 
 
@@ -74,8 +79,11 @@ def test_files_of_word_vectors(tmp_path):
     file.write_text("good 1 0\ngreat 1 0.1\nfar 0 1\n")
     assert WordVectors.read(file).nearest("good", 1) == ["great"]
     assert WordVectors.read(file, limit=2).words == ("good", "great")
-    for text, match in (("a 1 2\nb 1\n", "line 2: 1 numbers, in line 1 2"), ("a 1 x\n", "line 1: not a word and")):
-        file.write_text(text)
+    file.write_text("good 1 0\n. . . 0 1\nfar 1 1\n")
+    assert WordVectors.read(file).words == ("good", ". . .", "far")
+    for text, match in ((b"a 1 2\nb 1\n", "line 2: 1 numbers, in line 1 2"), (b"a 1 x\n", "line 1: not a word and"),
+                        (b"a 1\n\xff 2\n", "vectors.txt', line 2: not a word and")):
+        file.write_bytes(text)
         with pytest.raises(ValueError, match=match):
             WordVectors.read(file)
     with pytest.raises(ValueError, match="no file of word vectors"):
@@ -118,6 +126,34 @@ def test_the_command(tmp_path, mlm):
     assert said == [] if mlm else len(said) == 1 and said[0].startswith("neighbours alone: ")
     with pytest.raises(ValueError, match="there already"):
         augment(examples, ("0", "1"), str(target), str(encoder), None, 3, 4, 0.9, 0)
+
+
+def test_sentences_that_no_reader_takes(tmp_path):
+    """A file is one that config.data.augmented takes."""
+    encoder = tiny_encoder.write(tmp_path / "encoder")
+    examples = Examples(("good\tfilm", "is it", "the\nplot"), ("bad plot", " ", "cast"), np.array([1, 0, 0]))
+    with mock.patch.object(logging, "warning") as warning:
+        count = augment(examples, ("0", "1"), str(tmp_path / "a.tsv"), str(encoder), None, 1, 4, 0.5, 0)
+    rows = read_rows(tmp_path / "a.tsv")
+    assert len(rows) == count and ["1", "good film", "bad plot"] in rows and ["0", "the plot", "cast"] in rows
+    assert warning.call_args.args == ("%d examples with an empty sentence are left out.", 1)
+
+
+@pytest.mark.parametrize(("changes", "match"), [
+    (("--copies=-1",), "copies must be"), (("--probability=2",), "copies must be"),
+    (("--vectors=/nowhere",), "no file of word vectors"), (("--output=/nowhere/a.tsv",), "no directory"),
+    (("--output=HERE/train.tsv",), "there already")])
+def test_the_command_refuses_before_any_work(changes, match, tmp_path):
+    tiny_encoder.write(tmp_path / "encoder")
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"{part}.tsv").write_text("1\tgood film\n0\tbad plot\n1\tfine cast\n")
+    done = subprocess.run([
+        sys.executable, "-m", "trainers.augment", "--config=configs/distill_text.py", f"--config.data.path={tmp_path}",
+        f"--config.encoder={tmp_path / 'encoder'}", f"--output={tmp_path / 'out.tsv'}",
+        *(change.replace("HERE", str(tmp_path)) for change in changes)], cwd=ROOT, capture_output=True, text=True,
+        check=False)
+    assert done.returncode == 2 and match in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out.tsv").exists()
 
 
 @pytest.mark.parametrize("options", [{"copies": -1}, {"num_candidates": 0}, {"probability": 1.5}])

@@ -27,8 +27,20 @@ def write_glue(name, data_dir):
                                                 features=features, data_dir=data_dir, split_datasets=data)
 
 
-@pytest.mark.parametrize("name", ["sst2", "mnli"])
+# Of GLUE's site and its builders: columns, (file of a submission, labelled, unlabelled split), F1.
+GLUE = {
+    "sst2": (("sentence",), (("SST-2", "validation", "test"),), False),
+    "mrpc": (("sentence1", "sentence2"), (("MRPC", "validation", "test"),), True),
+    "qqp": (("question1", "question2"), (("QQP", "validation", "test"),), True),
+    "qnli": (("question", "sentence"), (("QNLI", "validation", "test"),), False),
+    "mnli": (("premise", "hypothesis"), (("MNLI-m", "validation_matched", "test_matched"),
+                                         ("MNLI-mm", "validation_mismatched", "test_mismatched")), False)}
+
+
+@pytest.mark.parametrize("name", GLUE)
 def test_glue(name, tmp_path):
+    columns, tests, f1 = GLUE[name]
+    assert (tuple(TASKS[name].columns), tuple(map(tuple, TASKS[name].tests)), TASKS[name].f1) == (columns, tests, f1)
     write_glue(name, tmp_path)
     found, task = read_glue(name, 2, str(tmp_path)), TASKS[name]
     assert found.train.size == 5 and found.dev.size == 2
@@ -40,9 +52,9 @@ def test_glue(name, tmp_path):
         assert found.tests[submitted].labels.tolist() == [i % len(task.labels) for i in range(3)]
         assert found.unlabelled[submitted].labels.tolist() == [-1] * 3
         assert found.unlabelled[submitted].first[2] == f"{unlabelled} {task.columns[0]} 2 größe"
-    assert found.pair == (name == "mnli")
+    assert found.pair == (name != "sst2")
     if found.pair:
-        assert found.dev.second[0].split()[:2] == ["train", "hypothesis"]
+        assert found.dev.second[0].split()[:2] == ["train", columns[1]]
 
 
 def test_labels_are_those_of_tfds(tmp_path):

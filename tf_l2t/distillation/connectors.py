@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_l2t.distillation.maps import attention_map, check_variant, flat, normalised, same_size
-from tf_l2t.distillation.relations import correlation_congruence
+from tf_l2t.distillation.relations import check_congruence, correlation_congruence
 
 Shape = tuple[Any, ...]
 BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
@@ -186,6 +186,9 @@ class CorrelationCongruence(keras.layers.Layer):
     def __init__(self, width: int = 128, variant: str = "repdistiller", gamma: float = 0.4, order: int = 2,
                  **kwargs: Any):
         super().__init__(**kwargs)
+        check_congruence(variant, gamma, order)
+        if width < 1:
+            raise ValueError(f"width must be at least 1; received {width!r}.")
         self.width = width
         self._options: dict[str, Any] = {"variant": variant, "gamma": gamma, "order": order}
 

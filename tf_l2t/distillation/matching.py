@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import numbers
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -37,6 +38,26 @@ MATCHING: dict[str, Matching] = {
 """The losses between inner tensors of student and teacher, by name."""
 
 
+def check_options(what: str, target: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Raises ValueError for options that `target`, which `what` names, does not have a default for, or of another kind
+    than the default: integers, numbers, text."""
+    known = {name: parameter.default for name, parameter in inspect.signature(target).parameters.items()
+             if parameter.default is not inspect.Parameter.empty}
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(f"{what} takes the options {sorted(known)}; received {unknown}.")
+    for name, value in options.items():
+        for kind, (takes, words) in _KINDS.items():
+            if isinstance(known[name], kind):
+                if isinstance(value, bool) or not isinstance(value, takes):
+                    raise ValueError(f"{name} of {what} must be {words}; received {value!r}.")
+                break
+
+
+_KINDS: dict[type, tuple[Any, str]] = {
+    int: (numbers.Integral, "a whole number"), float: (numbers.Real, "a number"), str: (str, "text")}
+
+
 @keras.saving.register_keras_serializable(package="tf_l2t")
 class MatchingLoss(keras.distillation.DistillationLoss):
     """A loss of `MATCHING`, for `DistillationTrainer` and for Keras' own `Distiller`.
@@ -61,10 +82,7 @@ class MatchingLoss(keras.distillation.DistillationLoss):
         if (teacher_layer_name is None) != (student_layer_name is None):
             raise ValueError("name a layer of both networks, or none; received "
                              f"{teacher_layer_name!r}, {student_layer_name!r}.")
-        known = [name for name in inspect.signature(MATCHING[loss].loss).parameters][2:]
-        unknown = sorted(set(options) - set(known))
-        if unknown:
-            raise ValueError(f"the loss {loss!r} takes the options {known}; received {unknown}.")
+        check_options(f"the loss {loss!r}", MATCHING[loss].loss, options)
         self.loss, self.options = loss, options
         self.teacher_layer_name, self.student_layer_name = teacher_layer_name, student_layer_name
 

@@ -136,7 +136,7 @@ METHODS: dict[str, Method] = {found.name: found for found in (
 FIELDS = ("ce", "kd", "temperature", "lam", "epsilon", "lam_rate", "weight")
 
 
-def method(name: str, **options: Any) -> Method:
+def method(name: str, /, **options: Any) -> Method:
     """A method of `METHODS` with other constants.
 
         method("kd", ce=0.0, kd=1.0)
@@ -157,7 +157,8 @@ def method(name: str, **options: Any) -> Method:
     fields: dict[str, Any] = {key: options.pop(key) for key in FIELDS if key in options}
     targets = {"targets": options.pop("targets")} if "targets" in options else {}
     for key, value in fields.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0):
+        if (key, value) != ("epsilon", None) and (isinstance(value, bool) or not isinstance(value, (int, float))
+                                                  or not value >= 0):
             raise ValueError(f"{key} must be a number of at least 0; received {value!r}.")
     fields |= targets
     _check_fitting(found, fields, options)

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_l2t.losses.keras_loss import not_half
 from tf_l2t.students import taps
 
 # By name: what the public code calls its features, counted from the stem.
@@ -89,15 +90,17 @@ def _pooled(network: keras.Model) -> str:
 
 
 def tapped_outputs(network: keras.Model, names: Sequence[str]) -> Callable[..., dict[str, Any]]:
-    """(x, training) -> the network's logits, and its taps, or other layers' outputs, of these names."""
+    """(x, training) -> the network's logits, and its taps, or other layers' outputs, of these names; in float32 what is
+    of 16 bits, in which differences of nearly equal distributions are lost."""
     names = [name for name in dict.fromkeys(names) if name != "logits"]
     if not names:
-        return lambda x, training: {"logits": network(x, training=training)}
+        return lambda x, training: {"logits": not_half(network(x, training=training))}
     found = taps(network)
-    model = keras.Model(network.inputs, {"logits": network.output, **{
+    # A Sequential model has outputs, but no output before it is called.
+    model = keras.Model(network.inputs, {"logits": network.outputs[0], **{
         name: found[name] if name in found else network.get_layer(name).output for name in names}},
                         name=f"{network.name}_taps")
-    return lambda x, training: model(_as_inputs(network, x), training=training)
+    return lambda x, training: tf.nest.map_structure(not_half, model(_as_inputs(network, x), training=training))
 
 
 def _as_inputs(network: keras.Model, x: Any) -> Any:

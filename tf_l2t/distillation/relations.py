@@ -68,9 +68,7 @@ def correlation_congruence(teacher: tf.Tensor, student: tf.Tensor, variant: str 
     Source: Peng et al., "Correlation congruence for knowledge distillation", ICCV 2019, sections 3.3 and 3.4; the first
     variant is that of the code which its authors gave to RepDistiller's.
     """
-    check_variant(variant)
-    if not gamma > 0 or isinstance(order, bool) or not isinstance(order, int) or order < 1:
-        raise ValueError(f"gamma must be above 0 and order a whole number >= 1; received {gamma!r}, {order!r}.")
+    check_congruence(variant, gamma, order)
     teacher, student = flat(teacher), flat(student)
     if not teacher.shape.is_compatible_with(student.shape):
         raise ValueError("correlation congruence compares embeddings of one width; received shapes "
@@ -81,6 +79,13 @@ def correlation_congruence(teacher: tf.Tensor, student: tf.Tensor, variant: str 
         return tf.reduce_sum(products) / tf.cast(tf.maximum(tf.size(products), 1), products.dtype)  # 0 for a batch of 1
     difference = _gaussian(teacher, gamma, order) - _gaussian(student, gamma, order)
     return tf.reduce_mean(tf.square(difference))
+
+
+def check_congruence(variant: str, gamma: float, order: int) -> None:
+    """Raises ValueError for options that `correlation_congruence` does not take."""
+    check_variant(variant)
+    if not gamma > 0 or isinstance(order, bool) or not isinstance(order, int) or order < 1:
+        raise ValueError(f"gamma must be above 0 and order a whole number >= 1; received {gamma!r}, {order!r}.")
 
 
 def _relative_distances(rows: tf.Tensor) -> tf.Tensor:

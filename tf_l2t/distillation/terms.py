@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from tf_l2t.distillation.connectors import (
 )
 from tf_l2t.distillation.contrastive import ContrastiveRepresentation
 from tf_l2t.distillation.encoders import HiddenStates
-from tf_l2t.distillation.matching import MATCHING, MatchingLoss
+from tf_l2t.distillation.matching import MATCHING, MatchingLoss, check_options
 from tf_l2t.distillation.pairs import pairs
 from tf_l2t.students import taps
 
@@ -111,9 +110,9 @@ class Term:
                 raise ValueError(f"{name!r} tells the train examples apart: give their labels, [examples].")
             given["labels"] = labels
         if isinstance(self._kind.make, type):  # a `MatchingLoss` looks at its options itself
-            known = [p for p in inspect.signature(self._kind.make).parameters if p not in ("labels", "kwargs")]
-            if set(options) - set(known):
-                raise ValueError(f"the term {name!r} takes the options {known}; received {sorted(options)}.")
+            check_options(f"the term {name!r}", self._kind.make, options)
+            # Losses and their weights are not of the precision in which networks compute.
+            given["dtype"] = keras.config.dtype_policy().variable_dtype
         self.pairs = pairs(self._kind.at, teacher, student)
         of_teacher, of_student = taps(teacher), taps(student)
         for teacher_tap, student_tap in self.pairs:

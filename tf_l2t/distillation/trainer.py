@@ -21,6 +21,7 @@ from tf_l2t.distillation.prokt import (
 from tf_l2t.distillation.targets import kullback_leibler
 from tf_l2t.distillation.terms import Examples, Term
 from tf_l2t.hypergradient.replicas import check_one_machine, gradient_share
+from tf_l2t.losses.keras_loss import not_half
 from tf_l2t.students import check_classifier, check_precision
 
 
@@ -215,16 +216,21 @@ class DistillationTrainer(keras.Model):
         return logs | ({"multiplier": self._multiplier.value} if self.method.epsilon is not None else {})
 
     def _check_batch(self, y: Any, index: Any) -> None:
-        """Raises ValueError for labels that are not one number an example, or a third element that is no index."""
-        if y is None or (len(y.shape) > 1 and y.shape[-1] != 1):
-            raise ValueError("labels are one integer an example, [batch]; received " +
-                             ("none." if y is None else f"shape {tuple(y.shape)}: give the classes' numbers."))
+        """As `_check_labels`; raises ValueError for a third element that is no index, too."""
+        self._check_labels(y)
         if self._needs_index and index is None:
             raise ValueError(f"the method {self.method.name!r} tells examples apart: data sets must return (x, y, "
                              "index).")
         if index is not None and not tf.as_dtype(index.dtype).is_integer:
             raise ValueError("the third element of a data set is the examples' indices, integers [batch]; received "
                              f"{tf.as_dtype(index.dtype).name}. Distillation weighs all examples alike.")
+
+    @staticmethod
+    def _check_labels(y: Any) -> None:
+        """Raises ValueError for labels that are not one number an example."""
+        if y is None or (len(y.shape) > 1 and y.shape[-1] != 1):
+            raise ValueError("labels are one integer an example, [batch]; received " +
+                             ("none." if y is None else f"shape {tuple(y.shape)}: give the classes' numbers."))
 
     def _targets(self, x: Any) -> dict[str, tf.Tensor]:
         """The teacher's tapped outputs, by name; none without a teacher."""
@@ -240,7 +246,7 @@ class DistillationTrainer(keras.Model):
     def _student_out_of_turn(self, x: Any, logits: tf.Tensor) -> tf.Tensor:
         """What a teacher that is trained along is drawn to: `logits`, the student's in its turn, or those that it has
         in inference mode."""
-        return logits if self._trains_out_of_turn(self.student) else self.student(x, training=False)
+        return logits if self._trains_out_of_turn(self.student) else not_half(self.student(x, training=False))
 
     def _trains_out_of_turn(self, network: keras.Model) -> bool:
         if self.method.targets is not None:
@@ -250,7 +256,8 @@ class DistillationTrainer(keras.Model):
 
     def test_step(self, data: Any) -> dict[str, Any]:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-        logits = self.student(x, training=False)
+        self._check_labels(y)
+        logits = not_half(self.student(x, training=False))
         self._note(y, loss=cross_entropy(y, logits))
         logs = self.compute_metrics(x, y, logits)
         return {name: value for name, value in logs.items() if name == "loss" or name not in self._means}
@@ -275,7 +282,7 @@ class DistillationTrainer(keras.Model):
     def _teach(self, x: Any, labels: tf.Tensor, student: tf.Tensor) -> None:
         """A step of the teacher towards the labels and the student's logits."""
         with tf.GradientTape() as tape:
-            teacher = self.teacher(x, training=True)
+            teacher = not_half(self.teacher(x, training=True))
             if self.method.epsilon is None:
                 loss = proximal_teacher_loss(labels, teacher, student, self.method.lam)
             else:
@@ -323,7 +330,7 @@ class DistillationTrainer(keras.Model):
 
 
 def _total(parts: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Their sum, in float32 at least: losses of logits may be in bfloat16, penalties of weights are not."""
+    """Their sum, in float64 if one of them is: penalties may be of another precision than losses."""
     dtype = tf.float64 if any(part.dtype == tf.float64 for part in parts) else tf.float32
     return tf.add_n([tf.cast(part, dtype) for part in parts])
 
@@ -363,12 +370,15 @@ def _copy(source: keras.Model, target: keras.Model) -> None:
         weight.assign(value.value)
 
 
-def _found(given: str | Method | keras.distillation.DistillationLoss) -> Method:
+def _found(given: Any) -> Method:
     if isinstance(given, keras.distillation.DistillationLoss):
         given = Method(type(given).__name__, "fixed", (Phase(ce=1.0, terms=((given, 1.0),)),))
     if isinstance(given, Method):
         check_method(given)
         return given
+    if not isinstance(given, str):
+        raise ValueError("method must be a name, a Method, or one keras.distillation.DistillationLoss; of several make "
+                         f"a Method, whose Phase has them as terms. Received {given!r}.")
     return method(given)
 
 

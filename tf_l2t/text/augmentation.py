@@ -56,7 +56,8 @@ class WordVectors:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], limit: int = 100_000) -> WordVectors:
-        """From a text file of lines: word, then its numbers, separated by spaces. The first `limit` words.
+        """From a text file of lines: word, which may hold spaces, then its numbers, separated by spaces, as many as in
+        the first line, whose word holds none. The first `limit` words.
 
         Raises:
           ValueError: if there is no such file, naming the line that is not so.
@@ -64,17 +65,17 @@ class WordVectors:
         file, words, vectors = pathlib.Path(path), [], []
         if not file.is_file():
             raise ValueError(f"there is no file of word vectors at {str(file)!r}.")
-        with file.open(encoding="utf-8") as lines:
+        with file.open("rb") as lines:
             for number, line in enumerate(lines, 1):
-                word, *values = line.rstrip().split(" ")
+                parts = line.rstrip().split(b" ")
+                width = len(vectors[0]) if vectors else len(parts) - 1
+                if not 0 < width < len(parts):
+                    raise ValueError(f"{str(file)!r}, line {number}: {len(parts) - 1} numbers, in line 1 {width}.")
                 try:
-                    vectors.append(np.array(values, np.float32))
+                    vectors.append(np.array([float(part) for part in parts[-width:]], np.float32))
+                    words.append(b" ".join(parts[:-width]).decode("utf-8"))
                 except ValueError as error:
                     raise ValueError(f"{str(file)!r}, line {number}: not a word and numbers: {error}.") from error
-                if not values or len(vectors[-1]) != len(vectors[0]):
-                    raise ValueError(f"{str(file)!r}, line {number}: {len(values)} numbers, in line 1 "
-                                     f"{len(vectors[0])}.")
-                words.append(word)
                 if len(words) == limit:
                     break
         return cls(words, np.array(vectors))
@@ -123,6 +124,13 @@ def masked_candidates(model: Any, wordpieces: WordPieces, length: int = 128) -> 
     return candidates
 
 
+def check_numbers(copies: int, num_candidates: int, probability: float) -> None:
+    """Raises ValueError for numbers that `augmented` does not take."""
+    if copies < 0 or num_candidates < 1 or not 0 <= probability <= 1:
+        raise ValueError("copies must be at least 0, num_candidates 1, probability in [0, 1]; received "
+                         f"{copies!r}, {num_candidates!r}, {probability!r}.")
+
+
 def augmented(sentence: str, candidates: Sequence[Candidates], rng: np.random.Generator, *, copies: int = 20,
               num_candidates: int = 15, probability: float = 0.4) -> list[str]:
     """The sentence, and up to `copies` others, in which words were replaced.
@@ -141,9 +149,7 @@ def augmented(sentence: str, candidates: Sequence[Candidates], rng: np.random.Ge
     Raises:
       ValueError: for numbers out of range.
     """
-    if copies < 0 or num_candidates < 1 or not 0 <= probability <= 1:
-        raise ValueError("copies must be at least 0, num_candidates 1, probability in [0, 1]; received "
-                         f"{copies!r}, {num_candidates!r}, {probability!r}.")
+    check_numbers(copies, num_candidates, probability)
     if not copies:
         return [sentence]
     words = _CUT.findall(sentence)
