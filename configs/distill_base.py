@@ -22,6 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.student = network("resnet8")  # as in base.py
     config.teacher = teacher = network("resnet20")
     teacher.path = ""  # a directory that distill wrote: its network, its anchors; "" for a new one, trained along
+    teacher.first_path = ""  # another, of the first phase of "tinybert_prokt"; "" for the teacher as it begins
 
     config.method = method = ml_collections.ConfigDict()
     method.name = "kd"  # see tf_l2t.distillation.METHODS; "none" trains a student, or a teacher, by itself

@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.student = network("bilstm")
     config.teacher = teacher = network("bert")
-    teacher.path = ""  # as in distill_base.py
+    teacher.path = teacher.first_path = ""  # as in distill_base.py
 
     config.method.name = "kl"
     training = config.training

@@ -71,12 +71,49 @@ def test_a_table(folder, tmp_path):
         ("bert2", "teacher"), ("bilstm", "rco_kl"), ("bert1", "tinybert_prokt")]
     teacher = json.loads((tmp_path / "teacher" / "manifest.json").read_text())["config"]
     assert teacher["student"]["name"] == "bert" and teacher["training"]["learning_rate"] == 1e-4
+    used = json.loads((tmp_path / "bert1" / "tinybert_prokt" / "seed0" / "manifest.json").read_text())
+    assert used["config"]["teacher"]["first_path"] == str(tmp_path / "teacher") and len(used["data"]["teacher"]) == 1
     table = (tmp_path / "table.md").read_text()
     assert "| tinybert_prokt | – | – | – | – |" in table
     assert "bilstm: last | test_f1 | best on dev | ms / step |" in table
     f1 = json.loads((tmp_path / "bilstm" / "rco_kl" / "seed0" / "results.json").read_text())["last"]["test_f1"]
     assert recorded[1]["further"] == {"test_f1": {"mean": pytest.approx(100 * f1, abs=1e-4), "std": 0.0}}
     assert f" | {100 * f1:.2f} | " in table  # of one seed no spread is known
+
+
+@pytest.mark.parametrize(("changes", "match"), [
+    ({"data__length": 9, **BERT}, "length=9 is more than the 8 positions"),
+    ({"student__options": (("units", "a"),)}, "config.student.options=.* are not of the kinds"),
+    ({"student__name": "bert", "student__options": (("num_layers", 1.5),)}, "num_layers=1.5|not of the kinds"),
+    ({"method__name": "prokt", "teacher__first_path": "nowhere"}, "'prokt' has no first phase"),
+    ({"method__name": "tinybert_prokt", "teacher__first_path": "nowhere", **BERT}, "'nowhere' holds no network"),
+])
+def test_what_networks_cannot_take(changes, match, folder, tmp_path):
+    changes = {"method__name": "none"} | {name.replace(".", "__"): value for name, value in changes.items()}
+    with pytest.raises(ValueError, match=match):
+        prepare_distillation(config_of(folder, **changes), str(tmp_path / "run"), 0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_of_another_vocabulary_is_refused(folder, tmp_path):
+    """Of a teacher, and of a network whose predictions would be submitted: the same ids are other words."""
+    train(folder, tmp_path / "teacher", method__name="none")
+    other = tiny_encoder.write(tmp_path / "encoder", max_position_embeddings=8)
+    pieces = (other / "vocab.txt").read_text().splitlines()
+    (other / "vocab.txt").write_text("\n".join([*pieces[:5], *pieces[:4:-1]]) + "\n")
+    changes = {"encoder": str(other), "teacher__path": str(tmp_path / "teacher")}
+    with pytest.raises(ValueError, match="trained with another vocabulary"):
+        prepare_distillation(config_of(folder, **changes), str(tmp_path / "run"), 0)
+    write_glue("sst2", tmp_path / "data")
+    glue = {"data__name": "glue/sst2", "data__path": str(tmp_path / "data"), "data__dev_size": 2}
+    file = tmp_path / "teacher" / "best.keras"
+    assert callable(prepare_submission(config_of(folder, **glue), str(tmp_path / "out"), str(file)))
+    with pytest.raises(ValueError, match=r"the network .* trained with another vocabulary"):
+        prepare_submission(config_of(folder, encoder=str(other), **glue), str(tmp_path / "out"), str(file))
+    images = tmp_path / "images.keras"
+    keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]).save(images)
+    with pytest.raises(ValueError, match=r"takes examples of shape \(4, 4, 1\)"):
+        prepare_submission(config_of(folder, **glue), str(tmp_path / "out"), str(images))
 
 
 def test_networks_begin_with_the_encoders_weights(folder):

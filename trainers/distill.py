@@ -33,7 +33,15 @@ from tf_l2t.students import load_network
 from tf_l2t.training.distillation_fit import BEST, LAST, fit_distillation
 from tf_l2t.training.workdir import resume_workdir, write_sealed
 from trainers import command
-from trainers.distillation import describe_run, figures, load_data, network, planned, teacher_of
+from trainers.distillation import (
+    describe_run,
+    figures,
+    first_teacher_of,
+    load_data,
+    network,
+    planned,
+    teacher_of,
+)
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
@@ -48,9 +56,9 @@ def prepare_distillation(config: ml_collections.ConfigDict, workdir: str, verbos
     data, training = load_data(config), config.training
     splits = data.splits
     found = method(config.method.name, **dict(config.method.options))
-    teacher = teacher_of(config, found)
-    trainer, phases, batches = planned(config, teacher)
-    path = resume_workdir(workdir, command.command_line(), command.plain(config), describe_run(config, teacher))
+    teachers = teacher_of(config, found), first_teacher_of(config, found)
+    trainer, phases, batches = planned(config, *teachers)
+    path = resume_workdir(workdir, command.command_line(), command.plain(config), describe_run(config, *teachers))
 
     def work() -> None:
         history = fit_distillation(
@@ -87,7 +95,7 @@ def dry_run(config: ml_collections.ConfigDict, timed_steps: int) -> float:
     teachers = [network(config, config.teacher, "config.teacher", seed) for seed in
                 range(4 if found.teacher == "anchors" else 1)] if fresh else []
     trainer, phases, batches = planned(config, (teachers if found.teacher == "anchors" else teachers[0]) if fresh else
-                                       teacher_of(config, found))
+                                       teacher_of(config, found), first_teacher_of(config, found))
     data = load_data(config)
     parts = {"student": trainer.student, **({} if trainer.teacher is None else {"teacher": trainer.teacher})}
     networks = ", ".join(f"{part} {net.name} of {net.count_params():,} weights" for part, net in parts.items())

@@ -212,6 +212,8 @@ def train(cell: Cell, seed: int, teacher: pathlib.Path, verbose: int) -> None:
     changes: list[tuple[str, Any]] = [("seed", seed)]
     if METHODS[cell.config.method.name].teacher in ("fixed", "anchors"):
         changes.append(("teacher.path", str(teacher)))
+    if METHODS[cell.config.method.name].has_first_teacher:
+        changes.append(("teacher.first_path", str(teacher)))
     folder = cell.place / f"seed{seed}"
     if diverged.noted(folder):
         cell.diverged.append(folder)

@@ -22,13 +22,13 @@ from trainers.digests import network_digest
 TEACHER_SEED = 100_000  # beyond those of students: a teacher that is trained along begins elsewhere
 
 
-def planned(config: ml_collections.ConfigDict, teacher: Any
+def planned(config: ml_collections.ConfigDict, teacher: Any, first_teacher: Any = None
             ) -> tuple[DistillationTrainer, list[PhasePlan], Callable[..., Any]]:
     """The trainer of config.student by config.method, its phases, and (seed, step) -> a batch; all checked."""
     splits, training = load_data(config).splits, config.training
     found = method(config.method.name, **dict(config.method.options))
     student = network(config, config.student, "config.student", config.seed)
-    trainer = DistillationTrainer(student, teacher, found, train_labels=splits.train.y)
+    trainer = DistillationTrainer(student, teacher, found, splits.train.y, first_teacher)
     steps = phase_steps(config, found, len(trainer.anchors))
     phases = [PhasePlan(name, count, functools.partial(compile_trainer, trainer, config, count,
                                                        name == found.last.name)) for name, count in steps.items()]
@@ -80,9 +80,10 @@ def describe_data(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return command.describe(load_data(config).splits)
 
 
-def describe_run(config: ml_collections.ConfigDict, teacher: Any) -> dict[str, Any]:
-    """Of the config's data and of its teacher, if that was trained before: a run goes on with the same ones only."""
+def describe_run(config: ml_collections.ConfigDict, teacher: Any, first_teacher: Any = None) -> dict[str, Any]:
+    """Of the config's data and of its teachers that were trained before: a run goes on with the same ones only."""
     networks = (teacher if isinstance(teacher, list) else [teacher]) if config.teacher.path else []
+    networks = [*networks, *([] if first_teacher is None else [first_teacher])]
     return describe_data(config) | ({"teacher": list(map(network_digest, networks))} if networks else {})
 
 
@@ -103,9 +104,9 @@ def network(config: ml_collections.ConfigDict, part: ml_collections.ConfigDict, 
 
 def teacher_config(config: ml_collections.ConfigDict, anchors: int) -> ml_collections.ConfigDict:
     """The config of the run that trains config.teacher by itself, as a student is trained."""
-    network = [(f"student.{name}", value) for name, value in config.teacher.items() if name != "path"]
+    network = [(f"student.{name}", value) for name, value in config.teacher.items() if not name.endswith("path")]
     return command.changed(config, [*network, ("method.name", "none"), ("method.options", ()), ("teacher.path", ""),
-                                    ("training.anchors", anchors)])
+                                    ("teacher.first_path", ""), ("training.anchors", anchors)])
 
 
 def teacher_of(config: ml_collections.ConfigDict, found: Method) -> Any:
@@ -123,12 +124,39 @@ def teacher_of(config: ml_collections.ConfigDict, found: Method) -> Any:
             raise ValueError(f"the method {found.name!r} needs a trained teacher: set config.teacher.path to the "
                              "directory of a run with config.method.name=none.")
         return network(config, config.teacher, "config.teacher", TEACHER_SEED + config.seed)
+    networks = [loaded(config, file, config.teacher.path) for file in teacher_files(config, found)]
+    return networks if found.teacher == "anchors" else networks[0]
+
+
+def first_teacher_of(config: ml_collections.ConfigDict, found: Method) -> keras.Model | None:
+    """The network of config.teacher.first_path, from which the method's student learns before its teacher is trained.
+
+    Raises:
+      ValueError: as `teacher_of`, or for a method that has no such phase.
+    """
+    path = config.teacher.first_path
+    if not path:
+        return None
+    if not found.has_first_teacher:
+        raise ValueError(f"the method {found.name!r} has no first phase with a teacher of its own: leave out "
+                         "config.teacher.first_path.")
+    file = pathlib.Path(path) / LAST
+    if not file.is_file():
+        raise ValueError(f"config.teacher.first_path={path!r} holds no network.")
+    return loaded(config, file, path)
+
+
+def loaded(config: ml_collections.ConfigDict, file: pathlib.Path, run: str) -> keras.Model:
+    """A teacher from the file of a run.
+
+    Raises:
+      ValueError: for a damaged file, or a run of another vocabulary.
+    """
     if is_text(config):
         from trainers import text
 
-        text.check_wordpieces(config, pathlib.Path(config.teacher.path), "the teacher")
-    networks = [load_network(file) for file in teacher_files(config, found)]
-    return networks if found.teacher == "anchors" else networks[0]
+        text.check_wordpieces(config, pathlib.Path(run), "the teacher")
+    return load_network(file)
 
 
 def teacher_files(config: ml_collections.ConfigDict, found: Method) -> list[pathlib.Path]:

@@ -18,7 +18,8 @@ from trainers.translation_table import translation_table
 ROOT = pathlib.Path(__file__).parent.parent
 SETTINGS = ("clean", "shifted40", "uniform40", "longtail100", "demo_shifted40", "transfer_5T", "transfer_width",
             "transfer_lenet", "transfer_lenet_slow", "resnet8_mnist")
-DISTILLATION_TASKS = ("mnist_10k", "mnist_10k_longer", "movie_reviews", "movie_reviews_longer")
+DISTILLATION_TASKS = ("mnist_10k", "mnist_10k_longer", "mnist_10k_early_teacher", "movie_reviews",
+                      "movie_reviews_longer")
 TABLES: dict[str, Any] = {
     **ENGINE_TABLES, "mnist summary": summary_table, "mnist ratios": ratio_table, "ablation": ablation_table,
     "example": example_sentence,

@@ -117,12 +117,13 @@ def test_patience_over_several_layers(variant):
     np.testing.assert_allclose(fit(trainer, "main"), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["tinybert", "tinybert_prokt"])
-def test_tinybert(name):
+@pytest.mark.parametrize(("name", "first"), [("tinybert", None), ("tinybert_prokt", None), ("tinybert_prokt", 5)])
+def test_tinybert(name, first):
     """The first stage's loss in NumPy; its teacher stays, the second stage's teacher too unless it is ProKT's."""
     teacher, student = classifier(4, "teacher", 0), classifier(2, "student", 1, width=12)
-    trainer = DistillationTrainer(student, teacher, name)
-    t, s = taps_of(teacher), taps_of(student)
+    first_teacher = first and classifier(4, "first", first)
+    trainer = DistillationTrainer(student, teacher, name, first_teacher=first_teacher)
+    t, s = taps_of(first_teacher or teacher), taps_of(student)
     (hidden,) = trainer._terms["hidden_states"].layers
     kernel, bias = (np.asarray(w) for w in hidden.weights)
     expected = sum(((t[f"attention{2 * m}"] - s[f"attention{m}"]) ** 2).mean() for m in (1, 2))
@@ -136,6 +137,17 @@ def test_tinybert(name):
     fit(trainer, "main")
     changed = [not (a == b.numpy()).all() for a, b in zip(before, teacher.weights, strict=True)]
     assert any(changed) == (name == "tinybert_prokt")
+    if first:
+        fresh = classifier(4, "first", first)
+        assert all((a.numpy() == b.numpy()).all() for a, b in zip(fresh.weights, first_teacher.weights, strict=True))
+
+
+@pytest.mark.parametrize(("method", "layers", "match"), [
+    ("tinybert", 4, "no phase with a teacher of its own"), ("tinybert_prokt", 2, "first_teacher is of the teacher's")])
+def test_a_first_teacher_that_does_not_fit(method, layers, match):
+    with pytest.raises(ValueError, match=match):
+        DistillationTrainer(classifier(2, "student", 1), classifier(4, "teacher", 0), method,
+                            first_teacher=classifier(layers, "first", 2))
 
 
 def test_padding_has_no_part_in_scores():

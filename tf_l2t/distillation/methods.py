@@ -32,7 +32,7 @@ class Phase(NamedTuple):
       kd: of the divergence from the teacher's distribution.
       terms: (name in `tf_l2t.distillation.TERMS`, or a `keras.distillation.DistillationLoss`, weight).
       prepares: whether, in place of the student, the terms' own layers are trained on the teacher alone.
-      frozen: whether a teacher that is trained along stays as it is in this phase.
+      frozen: whether a teacher that is trained along stays as it is in this phase, or has another one in its place.
     """
 
     name: str = "main"
@@ -73,6 +73,11 @@ class Method(NamedTuple):
     def last(self) -> Phase:
         """The phase that makes the student: the last one."""
         return self.phases[-1]
+
+    @property
+    def has_first_teacher(self) -> bool:
+        """Whether it has a phase in which a teacher that is trained along is not trained yet."""
+        return any(phase.frozen for phase in self.phases)
 
     def to_config(self) -> dict[str, Any]:
         """As JSON values."""

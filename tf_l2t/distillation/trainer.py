@@ -55,9 +55,11 @@ class DistillationTrainer(keras.Model):
         is added to the labels' cross entropy.
       train_labels: of all train examples, integers [examples]; for "crd". Data then come with the examples' indices:
         arrays get them from `fit`, data sets return (x, y, index).
+      first_teacher: of "tinybert_prokt", a trained network of the teacher's architecture, from which the student learns
+        in the first phase, in the place of the teacher as it begins.
 
     Attributes:
-      student, teacher: the networks.
+      student, teacher, first_teacher: the networks.
       method, phase: what is trained now.
 
     Raises:
@@ -66,16 +68,18 @@ class DistillationTrainer(keras.Model):
 
     def __init__(self, student: keras.Model, teacher: keras.Model | Sequence[keras.Model] | None = None,
                  method: str | Method | keras.distillation.DistillationLoss = "kd",
-                 train_labels: np.ndarray | None = None, name: str = "distillation", **options: Any):
+                 train_labels: np.ndarray | None = None, first_teacher: keras.Model | None = None,
+                 name: str = "distillation", **options: Any):
         super().__init__(name=name, **options)
         self.method = _found(method)
         anchors = list(teacher) if isinstance(teacher, (list, tuple)) else []
-        _check_networks(self.method, student, teacher, anchors)
+        _check_networks(self.method, student, teacher, anchors, first_teacher)
         if anchors:
             teacher = keras.models.clone_model(anchors[0])
             _copy(anchors[0], teacher)
         self.student: keras.Model = student
         self.teacher: Any = teacher
+        self.first_teacher: Any = first_teacher
         self.anchors: list[keras.Model] = anchors
         self._train_labels = train_labels
         names = dict.fromkeys(name for phase in self.method.phases for name, _ in phase.terms)
@@ -106,7 +110,8 @@ class DistillationTrainer(keras.Model):
         terms = [self._terms[name] for name, _ in self.phase.terms]
         of_teacher, of_student = ([pair[i] for term in terms for pair in term.pairs] for i in (0, 1))
         self._student_outputs = tapped_outputs(self.student, of_student)
-        self._teacher_outputs = tapped_outputs(self.teacher, of_teacher) if self.teacher is not None else None
+        teacher = self.first_teacher if self.phase.frozen and self.first_teacher is not None else self.teacher
+        self._teacher_outputs = tapped_outputs(teacher, of_teacher) if teacher is not None else None
         self.compiled = False
 
     @property
@@ -299,13 +304,14 @@ class DistillationTrainer(keras.Model):
         teacher = self.anchors or self.teacher
         return {"name": self.name, "student": keras.saving.serialize_keras_object(self.student),
                 "teacher": None if teacher is None else keras.saving.serialize_keras_object(teacher),
+                "first_teacher": self.first_teacher and keras.saving.serialize_keras_object(self.first_teacher),
                 "method": self.method.to_config(), "train_labels": labels, "phase": self.phase.name}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> DistillationTrainer:
         config, phase = dict(config), config["phase"]
         del config["phase"]
-        for name in ("student", "teacher"):
+        for name in ("student", "teacher", "first_teacher"):
             config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects=custom_objects)
         labels = config.pop("train_labels")
         trainer = cls(method=Method.from_config(config.pop("method")), train_labels=None if labels is None else
@@ -382,7 +388,8 @@ def _found(given: Any) -> Method:
     return method(given)
 
 
-def _check_networks(found: Method, student: keras.Model, teacher: Any, anchors: list[keras.Model]) -> None:
+def _check_networks(found: Method, student: keras.Model, teacher: Any, anchors: list[keras.Model],
+                    first_teacher: Any) -> None:
     """Raises ValueError for networks that the method cannot use."""
     if (found.teacher == "none") != (teacher is None):
         raise ValueError(f"the method {found.name!r} " + ("has no teacher: leave it out." if teacher is not None else
@@ -390,7 +397,10 @@ def _check_networks(found: Method, student: keras.Model, teacher: Any, anchors: 
     if bool(anchors) != (found.teacher == "anchors"):
         raise ValueError(f"the method {found.name!r} takes " + (
             "several teachers, a list of anchors." if found.teacher == "anchors" else "one teacher; received a list."))
-    teachers = anchors or ([] if teacher is None else [teacher])
+    if first_teacher is not None and not found.has_first_teacher:
+        raise ValueError(f"the method {found.name!r} has no phase with a teacher of its own before its teacher is "
+                         "trained along: leave out first_teacher.")
+    teachers = anchors or [network for network in (teacher, first_teacher) if network is not None]
     networks = [(student, "student"), *((network, "teacher") for network in teachers)]
     classes = [check_classifier(network, role) for network, role in networks]
     if len(set(classes)) > 1:
@@ -401,5 +411,6 @@ def _check_networks(found: Method, student: keras.Model, teacher: Any, anchors: 
         if role == "teacher" and any(id(w) in own for w in network.weights):
             raise ValueError("teacher and student have weights in common, so that a step of one moves the other; build "
                              "two networks (of encoders, load two).")
-    if len({tuple(tuple(w.shape) for w in anchor.weights) for anchor in anchors}) > 1:
-        raise ValueError("anchors are checkpoints of one architecture; their weights have other shapes.")
+    if len({tuple(tuple(w.shape) for w in network.weights) for network in teachers}) > 1:
+        raise ValueError("anchors are checkpoints of one architecture, and first_teacher is of the teacher's; their "
+                         "weights have other shapes.")

@@ -62,7 +62,8 @@ class WordVectors:
         Raises:
           ValueError: if there is no such file, naming the line that is not so.
         """
-        file, words, vectors = pathlib.Path(path), [], []
+        file = pathlib.Path(path)
+        words, vectors = list[str](), list[np.ndarray]()
         if not file.is_file():
             raise ValueError(f"there is no file of word vectors at {str(file)!r}.")
         with file.open("rb") as lines:

@@ -114,7 +114,7 @@ def _fit_phase(trainer: DistillationTrainer, phase: PhasePlan, batch_fn: Callabl
             write_whole(folder / ANCHORS / f"{anchors[record['step']]}.keras", trainer.student.save)
         return record
 
-    fixed = () if trainer.teaches else (trainer.teacher, *trainer.anchors)
+    fixed = (trainer.first_teacher, *(() if trainer.teaches else (trainer.teacher, *trainer.anchors)))
     given = {id(variable) for network in fixed if network is not None for variable in network.variables}
     changing = [variable for variable in everything(trainer) if id(variable) not in given]
     best = BestWeights(trainer.student) if anchors is not None else None
