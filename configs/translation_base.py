@@ -37,7 +37,8 @@ def get_config() -> ml_collections.ConfigDict:
     training.learning_rate = 0.1
     training.decay = "constant"  # as in base.py; or "cosine:0.1", which first rises for a tenth of the steps
     training.momentum = 0.0
-    training.clip_norm = 0.0  # of the whole gradient; 0 for no limit
+    # Of the whole gradient; 0 for no limit. The paper names none; its loss, a sum over a sentence, diverges without.
+    training.clip_norm = 1.0
     training.batch_size = 32
     training.num_steps = 20_000
     training.evaluate_every = 2000
@@ -90,6 +91,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.compare = compare = ml_collections.ConfigDict()  # of trainers.compare: every loss from the same start
     compare.students = ("lstm1",)
+    compare.changes = ()  # (student, ((field, value), …)): what some students have other than this config
     compare.losses = ("mle", "taught")  # "mle" is maximum likelihood for as many further steps
     compare.start = "best"  # of the start's translators: "last", or "kept/STEP", from the middle of its training
     compare.loss_options = ()  # (loss, ((name, value), …))

@@ -22,10 +22,14 @@ def get_config() -> ml_collections.ConfigDict:
     config.training.num_steps = 600
     config.training.evaluate_every = 200
     config.training.dev_sample_size = 200
-    config.teacher.loss = "stable"
+    config.teacher.name = "diagonal"
     config.teacher_training.steps = 5
     config.teacher_training.num_steps = 40
     config.teacher_training.dev_size = 100
     config.teacher_training.learning_rate = 0.003
+    config.teacher_training.epsilon = 1e-8
+    config.teacher_training.decay = "constant"
     config.teacher_training.objective = "log_expected_bleu"
+    config.teacher_training.judge = "objective"
+    config.teacher_training.validation_rollouts = 2
     return config

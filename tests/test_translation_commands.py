@@ -9,6 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from configs import (
     translation_lstm1,
@@ -20,8 +21,19 @@ from configs import (
 from tests.event_files import tags
 from tf_l2t.students import AttentionLSTM, Transformer
 from tf_l2t.teachers import DiagonalTeacher
+from tf_l2t.training.translator_fit import translation_dataset
 from tf_l2t.training.workdir import read_sealed
-from tf_l2t.translation import embedded_help, load_translator, report_bleus, split_text
+from tf_l2t.translation import (
+    TextForm,
+    TextTranslator,
+    bucketed_batches,
+    embedded_help,
+    encode_pairs,
+    load_translator,
+    report_bleus,
+    split_text,
+    token_nll,
+)
 from trainers import command, translation, translation_teacher
 from trainers.translator_fit import compiled_alone, prepare_translator
 
@@ -200,7 +212,7 @@ def test_the_paper_is_the_default(module, kind, sizes):
     training, outer, teacher = config.training, config.teacher_training, config.teacher
     assert (training.optimizer, training.learning_rate, training.momentum, training.decay, training.batch_size,
             training.clip_norm, training.loss, config.data.vocabulary) == (
-        "sgd", 0.1, 0.0, "constant", 32, 0.0, "mle", 25_000)
+        "sgd", 0.1, 0.0, "constant", 32, 1.0, "mle", 25_000)
     assert (outer.steps, outer.num_steps, outer.learning_rate, outer.decay, outer.epsilon, outer.damping,
             outer.penalty, outer.truncate, outer.curriculum) == (50, 200, 1e-4, "constant", 1e-8, 0.0, 0.0, 0, ())
     assert (teacher.name, teacher.num_keys, teacher.loss, outer.objective, outer.judge) == (
@@ -208,6 +220,23 @@ def test_the_paper_is_the_default(module, kind, sizes):
     model = translation.student_fn(config, 30)()
     assert isinstance(model, kind) and {name: model.get_config()[name] for name in sizes} == sizes
     assert isinstance(translation_teacher.new_teacher(config, 30), DiagonalTeacher)
+
+
+@pytest.mark.parametrize(("module", "vocabulary"), [(translation_lstm1, 1000), (translation_transformer, 400)])
+def test_the_default_learns(module, vocabulary):
+    """The paper's sizes and optimizer, on short sentences: nats per token are below those of the uniform distribution
+    behind 40 steps. (Without clipping they are above 15.)"""
+    config = command.changed(module.get_config(), [("data.name", "libreoffice_help"), ("data.vocabulary", vocabulary),
+                                                   ("data.max_length", 16)])
+    text = translation.load_text(config)
+    subwords = translation.train_subwords(config, text)
+    batches = bucketed_batches(encode_pairs(subwords, text.train, 16, too_long="drop"), 32)
+    student = compiled_alone(config, translation.new_student(config, subwords.size))
+    student.fit(translation_dataset(batches, 0, 0, 40), verbose=0)
+    source, target = batches(1, 0)
+    tokens = np.count_nonzero(target)
+    loss = float(tf.reduce_sum(token_nll(target, student((source, target))))) / tokens
+    assert loss < np.log(vocabulary) - 0.3
 
 
 def test_the_rate_falls_over_the_steps_that_move_the_student():
@@ -240,6 +269,11 @@ def test_a_transformer_that_trains_well():
     ({"data__tokenized": "yes"}, "'moses'; received 'yes'"),
     ({"data__target": "fr"}, "'de' and 'en'.*received 'de' and 'fr'"),
     ({"training__loss": "actor_critic"}, "critic_steps=1000, 6 steps"),
+    ({"training__loss": "risk", "training__loss_options": (("num_candidates", "8"),)}, "num_candidates of risk must"),
+    ({"training__loss": "risk", "training__loss_options": (("num_candidates", 2.5),)}, "a whole number; received 2.5"),
+    ({"training__loss": "label_smoothing", "training__loss_options": (("smoothing", "x"),)}, "label_smoothing"),
+    ({"training__loss": "mixer", "training__loss_options": (("baseline_optimizer", "adan"),)}, "adan"),
+    ({"training__loss": "actor_critic", "training__loss_options": (("critic", "lstm"),)}, "the critic must be"),
     ({"training__loss": "mixer"}, "6000 steps.*received 6 steps"),
     ({"training__optimizer": "lbfgs"}, "'sgd' or 'adam'"),
     ({"training__optimizer": "adam", "training__momentum": 0.9}, "momentum=0"),
@@ -264,12 +298,14 @@ def test_bad_configs_are_refused_before_any_work(changes, match, tmp_path):
 def test_how_the_text_is_written(monkeypatch):
     config = translation_lstm1.get_config()
     text = split_text(embedded_help().take(range(9)), 2, 2)
-    assert translation.written(config, text) == ("en", False)
-    assert translation.written(config, text._replace(about={"tokenized": "moses"})) == ("en", True)
-    assert translation.written(command.changed(config, [("data.tokenized", "moses")]), text) == ("en", True)
+    assert translation.form_of(config, text) == TextForm("de", "en", "", False)
+    about = {"tokenized": "moses", "lower": True}
+    assert translation.form_of(config, text._replace(about=about)) == TextForm("de", "en", "moses", True)
+    changed = command.changed(config, [("data.tokenized", "moses")])
+    assert translation.form_of(changed, text) == TextForm("de", "en", "moses", False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install sacrebleu\[ja\]"):
-        translation.written(command.changed(config, [("data.target", "ja")]), text)
+        translation.form_of(command.changed(config, [("data.target", "ja")]), text)
 
 
 def test_the_embedded_text_in_the_other_direction():
@@ -337,3 +373,20 @@ def test_a_teacher_its_student_and_lines(whole, tmp_path):
     found = done.stdout.decode()
     assert found.split("\n") == [*translator(lines.split("\n")[:3]), ""] and "ööö" in found
     assert b"more than 12 subwords are cut: 3\n" in done.stderr and b"left" not in done.stderr
+
+    # A reader that has gone away, and a translator of Moses' tokens in lower case.
+    with subprocess.Popen([sys.executable, "-m", "trainers.translate", "--model", str(model)], cwd=ROOT,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as gone:
+        gone.stdout.close()
+        _, said = gone.stdin.write(lines.encode() * 9000), gone.stdin.close()
+        said = gone.stderr.read().decode()
+    assert gone.returncode == 1 and "Traceback" not in said and "BrokenPipe" not in said, said
+    form = TextForm("de", "en", "moses", True)
+    moses = TextTranslator(translator.model, translator.subwords, translator.decoding, form).save(tmp_path / "moses")
+    line = "Das Dokument - ist's da? ☃"
+    for arguments, expected in (([], form.to_plain(translator(form.of_plain([line])))),
+                                (["--as_trained"], translator([line]))):
+        done = subprocess.run([sys.executable, "-m", "trainers.translate", "--model", str(moses), "--beam_size=1",
+                               *arguments], cwd=ROOT, input=line.encode(), capture_output=True, check=False)
+        assert done.returncode == 0 and done.stdout.decode() == expected[0] + "\n", done.stderr
+        assert b"characters that the translator does not know: 1\n" in done.stderr

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import tf_l2t
-from configs import compare_translation
+from configs import compare_translation, translation_transformer_adam
 from tests.event_files import hyperparameters
 from tests.test_translation_commands import SMALL
 from tf_l2t.training import StudentDivergedError, TeacherDivergedError, pace
-from tf_l2t.translation import load_translator
+from tf_l2t.translation import load_translator, report_bleus
 from trainers import command, translation, translation_teacher
 from trainers.digests import teacher_digest, translator_digest
 from trainers.translation_compare import (
@@ -23,6 +23,7 @@ from trainers.translation_compare import (
     StudentTable,
     check_losses,
     measured_row,
+    of_student,
     prepare_comparison,
     steps_of,
 )
@@ -84,28 +85,43 @@ def test_the_time_left_is_that_of_the_steps_that_are_not_there(capsys, monkeypat
 def test_rows_are_the_runs(table):
     folder, done = table
     rows = read(folder / "measured.json")["rows"]
-    assert [row["loss"] for row in rows] == ["start", "mle", "untaught", "taught"]
+    assert [row["loss"] for row in rows] == ["start", "mle, 4 steps", "mle", "untaught", "taught"]
+    places = {"start": "start-scores", "mle, 4 steps": "start"}
     for row in rows:
-        rates = [] if row["loss"] == "start" else [0.0, 0.1]
+        rates = [] if row["loss"] in places else [0.0, 0.1]
         first = [read(folder / f"run/lstm1/seed0/{row['loss']}-{rate:g}/history.json") for rate in rates]
         best = [max(look["bleu"] for look in history) for history in first]
         if rates:  # the first of the best, by the first seed's dev
             assert row["learning_rate"] == rates[int(np.argmax(best))]
-        name = row["loss"] if row["loss"] == "start" else f"{row['loss']}-{row['learning_rate']:g}"
+        name = places.get(row["loss"], f"{row['loss']}-{row['learning_rate']:g}")
         found = [read(folder / f"run/lstm1/seed{seed}/{name}/results.json") for seed in (0, 1)]
         for column, key in (("greedy", "best_greedy"), ("beam2", "best_beam2"), ("last_greedy", "last_greedy")):
             for prefix, kind in (("bleu", "detokenized"), ("tokenized_lower", "tokenized_lower")):
                 scores = [result[key][kind]["score"] for result in found]
                 assert row[f"{prefix}_{column}_mean"] == pytest.approx(np.mean(scores), abs=6e-4)
                 assert row[f"{prefix}_{column}_std"] == pytest.approx(np.std(scores, ddof=1), abs=6e-4)
-        assert row["tokens_per_second"] == max(result["tokens_per_second"] for result in found)
+        assert row["tokens_per_second"] == max(result["tokens_per_second"] or 0 for result in found)
         assert row["seeds"] == 2 and row["student"] == "lstm1" and row["data"] == "libreoffice_help"
         chosen, scores = hyperparameters(folder / "run/tensorboard/lstm1" / row["loss"])
         assert chosen == {name: row[name] for name in ("student", "loss", "learning_rate")}
         assert scores["bleu_greedy"] == pytest.approx(row["bleu_greedy_mean"], rel=1e-5)
     markdown = translation_table(rows, "libreoffice_help")
     assert markdown in done.stdout and (folder / "run" / "table.md").read_text() == markdown + "\n"
-    assert len(markdown.splitlines()) == 6 and "Quoted, not measured here" in (folder / "run/report.html").read_text()
+    assert len(markdown.splitlines()) == 7 and "Quoted, not measured here" in (folder / "run/report.html").read_text()
+
+
+def test_the_start_is_what_losses_begin_with(table):
+    """Its row is of the translator in the middle of the run, and not of the run's best."""
+    folder, _ = table
+    config = command.changed(compare_translation.get_config(), TINY.items())
+    text = translation.load_text(config)
+    for seed in (0, 1):
+        start = folder / f"run/lstm1/seed{seed}"
+        scores = read(start / "start-scores/results.json")
+        translator = load_translator(start / "start/kept/2", beam_size=1)
+        found = report_bleus(translator(text.test.source), text.test.target, "en", False)
+        assert scores["best_greedy"]["detokenized"]["score"] == pytest.approx(found["detokenized"].score)
+        assert scores["dev_bleu"] == pytest.approx(read(start / "start/history.json")[0]["bleu"])
 
 
 def test_every_loss_begins_where_the_config_says(table):
@@ -235,6 +251,7 @@ def test_what_is_there_is_not_made_again(table):
     ({"compare.evaluate_every": 0}, "evaluate_every"),
     ({"training.evaluate_every": 0, "compare.start": "best"}, "evaluate_every"),
     ({"teacher_training.objective": "hinge"}, "log_greedy_expected_bleu"),
+    ({"compare.changes": (("gru", ()),)}, "changes are of students.*gru"),
 ])
 def test_bad_configs_are_refused_before_any_work(change, match, tmp_path):
     config = command.changed(compare_translation.get_config(), (TINY | change).items())
@@ -252,6 +269,9 @@ def test_the_table_as_it_is_passes_the_checks():
     assert {"actor_critic", "mrt", "softmax_margin"} <= set(options)
     assert dict(options["actor_critic"])["critic_steps"] < config.compare.num_steps == 1000
     check_losses(config)
+    transformer, usual = of_student(config, "transformer"), translation_transformer_adam.get_config()
+    assert all(transformer.training[name] == usual.training[name] for name in usual.training if name != "keep_every")
+    assert transformer.student == usual.student
 
 
 def test_no_figures_yet():

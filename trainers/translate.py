@@ -2,13 +2,16 @@
 
     python -m trainers.translate --model runs/lstm1/best < lines.de > lines.en
 
-An empty line stays empty. Lines are read to the end first, sorted by length and translated in batches; both sides are
+Lines and translations are plain text; a translator of Moses' tokens or of lower case (IWSLT-14) makes tokens of what it
+reads and plain text of what it writes, unless --as_trained says that both are in its own form. An empty line stays
+empty. Lines are read to the end first, sorted by length and translated in batches; both sides are
 UTF-8. A line that is too long is cut, and named on standard error, where every five seconds it also stands how many
 lines are done.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 from absl import app, flags, logging
@@ -16,6 +19,7 @@ from absl import app, flags, logging
 MODEL = flags.DEFINE_string("model", None, "The directory of a translator, best/ or last/ of a train_student run.")
 BEAM_SIZE = flags.DEFINE_integer("beam_size", None, "1 for greedy decoding; by default that of the translator.")
 LENGTH_PENALTY = flags.DEFINE_float("length_penalty", None, "By default that of the translator.")
+AS_TRAINED = flags.DEFINE_bool("as_trained", False, "Lines and translations are in the form of the training's text.")
 PROGRESS = flags.DEFINE_bool("progress", True, "Say on standard error how many lines are done, if it takes longer.")
 
 
@@ -34,6 +38,11 @@ def main(argv: list[str]) -> None:
         lines = decoded_lines(sys.stdin.buffer.read(), "standard input")
     except ValueError as error:
         fail(str(error))
+    if not AS_TRAINED.value:
+        lines = translator.form.of_plain(lines)
+    if unknown := translator.unknown(lines):
+        logging.warning("lines with characters that the translator does not know: %s",
+                        ", ".join(str(i + 1) for i in unknown))
     if cut := translator.cut(lines):
         logging.warning("lines that with their end have more than %d subwords are cut: %s",
                         translator.decoding.longest, ", ".join(str(i + 1) for i in cut))
@@ -45,8 +54,14 @@ def main(argv: list[str]) -> None:
         print(line, file=sys.stderr)
 
     found = translator(lines, every_few_seconds(say) if PROGRESS.value else None)
-    # As UTF-8, whatever the locale says: lines come in so.
-    sys.stdout.buffer.write("".join(f"{line}\n" for line in found).encode())
+    if not AS_TRAINED.value:
+        found = translator.form.to_plain(found)
+    try:  # as UTF-8, whatever the locale says: lines come in so
+        sys.stdout.buffer.write("".join(f"{line}\n" for line in found).encode())
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has had enough; at its end Python would write once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 if __name__ == "__main__":

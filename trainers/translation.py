@@ -20,6 +20,7 @@ from tf_l2t.translation import (
     ParallelText,
     ReportedBleu,
     Subwords,
+    TextForm,
     TextSplits,
     TextTranslator,
     check_language,
@@ -154,23 +155,21 @@ class Scores:
     Args:
       text: with the references.
       translations: how to translate.
-      language: of the translations.
-      tokenized: whether the text is Moses' tokens; see `written`.
     """
 
-    def __init__(self, text: ParallelText, translations: TextTranslator, language: str, tokenized: bool):
+    def __init__(self, text: ParallelText, translations: TextTranslator):
         self._text, self._translations = text, translations
-        self._language, self._tokenized = language, tokenized
 
     def __call__(self) -> Scored:
         started = time.perf_counter()
         found = self._translations(self._text.source)
         seconds = time.perf_counter() - started
-        return Scored(report_bleus(found, self._text.target, self._language, self._tokenized), found, seconds)
+        form = self._translations.form
+        return Scored(report_bleus(found, self._text.target, form.target, bool(form.tokenized)), found, seconds)
 
 
-def written(config: ml_collections.ConfigDict, text: TextSplits) -> tuple[str, bool]:
-    """The language of the target, and whether the text is Moses' tokens, as `report_bleus` asks for them.
+def form_of(config: ml_collections.ConfigDict, text: TextSplits) -> TextForm:
+    """How the text is written.
 
     Raises:
       ValueError: for an unknown way of writing, or a language whose BLEU cannot be measured here.
@@ -179,7 +178,8 @@ def written(config: ml_collections.ConfigDict, text: TextSplits) -> tuple[str, b
         raise ValueError("config.data.tokenized must be '', plain text, or 'moses'; received "
                          f"{config.data.tokenized!r}.")
     check_language(config.data.target)
-    return config.data.target, "moses" in (config.data.tokenized, text.about.get("tokenized"))
+    moses = "moses" in (config.data.tokenized, text.about.get("tokenized"))
+    return TextForm(config.data.source, config.data.target, "moses" if moses else "", bool(text.about.get("lower")))
 
 
 def start_of(config: ml_collections.ConfigDict) -> TextTranslator | None:
@@ -201,14 +201,14 @@ def start_of(config: ml_collections.ConfigDict) -> TextTranslator | None:
                          f"received {config.student.name!r} with {dict(config.student.options)}.")
     for own, given in zip(student.trainable_variables, start.model.trainable_variables, strict=True):
         own.assign(given)
-    return TextTranslator(student, start.subwords, start.decoding)
+    return TextTranslator(student, start.subwords, start.decoding, start.form)
 
 
 def taught_dev(config: ml_collections.ConfigDict, text: TextSplits, subwords: Subwords) -> EncodedText:
     """The dev pairs of a teacher, the same in its training and in its use: on all of them M is measured, of the first
-    the student's status is made."""
+    the student's status is made. None is left out: longer ones are cut after config.data.max_length subwords."""
     return encode_pairs(subwords, sample(text.dev, config.teacher_training.dev_size), config.data.max_length,
-                        too_long="drop")
+                        too_long="truncate")
 
 
 def sample(text: Any, size: int, seed: int = 0) -> Any:

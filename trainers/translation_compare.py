@@ -14,21 +14,23 @@ from absl import logging
 from tf_l2t import export_teacher
 from tf_l2t.garbage import graphs_gone_afterwards
 from tf_l2t.report import Section, write_html
+from tf_l2t.students import TRANSLATORS
 from tf_l2t.training import StudentDivergedError, TeacherDivergedError
 from tf_l2t.training.pace import Pace, tell
 from tf_l2t.training.results import mean_std
 from tf_l2t.training.sequence_student import SEQUENCE_LOSSES
 from tf_l2t.training.translation_objectives import check_objective
-from tf_l2t.training.workdir import read_sealed, resume_workdir, write_json
+from tf_l2t.training.workdir import read_sealed, resume_workdir, write_json, write_sealed
 from tf_l2t.translation import load_translator
 from tf_l2t.translation.token_losses import TOKEN_LOSSES
 from trainers import command, diverged, translation, translation_teacher
 from trainers.hyperparameters import write_row
 from trainers.train_teacher import fitting
 from trainers.translation_table import translation_table
-from trainers.translator_fit import TAUGHT, beginnings, check_looks, compiled_alone, prepare_translator
+from trainers.translator_fit import TAUGHT, beginnings, check_looks, compiled_alone, prepare_translator, scored
 
 START, CONTINUED, UNTAUGHT = "start", "mle", "untaught"
+SCORES = "start-scores"  # of the translator that losses begin with, where it is none that its run scores as its best
 KINDS = {"bleu": "detokenized", "tokenized_lower": "tokenized_lower"}
 SWEEP = 4  # a student step of a teacher's training, in steps of a student's: forward, again, and back through both
 
@@ -61,20 +63,23 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
     """The work of the whole table: for every student and seed a start by maximum likelihood, and from there every
     loss, for as many steps. What is there is not made again.
 
-    Losses begin with the start's translator config.compare.start. The teacher of the taught loss, one for a student,
-    begins with the first seed's, and its students learn at the largest rate; "untaught" is the fixed loss with which it
-    begins. Every loss chooses its rate from the same grid on dev, with the first seed. Writes STUDENT/seedN/LOSS/
-    (`trainers.translator_fit`), STUDENT/teacher/, results.json, table.md, tensorboard/ (the rows as
-    hyperparameters) and report.html.
+    Losses begin with the start's translator config.compare.start, which is the row "start"; where its training goes on,
+    the whole of that is a row, too. The teacher of the taught loss, one for a student, begins with the first seed's,
+    and its students learn at the largest rate; "untaught" is the fixed loss with which it begins. Every loss chooses
+    its rate from the same grid on dev, with the first seed. Writes STUDENT/seedN/LOSS/ (`trainers.translator_fit`),
+    STUDENT/teacher/, results.json, table.md, tensorboard/ (the rows as hyperparameters) and report.html.
     """
     compare = config.compare
     if min(compare.seeds, compare.num_steps) < 1 or not compare.learning_rates or not compare.losses \
             or not compare.students:
         raise ValueError("config.compare needs students, losses, learning_rates, and seeds and num_steps of at least "
                          f"1; received {command.plain(compare)}.")
+    if unknown := dict(compare.changes).keys() - set(TRANSLATORS):
+        raise ValueError(f"config.compare.changes are of students, {sorted(TRANSLATORS)}; received some of "
+                         f"{sorted(unknown)}.")
     check_start(config)
     text = translation.load_text(config)
-    translation.written(config, text)
+    translation.form_of(config, text)
     for student in compare.students:
         check_losses(of_student(config, student))
     about = translation.describe(text)
@@ -163,7 +168,7 @@ def teacher_changes(config: ml_collections.ConfigDict) -> list[tuple[str, Any]]:
 
 
 def of_student(config: ml_collections.ConfigDict, student: str) -> ml_collections.ConfigDict:
-    return command.changed(config, [("student.name", student)])
+    return command.changed(config, [("student.name", student), *dict(config.compare.changes).get(student, ())])
 
 
 def steps_of(config: ml_collections.ConfigDict) -> int:
@@ -217,7 +222,12 @@ class StudentTable:
         seeds = range(self._config.seed, self._config.seed + compare.seeds)
         for seed in seeds:
             self._run(seed, START, [])
-        yield self._result(START, self._config.training.learning_rate, [self._folder(s, START) for s in seeds])
+        training, whole = self._config.training, [self._folder(seed, START) for seed in seeds]
+        if compare.start == "best":
+            yield self._result(START, training.learning_rate, whole)
+        else:
+            yield self._result(START, training.learning_rate, [self._scored_start(seed) for seed in seeds])
+            yield self._result(f"{CONTINUED}, {training.num_steps:,} steps", training.learning_rate, whole)
         for loss in (CONTINUED, *(loss for loss in compare.losses if loss != CONTINUED)):
             first = {rate: folder for rate in compare.learning_rates
                      if (folder := self._from_start(seeds[0], loss, rate))}
@@ -234,6 +244,20 @@ class StudentTable:
     def _start(self, seed: int) -> pathlib.Path:
         """The translator from which every loss begins."""
         return self._folder(seed, START) / self._config.compare.start
+
+    def _scored_start(self, seed: int) -> pathlib.Path:
+        """A directory with the results of the translator from which losses begin."""
+        folder, start = self._folder(seed, SCORES), self._start(seed)
+        if read_sealed(folder / "results.json") is None:
+            text = translation.load_text(self._config)
+            dev = translation.sample(text.dev, self._config.training.dev_sample_size)
+            bleu = translation.Scores(dev, load_translator(start, beam_size=1))().bleus["detokenized"].score
+            with graphs_gone_afterwards():
+                figures, _ = scored({"best": start}, text.test)
+            folder.mkdir(exist_ok=True)
+            write_sealed(folder / "results.json", {"tokens_per_second": None, "dev_bleu": bleu, **figures,
+                                                   "last_greedy": figures["best_greedy"]})
+        return folder
 
     def _from_start(self, seed: int, loss: str, rate: float) -> pathlib.Path | None:
         """The run's directory; None if its student diverged."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ml_collections
+from absl import logging
 
 import tf_l2t
 from tf_l2t.students import Translator
@@ -16,6 +18,7 @@ from tf_l2t.training.translator_fit import check_any_length, fit_translator
 from tf_l2t.training.workdir import resume_workdir, write_sealed
 from tf_l2t.translation import (
     EncodedText,
+    ParallelText,
     Subwords,
     TextSplits,
     TextTranslator,
@@ -24,6 +27,7 @@ from tf_l2t.translation import (
     encode_pairs,
     load_translator,
 )
+from tf_l2t.translation.token_losses import TOKEN_LOSSES
 from trainers import command, translation
 from trainers.digests import teacher_digest, translator_digest
 
@@ -47,12 +51,15 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
     how = translation.decoding(config)
     TextTranslator(student, subwords, how)  # raises here, rather than at the first look
     check_looks(config)
-    written = translation.written(config, text)
+    form = translation.form_of(config, text)
     about = {**translation.describe(text), "train_pairs_used": train.size, "train_pairs_too_long": train.dropped,
              **beginnings(config, start)}
     path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
+    if not start and config.training.loss not in TOKEN_LOSSES.keys() - {TAUGHT}:
+        logging.warning("%r teaches what a student finds by itself, and a new one finds nothing: set "
+                        "config.training.start to a run by maximum likelihood.", config.training.loss)
     dev = translation.sample(text.dev, config.training.dev_sample_size)
-    scores = translation.Scores(dev, TextTranslator(inner(model), subwords, how._replace(beam_size=1)), *written)
+    scores = translation.Scores(dev, TextTranslator(inner(model), subwords, how._replace(beam_size=1), form))
 
     def evaluate(model: Any) -> dict[str, float]:
         return {"bleu": scores().bleus["detokenized"].score}
@@ -63,7 +70,7 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
         summaries(model, record)
         every = config.training.keep_every * config.training.evaluate_every
         if every and record["step"] % every == 0:
-            TextTranslator(inner(model), subwords, how).save(path / "kept" / str(record["step"]))
+            TextTranslator(inner(model), subwords, how, form).save(path / "kept" / str(record["step"]))
 
     cut = {f"truncated_{name}": len(TextTranslator(student, subwords, how).cut(part.source))
            for name, part in (("dev", dev), ("test", text.test))}
@@ -72,25 +79,13 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
         history = fit_translator(
             model, batches, seed=config.seed, num_steps=config.training.num_steps,
             evaluate_every=config.training.evaluate_every, evaluate=evaluate,
-            best=lambda model: TextTranslator(inner(model), subwords, how).save(path / "best"), path=path,
+            best=lambda model: TextTranslator(inner(model), subwords, how, form).save(path / "best"), path=path,
             verbose=verbose, looked=looked)
-        TextTranslator(inner(model), subwords, how).save(path / "last")
+        TextTranslator(inner(model), subwords, how, form).save(path / "last")
         results: dict[str, Any] = {"tokens_per_second": history[-1].get("tokens_per_second"),
                                    "dev_bleu": max(record["bleu"] for record in history), **cut}
-        weights = {which: load_translator(path / which).model.get_weights() for which in ("last", "best")}
-        for name, beam_size in (("greedy", 1), (f"beam{how.beam_size}", how.beam_size)):
-            translator = load_translator(path / "last", beam_size=beam_size)
-            translator(text.test.source[:1])  # compiles
-            for which, values in weights.items():
-                translator.model.set_weights(values)
-                bleus, found, seconds = translation.Scores(text.test, translator, *written)()
-                results[f"{which}_{name}"] = {
-                    **{kind: bleu._asdict() for kind, bleu in bleus.items()},
-                    "tokens_per_second": round(sum(map(len, subwords.encode_lines(found))) / seconds)}
-                scores = {kind: bleu.score for kind, bleu in bleus.items()}
-                command.result(f"test BLEU of the {which} weights, {name}: {scores['detokenized']:.2f}; of tokens in "
-                               f"lower case: {scores['tokenized_lower']:.2f}", weights=which, decoding=name,
-                               test_bleu=scores)
+        figures, found = scored({which: path / which for which in ("last", "best")}, text.test)
+        results |= figures
         if any(cut.values()):
             command.result(f"sources that were cut after {how.longest} subwords (config.decoding.longest): "
                            f"{cut['truncated_dev']} of dev, {cut['truncated_test']} of test", **cut)
@@ -101,6 +96,29 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
                        examples=examples, tensorboard=tensorboard)
 
     return work
+
+
+def scored(translators: Mapping[str, pathlib.Path], text: ParallelText) -> tuple[dict[str, Any], list[str]]:
+    """The test BLEUs and speeds of saved translators of one student, greedy and with their beam, as WHICH_greedy and
+    WHICH_beamN; and the last one's translations with the beam. All are told."""
+    loaded = {which: load_translator(path) for which, path in translators.items()}
+    weights = {which: translator.model.get_weights() for which, translator in loaded.items()}
+    translator, results, found = next(iter(loaded.values())), dict[str, Any](), list[str]()
+    how, path = translator.decoding, next(iter(translators.values()))
+    for name, beam_size in (("greedy", 1), (f"beam{how.beam_size}", how.beam_size)):
+        translator = load_translator(path, beam_size=beam_size)
+        translator(text.source[:1])  # compiles
+        for which, values in weights.items():
+            translator.model.set_weights(values)
+            bleus, found, seconds = translation.Scores(text, translator)()
+            results[f"{which}_{name}"] = {
+                **{kind: bleu._asdict() for kind, bleu in bleus.items()},
+                "tokens_per_second": round(sum(map(len, translator.subwords.encode_lines(found))) / seconds)}
+            scores = {kind: bleu.score for kind, bleu in bleus.items()}
+            command.result(f"test BLEU of the {which} weights, {name}: {scores['detokenized']:.2f}; of tokens in "
+                           f"lower case: {scores['tokenized_lower']:.2f}", weights=which, decoding=name,
+                           test_bleu=scores)
+    return results, found
 
 
 def compiled(config: ml_collections.ConfigDict, student: Translator, subwords: Subwords, text: TextSplits,
@@ -136,7 +154,7 @@ def compiled_alone(config: ml_collections.ConfigDict, student: Translator) -> An
     if training.loss not in SEQUENCE_LOSSES:
         student.compile(optimizer=translation.student_optimizer(config), loss=token_loss(training.loss, options))
         return student
-    model = sequence_student(student, training.loss, seed=config.seed, **options)
+    model = sequence_student(student, training.loss, **{"seed": config.seed, **options})
     steps = model.student_steps(training.num_steps)
     model.compile(optimizer=translation.student_optimizer(config, steps))
     return model
@@ -159,7 +177,7 @@ def beginnings(config: ml_collections.ConfigDict, start: TextTranslator | None) 
 def token_loss(name: str, options: dict[str, Any]) -> TokenLoss:
     try:
         return TokenLoss(name, **options)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"config.training.loss={name!r}: {error} There are the taught loss, {TAUGHT!r}, and those of "
                          f"whole sentences, {sorted(SEQUENCE_LOSSES)}.") from error
 

@@ -441,10 +441,20 @@ def from_seed():
     ("mixer", {"first_positions": -1}, "first_positions"), ("mixer", {"positions_by": 0}, "positions_by"),
     ("actor_critic", {"critic_steps": -1}, "critic_steps"), ("actor_critic", {"target_rate": 0.0}, "target_rate"),
     ("actor_critic", {"mle_weight": -1.0}, "mle_weight"), ("actor_critic", {"penalty": -1.0}, "penalty"),
-    ("actor_critic", {"critic": AttentionLSTM(V + 1, 4)}, "the critic")])
+    ("actor_critic", {"critic": AttentionLSTM(V + 1, 4)}, "the critic"),
+    ("risk", {"num_candidates": 2.5}, "num_candidates of risk must be a whole number"),
+    ("risk", {"unique": 1}, "unique of risk must be True or False"), ("mrt", {"sharpness": "x"}, "must be a number"),
+    ("mixer", {"baseline_optimizer": "adan"}, "adan")])
 def test_bad_options(name, options, message):
     with pytest.raises(ValueError, match=message):
         sequence_student(from_seed(), name, **options)
+
+
+def test_optimizers_by_name():
+    assert isinstance(sequence_student(from_seed(), "mixer", baseline_optimizer="sgd").baseline_optimizer,
+                      keras.optimizers.SGD)
+    assert isinstance(sequence_student(from_seed(), "actor_critic", critic_optimizer="sgd").critic_optimizer,
+                      keras.optimizers.SGD)
 
 
 def test_what_no_model_can_do():

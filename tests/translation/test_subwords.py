@@ -136,6 +136,9 @@ def test_bad_lines():
             Subwords.train(nothing, size=20)
     with pytest.raises(ValueError, match="line 2 has a line break"):
         Subwords.train(["Haus", "die\nStraße"], size=20)
+    for taken in ("\0", "▅"):
+        with pytest.raises(ValueError, match=r"line 2 holds .* which SentencePiece keeps for itself"):
+            Subwords.train(["Haus", f"die {taken} Straße"], size=20)
 
 
 def test_bad_files(tmp_path):

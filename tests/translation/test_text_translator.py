@@ -16,7 +16,7 @@ from tf_l2t.translation.bleu import report_bleu
 from tf_l2t.translation.decoding import beam_search, greedy
 from tf_l2t.translation.subwords import EOS, Subwords
 from tf_l2t.translation.text import ParallelText, embedded_help
-from tf_l2t.translation.text_translator import Decoding, TextTranslator, load_translator
+from tf_l2t.translation.text_translator import Decoding, TextForm, TextTranslator, load_translator
 
 SIZE = 300
 HELP = embedded_help()
@@ -155,7 +155,7 @@ def test_a_saved_translator_gives_the_same_lines_in_another_process(subwords, tm
     found = translations(LINES)
     assert translations.save(tmp_path / "deep" / "saved") == tmp_path / "deep" / "saved"
     assert sorted(p.name for p in (tmp_path / "deep" / "saved").iterdir()) == [
-        "decoding.json", "student.keras", "subwords.model"]
+        "decoding.json", "student.keras", "subwords.model", "text.json"]
     (tmp_path / "lines.json").write_text(json.dumps(LINES))
     done = subprocess.run([sys.executable, "-c", LOAD, str(tmp_path / "deep" / "saved"), str(tmp_path / "lines.json")],
                           check=True, capture_output=True, text=True)
@@ -180,7 +180,20 @@ def test_loading_may_decode_in_another_way(saved, subwords):
         load_translator(saved, beams=2)
 
 
-@pytest.mark.parametrize("name", ["student.keras", "subwords.model", "decoding.json"])
+def test_text_in_another_form_than_plain(subwords, tmp_path):
+    """Moses' tokens in lower case, as IWSLT-14 is: plain lines go through that form, and come back from it."""
+    form = TextForm("de", "en", "moses", True)
+    assert form.of_plain(["Ist's GUT?", ""]) == ["ist &apos; s gut ?", ""]
+    assert form.to_plain(["it &apos;s good .", ""]) == ["it's good.", ""]
+    folder = TextTranslator(network(), subwords, form=form).save(tmp_path / "moses")
+    found = load_translator(folder)
+    assert found.form == form and TextTranslator(network(), subwords).form == TextForm()
+    assert found.translate_plain(LINES) == form.to_plain(found(form.of_plain(LINES)))
+    assert found.translate_plain(LINES) != found(LINES)
+    assert found.unknown(["Ja.", "☃", "Ja ☃"]) == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["student.keras", "subwords.model", "decoding.json", "text.json"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "other", "flipped"])
 def test_a_damaged_directory_is_named(name, damage, saved):
     content = (saved / name).read_bytes()
@@ -188,7 +201,7 @@ def test_a_damaged_directory_is_named(name, damage, saved):
         (saved / name).unlink()
     elif damage == "flipped":
         if name != "student.keras":
-            return  # neither other file has a checksum
+            return  # no other file has a checksum
         with zipfile.ZipFile(saved / name) as archive:
             weights = archive.getinfo("model.weights.h5")
         where = weights.header_offset + weights.compress_size // 2  # within them: of headers no checksum is kept
@@ -201,7 +214,7 @@ def test_a_damaged_directory_is_named(name, damage, saved):
 
 
 def test_no_directory_and_what_is_no_translator(saved, tmp_path):
-    with pytest.raises(ValueError, match=r"nowhere.*student.keras, subwords.model, decoding.json"):
+    with pytest.raises(ValueError, match=r"nowhere.*student.keras, subwords.model, decoding.json, text.json"):
         load_translator(tmp_path / "nowhere")
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]).save(saved / "student.keras")
     with pytest.raises(ValueError, match="Sequential, which is no translation student"):

@@ -39,7 +39,7 @@ class ActorCriticStudent(WrappedTranslator):
       student: trained by maximum likelihood first.
       critic: another `Translator` of the same vocabulary; None for one like the student, without dropout, drawn by the
         seed.
-      critic_optimizer: a Keras optimizer; None for Adam(1e-3).
+      critic_optimizer: a Keras optimizer or its name; None for Adam(1e-3).
       critic_steps: see above.
       target_rate: see above, in (0, 1].
       delayed_actor: whether p' is a copy that follows.
@@ -56,7 +56,7 @@ class ActorCriticStudent(WrappedTranslator):
     logged = ("loss", "reward", "token_loss", "critic_loss")
 
     def __init__(self, student: Translator, *, critic: Translator | None = None,
-                 critic_optimizer: keras.optimizers.Optimizer | None = None, critic_steps: int = 1000,
+                 critic_optimizer: keras.optimizers.Optimizer | str | None = None, critic_steps: int = 1000,
                  target_rate: float = 0.001, delayed_actor: bool = True, mle_weight: float = 0.1,
                  penalty: float = 1e-3, **kwargs: Any):
         super().__init__(student, **kwargs)
@@ -74,7 +74,7 @@ class ActorCriticStudent(WrappedTranslator):
             self.critic = critic or _like(student, name="critic", **options)
             self._slow_critic = _copy(self.critic)
             self._slow_actor = _copy(student) if delayed_actor else None
-        self.critic_optimizer = critic_optimizer or keras.optimizers.Adam(1e-3)
+        self.critic_optimizer: Any = keras.optimizers.get(critic_optimizer or keras.optimizers.Adam(1e-3))
         self.critic_optimizer.build(self.critic.trainable_variables)
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:

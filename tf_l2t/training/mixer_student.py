@@ -42,7 +42,7 @@ class MixerStudent(WrappedTranslator):
       first_positions: of the steps before the first anneal.
       positions_by: how many are taken away at a time.
       positions_every: after so many steps.
-      baseline_optimizer: a Keras optimizer; None for Adam(1e-3).
+      baseline_optimizer: a Keras optimizer or its name; None for Adam(1e-3).
       **kwargs: of `WrappedTranslator`.
 
     Raises:
@@ -54,7 +54,7 @@ class MixerStudent(WrappedTranslator):
     logged = ("loss", "reward", "token_loss", "baseline_loss", "positions")
 
     def __init__(self, student: Translator, *, first_positions: int = 24, positions_by: int = 2,
-                 positions_every: int = 500, baseline_optimizer: keras.optimizers.Optimizer | None = None,
+                 positions_every: int = 500, baseline_optimizer: keras.optimizers.Optimizer | str | None = None,
                  **kwargs: Any):
         super().__init__(student, **kwargs)
         if first_positions < 0 or positions_by < 1 or positions_every < 1:
@@ -65,7 +65,7 @@ class MixerStudent(WrappedTranslator):
         units = hidden_units(student)
         self._kernel = self.add_weight(name="baseline_kernel", shape=(units, 1), initializer="zeros")
         self._bias = self.add_weight(name="baseline_bias", shape=(), initializer="zeros")
-        self.baseline_optimizer = baseline_optimizer or keras.optimizers.Adam(1e-3)
+        self.baseline_optimizer: Any = keras.optimizers.get(baseline_optimizer or keras.optimizers.Adam(1e-3))
         self.baseline_optimizer.build([self._kernel, self._bias])
 
     @property

@@ -31,7 +31,7 @@ from tf_l2t.translation.text import (
     split_text,
     write_splits,
 )
-from tf_l2t.translation.text_translator import Decoding, TextTranslator, load_translator
+from tf_l2t.translation.text_translator import Decoding, TextForm, TextTranslator, load_translator
 from tf_l2t.translation.tfds_text import read_translation_tfds
 from tf_l2t.translation.token_losses import TokenLoss, token_log_probs, token_nll
 
@@ -46,6 +46,7 @@ __all__ = [
     "ParallelText",
     "ReportedBleu",
     "Subwords",
+    "TextForm",
     "TextSplits",
     "TextTranslator",
     "TokenLoss",

@@ -37,7 +37,8 @@ class Subwords:
 
     The ids 0 … 3 are pad, begin and end of sentence, and unknown (`PAD`, `BOS`, `EOS`, `UNK`); every character of the
     lines that it was trained on has a piece. Text is not normalised, so `decode` gives back what `encode` was given,
-    with single spaces between words; a vocabulary trained with `lower` makes lower case of all.
+    with single spaces between words, and a space for every "▁"; a vocabulary trained with `lower` makes lower case of
+    all.
     """
 
     def __init__(self, proto: bytes) -> None:
@@ -74,8 +75,8 @@ class Subwords:
           lower: make lower case of all text; the model that is stored does it by itself.
 
         Raises:
-          ValueError: for no lines, a line with a line break, or a size that these lines cannot fill or that is too
-            small for their characters; the message says which size is possible.
+          ValueError: for no lines, a line with a line break, a NUL or a "▅", or a size that these lines cannot fill or
+            that is too small for their characters; the message says which size is possible.
         """
         import sentencepiece
 
@@ -178,11 +179,18 @@ class Subwords:
         return keras_nlp.tokenizers.SentencePieceTokenizer(proto=self._proto, **kwargs)
 
 
+# NUL, its end of text; ▅, which stands for an unknown character there.
+_TAKEN = frozenset("\0\u2585")
+
+
 def _checked(lines: Iterable[str]) -> Iterable[str]:
     empty = True
     for number, line in enumerate(lines, 1):
         if "\n" in line:
             raise ValueError(f"line {number} has a line break in it: {line[:60]!r}. Split it first.")
+        if taken := _TAKEN & set(line):
+            raise ValueError(f"line {number} holds {sorted(taken)}, which SentencePiece keeps for itself, so that it "
+                             f"would pass over the line. Take them out of {line[:60]!r}.")
         empty = empty and not line.strip()
         yield line
     if empty:

@@ -13,12 +13,37 @@ import tensorflow as tf
 
 from tf_l2t.files import write_whole
 from tf_l2t.students import Translator, load_network
+from tf_l2t.translation import moses
 from tf_l2t.translation.batches import EncodedText, encode_pairs, eval_batches
 from tf_l2t.translation.decoding import beam_search, greedy, length_limits
-from tf_l2t.translation.subwords import Subwords
+from tf_l2t.translation.subwords import UNK, Subwords
 from tf_l2t.translation.text import ParallelText
 
-STUDENT, SUBWORDS, DECODING = "student.keras", "subwords.model", "decoding.json"
+STUDENT, SUBWORDS, DECODING, FORM = "student.keras", "subwords.model", "decoding.json", "text.json"
+
+
+class TextForm(NamedTuple):
+    """How the text is written that a student was trained on.
+
+    Attributes:
+      source, target: languages, as two letters.
+      tokenized: "moses", or "" for plain text.
+      lower: whether it is in lower case, beside what subwords do by themselves.
+    """
+
+    source: str = ""
+    target: str = ""
+    tokenized: str = ""
+    lower: bool = False
+
+    def of_plain(self, lines: Sequence[str]) -> list[str]:
+        """Plain source lines in this form."""
+        found = moses.tokenized(lines, self.source) if self.tokenized else list(lines)
+        return [line.lower() for line in found] if self.lower else found
+
+    def to_plain(self, lines: Sequence[str]) -> list[str]:
+        """Target lines of this form as plain text; what is in lower case stays so."""
+        return moses.detokenized(lines, self.target) if self.tokenized else list(lines)
 
 
 class Decoding(NamedTuple):
@@ -48,12 +73,14 @@ class TextTranslator:
       model: the student; its weights are read anew at every call.
       subwords: its vocabulary.
       decoding: how.
+      form: of the text that the student was trained on, which lines are in, too; see `translate_plain`.
 
     Raises:
       ValueError: if the vocabulary is not of the model's size, or a number is out of range.
     """
 
-    def __init__(self, model: Translator, subwords: Subwords, decoding: Decoding = Decoding()):  # noqa: B008
+    def __init__(self, model: Translator, subwords: Subwords, decoding: Decoding = Decoding(),  # noqa: B008
+                 form: TextForm = TextForm()):  # noqa: B008
         if model.vocabulary_size != subwords.size:
             raise ValueError(f"the student has a vocabulary of {model.vocabulary_size}, the subwords are "
                              f"{subwords.size}; they must be those that it was trained with.")
@@ -62,7 +89,7 @@ class TextTranslator:
                 or not isinstance(decoding.length_penalty, int | float) or not decoding.length_penalty >= 0:
             raise ValueError("beam_size and batch_size must be at least 1, longest at least 2 and length_penalty at "
                              f"least 0; received {decoding}.")
-        self.model, self.subwords, self.decoding = model, subwords, decoding
+        self.model, self.subwords, self.decoding, self.form = model, subwords, decoding, form
         any_width = tf.TensorSpec([decoding.batch_size, None], tf.int32)
         self._decode = tf.function(self._decoded, input_signature=None if model.unroll else [any_width],
                                    autograph=False)
@@ -97,6 +124,14 @@ class TextTranslator:
         found = iter(self.tokens(encoded, progress))
         return [self.subwords.decode(next(found)) if line.strip() else "" for line in lines]
 
+    def translate_plain(self, lines: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[str]:
+        """As a call, from plain text to plain text, whatever `form` the student's own is in."""
+        return self.form.to_plain(self(self.form.of_plain(lines), progress))
+
+    def unknown(self, lines: Sequence[str]) -> list[int]:
+        """The places, from 0, of lines with characters that the vocabulary does not hold."""
+        return [i for i, ids in enumerate(self.subwords.encode_lines(lines)) if UNK in ids]
+
     def cut(self, lines: Sequence[str]) -> list[int]:
         """The places, from 0, of lines that with their end are longer than `decoding.longest`: they are cut."""
         return [i for i, ids in enumerate(self.subwords.encode_lines(lines)) if len(ids) >= self.decoding.longest]
@@ -115,12 +150,13 @@ class TextTranslator:
         return found
 
     def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
-        """Writes student, subwords and decoding into the directory `path`, each file whole or not at all."""
+        """Writes student, subwords, decoding and form into the directory `path`, each file whole or not at all."""
         folder = pathlib.Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / STUDENT, self.model.save)
         write_whole(folder / SUBWORDS, self.subwords.save)
         write_whole(folder / DECODING, lambda file: file.write_text(json.dumps(self.decoding._asdict()) + "\n"))
+        write_whole(folder / FORM, lambda file: file.write_text(json.dumps(self.form._asdict()) + "\n"))
         return folder
 
 
@@ -135,7 +171,7 @@ def load_translator(path: str | os.PathLike[str], **decoding: Any) -> TextTransl
       ValueError: if a file is missing, damaged or of another translator, or a field unknown.
     """
     folder = pathlib.Path(path)
-    missing = [name for name in (STUDENT, SUBWORDS, DECODING) if not (folder / name).is_file()]
+    missing = [name for name in (STUDENT, SUBWORDS, DECODING, FORM) if not (folder / name).is_file()]
     if missing:
         raise ValueError(f"{str(path)!r} is no saved translator: it has no {', '.join(missing)}. Give the directory "
                          "best/ or last/ that trainers.train_student wrote.")
@@ -144,6 +180,13 @@ def load_translator(path: str | os.PathLike[str], **decoding: Any) -> TextTransl
         Decoding(**saved)
     except (TypeError, ValueError, OSError, RecursionError) as error:
         raise ValueError(f"{folder / DECODING} says not how to decode: {error}") from error
+    try:
+        form = TextForm(**json.loads((folder / FORM).read_text()))
+    except (TypeError, ValueError, OSError, RecursionError) as error:
+        raise ValueError(f"{folder / FORM} says not how text is written: {error}") from error
+    if form.tokenized not in ("", "moses") or not isinstance(form.lower, bool) \
+            or not all(isinstance(language, str) for language in (form.source, form.target)):
+        raise ValueError(f"{folder / FORM} says not how text is written: {form}.")
     if unknown := sorted(set(decoding) - set(Decoding._fields)):
         raise ValueError(f"decoding has the fields {Decoding._fields}; received {unknown}.")
     model = load_network(folder / STUDENT)
@@ -153,4 +196,4 @@ def load_translator(path: str | os.PathLike[str], **decoding: Any) -> TextTransl
     if model.vocabulary_size != subwords.size:
         raise ValueError(f"{folder / SUBWORDS} holds {subwords.size} subwords, and the student in {folder / STUDENT} "
                          f"has a vocabulary of {model.vocabulary_size}: the files are not of one translator.")
-    return TextTranslator(model, subwords, Decoding(**{**saved, **decoding}))
+    return TextTranslator(model, subwords, Decoding(**{**saved, **decoding}), form)
