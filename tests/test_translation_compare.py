@@ -252,6 +252,8 @@ def test_what_is_there_is_not_made_again(table):
     ({"training.evaluate_every": 0, "compare.start": "best"}, "evaluate_every"),
     ({"teacher_training.objective": "hinge"}, "log_greedy_expected_bleu"),
     ({"compare.changes": (("gru", ()),)}, "changes are of students.*gru"),
+    ({"compare.changes": (("lstm1", (("training.loss_options", (1,)),)),)}, "loss_options must be a tuple"),
+    ({"compare.changes": (("lstm1", (("training.rate", 1),)),)}, "rate"),
 ])
 def test_bad_configs_are_refused_before_any_work(change, match, tmp_path):
     config = command.changed(compare_translation.get_config(), (TINY | change).items())

@@ -23,7 +23,7 @@ from tf_l2t.training.translation_objectives import check_objective
 from tf_l2t.training.workdir import read_sealed, resume_workdir, write_json, write_sealed
 from tf_l2t.translation import load_translator
 from tf_l2t.translation.token_losses import TOKEN_LOSSES
-from trainers import command, diverged, translation, translation_teacher
+from trainers import command, diverged, fields, translation, translation_teacher
 from trainers.hyperparameters import write_row
 from trainers.train_teacher import fitting
 from trainers.translation_table import translation_table
@@ -81,7 +81,9 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
     text = translation.load_text(config)
     translation.form_of(config, text)
     for student in compare.students:
-        check_losses(of_student(config, student))
+        changed = of_student(config, student)
+        fields.check(changed)
+        check_losses(changed)
     about = translation.describe(text)
     path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
 
