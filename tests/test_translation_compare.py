@@ -186,8 +186,8 @@ def test_students_that_diverge_are_left_out_and_counted(table, tmp_path, monkeyp
         patched.setattr(StudentTable, "_run", run)
         found = {result.loss: result for result in StudentTable(config, folder, 0).run()}
     assert {result.loss: result for result in StudentTable(config, folder, 0).run()} == found
-    assert set(found) == {"start", "mle", "untaught"} and found["mle"].learning_rate == 0.0
-    assert [(r.diverged, len(r.dev_bleu)) for r in found.values()] == [(0, 2), (0, 2), (1, 1)]
+    assert set(found) == {"start", "mle, 4 steps", "mle", "untaught"} and found["mle"].learning_rate == 0.0
+    assert [(r.diverged, len(r.dev_bleu)) for r in found.values()] == [(0, 2), (0, 2), (0, 2), (1, 1)]
     row = measured_row("x", found["untaught"], config.decoding.beam_size)
     assert (row["seeds"], row["diverged"]) == (1, 1) and "| 1 (1 diverged) |" in translation_table([row], "x")
 
@@ -229,7 +229,7 @@ def test_what_is_there_is_not_made_again(table):
     done = compare(folder)
     assert done.returncode == 0, done.stderr
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "run/lstm1").rglob("*.keras")} and before
-    assert len(read(folder / "measured.json")["rows"]) == 4
+    assert len(read(folder / "measured.json")["rows"]) == 5
 
 
 @pytest.mark.parametrize(("change", "match"), [

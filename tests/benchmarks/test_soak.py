@@ -189,7 +189,7 @@ def test_what_hypothesis_tried_is_read():
 
 def test_memory_is_read():
     samples = soak.resident([sys.executable, "-c", "x = bytearray(200_000_000); import time; time.sleep(2.5)"])
-    assert len(samples) == 3 and 200 < samples[-1][1] < 300
+    assert len(samples) >= 3 and 200 < max(megabytes for _, megabytes in samples) < 300
     with pytest.raises(RuntimeError, match="ended with 1: broken"):
         soak.resident([sys.executable, "-c", "import sys; sys.exit('broken')"])
 
