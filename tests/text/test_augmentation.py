@@ -139,19 +139,17 @@ def test_sentences_that_no_reader_takes(tmp_path):
     assert warning.call_args.args == ("%d examples with an empty sentence are left out.", 1)
 
 
-@pytest.mark.parametrize(("changes", "match"), [
-    (("--copies=-1",), "copies must be"), (("--probability=2",), "copies must be"),
-    (("--vectors=/nowhere",), "no file of word vectors"), (("--output=/nowhere/a.tsv",), "no directory"),
-    (("--output=HERE/train.tsv",), "there already")])
-def test_the_command_refuses_before_any_work(changes, match, tmp_path):
+@pytest.mark.parametrize(("change", "match"), [
+    ("--probability=2", "copies must be"), ("--vectors=/nowhere", "no file of word vectors"),
+    ("--output=/nowhere/a.tsv", "no directory")])
+def test_the_command_refuses_before_any_work(change, match, tmp_path):
     tiny_encoder.write(tmp_path / "encoder")
     for part in ("train", "valid", "test"):
         (tmp_path / f"{part}.tsv").write_text("1\tgood film\n0\tbad plot\n1\tfine cast\n")
     done = subprocess.run([
         sys.executable, "-m", "trainers.augment", "--config=configs/distill_text.py", f"--config.data.path={tmp_path}",
-        f"--config.encoder={tmp_path / 'encoder'}", f"--output={tmp_path / 'out.tsv'}",
-        *(change.replace("HERE", str(tmp_path)) for change in changes)], cwd=ROOT, capture_output=True, text=True,
-        check=False)
+        f"--config.encoder={tmp_path / 'encoder'}", f"--output={tmp_path / 'out.tsv'}", change], cwd=ROOT,
+        capture_output=True, text=True, check=False)
     assert done.returncode == 2 and match in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out.tsv").exists()
 
