@@ -470,6 +470,7 @@ def same_optimizer(trainer):
     (lambda: method("ab", weight=2.0), "last phase"),
     (lambda: method("kd", temperature=None), "temperature must be a number of at least 0; received None"),
     (lambda: method("prokt", lam=None), "lam must be a number"),
+    (lambda: method("kd", ce=float("inf")), "ce must be a number of at least 0; received inf"),
     (lambda: method("kd", **{"name": "kd"}), "no term of inner tensors"),
     (lambda: trainer_of("at", p="x"), "p of the loss 'at' must be a number; received 'x'"),
     (lambda: trainer_of("rkd", angle_weight=None), "angle_weight of the loss 'rkd' must be a number"),

@@ -5,6 +5,7 @@ The loss of a phase is ce · H(y, q_s) + kd · T² KL(p_t ‖ q_s) + Σ weight �
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -163,7 +164,7 @@ def method(name: str, /, **options: Any) -> Method:
     targets = {"targets": options.pop("targets")} if "targets" in options else {}
     for key, value in fields.items():
         if (key, value) != ("epsilon", None) and (isinstance(value, bool) or not isinstance(value, (int, float))
-                                                  or not value >= 0):
+                                                  or not 0 <= value < math.inf):
             raise ValueError(f"{key} must be a number of at least 0; received {value!r}.")
     fields |= targets
     _check_fitting(found, fields, options)
