@@ -29,12 +29,12 @@ CHANGES = {"ft": (("training.first_learning_rate", 0.01),),  # RepDistiller's fo
            "ab": (("training.num_steps", 819),)}  # and 117 before, in which its student learns too
 LAMS = (0.0, 0.1, 0.6, 0.9)
 MLP_RATES = (0.1, 0.05, 0.02, 0.01)
-LONGER = {"longer": ("none", "kd", "rco", "prokt", "prokt_0"), "early_teacher": ("kd", "rco")}
+VARIANTS = {"longer": ("none", "kd", "rco", "prokt", "prokt_0"), "early_teacher": ("kd", "rco")}
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    if variant not in ("", *LONGER):
-        raise ValueError(f"the variants of this table are {['', *LONGER]}; received {variant!r}.")
+    if variant not in ("", *VARIANTS):
+        raise ValueError(f"the variants of this table are {['', *VARIANTS]}; received {variant!r}.")
     config = distill_mnist.get_config()
     compare = config.compare
     compare.task, compare.teacher = "mnist_10k", "resnet20"
@@ -55,6 +55,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         config.training.num_steps, config.training.evaluate_every = 3120, 390
         compare.task = f"mnist_10k_{variant}"
         compare.students = compare.students[:1]
-        compare.methods = tuple(row for row in compare.methods if row[0] in LONGER[variant])
+        compare.methods = tuple(row for row in compare.methods if row[0] in VARIANTS[variant])
         compare.tuned, compare.skipped = (), ()
     return config

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {"hypergradient"},
     {"losses", "objectives"},
-    {"students", "teachers", "data", "features", "files", "garbage"},
+    {"students", "teachers", "data", "features", "files", "garbage", "options"},
     {"distillation", "translation", "text"},
     {"training", "export", "plotting", "pretrained", "report", "saved_models", "teacher_card"},
 ]

@@ -33,17 +33,14 @@ CANDIDATES = flags.DEFINE_integer("num_candidates", 15, "From how many words.")
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
-    from trainers import text  # its packages take a second to import
+    from tf_l2t.text.augmentation import check_augmentation  # these packages take a second to import
+    from trainers import text
 
     if workdir:
         raise ValueError("augment takes --output in place of --workdir.")
-    task = text.load_text(command.changed(config, [("data.augmented", "")])).task
-    from tf_l2t.text.augmentation import check_numbers
-
-    check_numbers(COPIES.value, CANDIDATES.value, PROBABILITY.value)
+    check_augmentation(COPIES.value, CANDIDATES.value, PROBABILITY.value)
     check_target(pathlib.Path(OUTPUT.value))
-    if VECTORS.value and not pathlib.Path(VECTORS.value).is_file():
-        raise ValueError(f"there is no file of word vectors at {VECTORS.value!r}.")
+    task = text.load_text(command.changed(config, [("data.augmented", "")])).task
 
     def work() -> None:
         with command.refusals():

@@ -124,7 +124,7 @@ def teacher_of(config: ml_collections.ConfigDict, found: Method) -> Any:
             raise ValueError(f"the method {found.name!r} needs a trained teacher: set config.teacher.path to the "
                              "directory of a run with config.method.name=none.")
         return network(config, config.teacher, "config.teacher", TEACHER_SEED + config.seed)
-    networks = [loaded(config, file, config.teacher.path) for file in teacher_files(config, found)]
+    networks = trained(config, "path", found.teacher == "anchors")
     return networks if found.teacher == "anchors" else networks[0]
 
 
@@ -134,46 +134,31 @@ def first_teacher_of(config: ml_collections.ConfigDict, found: Method) -> keras.
     Raises:
       ValueError: as `teacher_of`, or for a method that has no such phase.
     """
-    path = config.teacher.first_path
-    if not path:
+    if not config.teacher.first_path:
         return None
     if not found.has_first_teacher:
         raise ValueError(f"the method {found.name!r} has no first phase with a teacher of its own: leave out "
                          "config.teacher.first_path.")
-    file = pathlib.Path(path) / LAST
-    if not file.is_file():
-        raise ValueError(f"config.teacher.first_path={path!r} holds no network.")
-    return loaded(config, file, path)
+    return trained(config, "first_path")[0]
 
 
-def loaded(config: ml_collections.ConfigDict, file: pathlib.Path, run: str) -> keras.Model:
-    """A teacher from the file of a run.
+def trained(config: ml_collections.ConfigDict, field: str, anchors: bool = False) -> list[keras.Model]:
+    """The network of the run that config.teacher names in this field, after its last step; or its anchors.
 
     Raises:
-      ValueError: for a damaged file, or a run of another vocabulary.
+      ValueError: if there is none, for a damaged file, or a run of another vocabulary.
     """
+    path = config.teacher[field]
+    folder = pathlib.Path(path)
+    files = sorted((folder / ANCHORS).glob("*.keras"), key=lambda p: int(p.stem)) if anchors else [folder / LAST]
+    if not files or not files[0].is_file():
+        what = "anchors: train it with config.training.anchors=4" if anchors else "network"
+        raise ValueError(f"config.teacher.{field}={path!r} holds no {what}.")
     if is_text(config):
         from trainers import text
 
-        text.check_wordpieces(config, pathlib.Path(run), "the teacher")
-    return load_network(file)
-
-
-def teacher_files(config: ml_collections.ConfigDict, found: Method) -> list[pathlib.Path]:
-    """What the method's teacher is read from, if config.teacher.path names a run.
-
-    Raises:
-      ValueError: if there is no such network.
-    """
-    if not config.teacher.path:
-        return []
-    folder = pathlib.Path(config.teacher.path)
-    files = sorted((folder / ANCHORS).glob("*.keras"), key=lambda p: int(p.stem)) if found.teacher == "anchors" else \
-        [folder / LAST]
-    if not files or not files[0].is_file():
-        what = "anchors: train it with config.training.anchors=4" if found.teacher == "anchors" else "network"
-        raise ValueError(f"config.teacher.path={config.teacher.path!r} holds no {what}.")
-    return files
+        text.check_wordpieces(config, folder, "the teacher")
+    return [load_network(file) for file in files]
 
 
 def compile_trainer(trainer: DistillationTrainer, config: ml_collections.ConfigDict, steps: int, last: bool) -> None:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
+
+
+@contextlib.contextmanager
+def refused_types(sentence: str) -> Iterator[None]:
+    """Makes a ValueError, which begins with the sentence, of the TypeError of what is built from a config's options."""
+    try:
+        yield
+    except TypeError as error:
+        raise ValueError(f"{sentence}: {error}") from error
 
 
 class Either(NamedTuple):

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tf_l2t.teachers import TEACHERS, Teacher
 from tf_l2t.training import TeacherTrainer
 from tf_l2t.training.rates import learning_rate
+from trainers import fields
 from trainers.cluster import strategy
 
 
@@ -72,11 +73,9 @@ def built_teacher(config: ml_collections.ConfigDict, number: int, num_classes: i
       ValueError: as `teacher_options`, or for options of another type.
     """
     options = teacher_options(config, number)
-    try:
-        return TEACHERS[config.teacher.name](num_classes, num_features, loss=config.teacher.loss, **more, **options)
-    except TypeError as error:
-        raise ValueError(f"config.teacher.options: the teacher {config.teacher.name!r} cannot be made of {options}: "
-                         f"{error}.") from error
+    name = config.teacher.name
+    with fields.refused_types(f"config.teacher.options: the teacher {name!r} cannot be made of {options}"):
+        return TEACHERS[name](num_classes, num_features, loss=config.teacher.loss, **more, **options)
 
 
 def described(config: ml_collections.ConfigDict, teacher: Teacher) -> str:

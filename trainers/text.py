@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import json
 import pathlib
 import types
-from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -20,7 +18,7 @@ from tf_l2t.students import bert_classifier, bilstm
 from tf_l2t.text import Examples, TextTask, WordPieces, load_encoder, read_glue, read_tsv_folder
 from tf_l2t.text.tasks import examples_of, read_rows
 from tf_l2t.training.workdir import MANIFEST
-from trainers import command
+from trainers import command, fields
 
 NETWORKS: dict[str, Any] = {"bilstm": bilstm, "bert": bert_classifier}
 
@@ -105,28 +103,20 @@ def network(config: ml_collections.ConfigDict, part: ml_collections.ConfigDict, 
         raise ValueError(f"{where}.options: {part.name!r} takes {known}; received {sorted(options)}.")
     keras.utils.set_random_seed(seed)
     special, num_classes = data.wordpieces.special, data.splits.num_classes
-    with refused_options(where, options):
-        if part.name == "bilstm":
-            return build(data.wordpieces.size, num_classes, data.task.pair, special=special, **options)
-    encoder = load_encoder(part.encoder or config.encoder)
-    if encoder.wordpieces.fingerprint != data.wordpieces.fingerprint:
-        raise ValueError(f"{where}.encoder={part.encoder!r} has another vocabulary than config.encoder="
-                         f"{config.encoder!r}.")
-    longest = encoder.backbone.max_sequence_length
-    if config.data.length > longest:
-        raise ValueError(f"config.data.length={config.data.length} is more than the {longest} positions of the encoder "
-                         f"in {part.encoder or config.encoder!r}.")
-    with refused_options(where, options):
-        return build(encoder.backbone, num_classes, special=special, **options)
-
-
-@contextlib.contextmanager
-def refused_options(where: str, options: Mapping[str, Any]) -> Iterator[None]:
-    """Makes a ValueError of what a network says of options of another kind."""
-    try:
-        yield
-    except TypeError as error:
-        raise ValueError(f"{where}.options={options} are not of the kinds that the network takes: {error}") from error
+    if part.name == "bilstm":
+        inputs: tuple[Any, ...] = (data.wordpieces.size, num_classes, data.task.pair)
+    else:
+        encoder = load_encoder(part.encoder or config.encoder)
+        if encoder.wordpieces.fingerprint != data.wordpieces.fingerprint:
+            raise ValueError(f"{where}.encoder={part.encoder!r} has another vocabulary than config.encoder="
+                             f"{config.encoder!r}.")
+        longest = encoder.backbone.max_sequence_length
+        if config.data.length > longest:
+            raise ValueError(f"config.data.length={config.data.length} is more than the {longest} positions of the "
+                             f"encoder in {part.encoder or config.encoder!r}.")
+        inputs = (encoder.backbone, num_classes)
+    with fields.refused_types(f"{where}.options={options} are not of the kinds that the network takes"):
+        return build(*inputs, special=special, **options)
 
 
 def check_wordpieces(config: ml_collections.ConfigDict, folder: pathlib.Path, what: str) -> None:

@@ -4,9 +4,8 @@
 
 Lines and translations are plain text; a translator of Moses' tokens or of lower case (IWSLT-14) makes tokens of what it
 reads and plain text of what it writes, unless --as_trained says that both are in its own form. An empty line stays
-empty. Lines are read to the end first, sorted by length and translated in batches; both sides are
-UTF-8. A line that is too long is cut, and named on standard error, where every five seconds it also stands how many
-lines are done.
+empty. Lines are read to the end first, sorted by length and translated in batches; both sides are UTF-8. A line that is
+too long is cut, and named on standard error, where every five seconds it also stands how many lines are done.
 """
 
 from __future__ import annotations

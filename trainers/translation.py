@@ -35,7 +35,7 @@ from tf_l2t.translation import (
     report_bleus,
     split_text,
 )
-from trainers import command
+from trainers import command, fields
 
 
 def load_text(config: ml_collections.ConfigDict) -> TextSplits:
@@ -99,10 +99,8 @@ def student_fn(config: ml_collections.ConfigDict, vocabulary_size: int) -> Calla
     if config.student.name not in TRANSLATORS:
         raise ValueError(f"config.student.name must be one of {sorted(TRANSLATORS)}; received {config.student.name!r}.")
     def build() -> Any:
-        try:
+        with fields.refused_types(f"config.student.options of {config.student.name!r}"):
             return TRANSLATORS[config.student.name](vocabulary_size, **dict(config.student.options))
-        except TypeError as error:
-            raise ValueError(f"config.student.options of {config.student.name!r}: {error}") from error
 
     return build
 

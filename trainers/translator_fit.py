@@ -103,17 +103,17 @@ def scored(translators: Mapping[str, pathlib.Path], text: ParallelText) -> tuple
     WHICH_beamN; and the last one's translations with the beam. All are told."""
     loaded = {which: load_translator(path) for which, path in translators.items()}
     weights = {which: translator.model.get_weights() for which, translator in loaded.items()}
-    translator, results, found = next(iter(loaded.values())), dict[str, Any](), list[str]()
-    how, path = translator.decoding, next(iter(translators.values()))
+    model, subwords, how, form = next((one.model, one.subwords, one.decoding, one.form) for one in loaded.values())
+    results, found = dict[str, Any](), list[str]()
     for name, beam_size in (("greedy", 1), (f"beam{how.beam_size}", how.beam_size)):
-        translator = load_translator(path, beam_size=beam_size)
+        translator = TextTranslator(model, subwords, how._replace(beam_size=beam_size), form)
         translator(text.source[:1])  # compiles
         for which, values in weights.items():
             translator.model.set_weights(values)
             bleus, found, seconds = translation.Scores(text, translator)()
             results[f"{which}_{name}"] = {
                 **{kind: bleu._asdict() for kind, bleu in bleus.items()},
-                "tokens_per_second": round(sum(map(len, translator.subwords.encode_lines(found))) / seconds)}
+                "tokens_per_second": round(sum(map(len, subwords.encode_lines(found))) / seconds)}
             scores = {kind: bleu.score for kind, bleu in bleus.items()}
             command.result(f"test BLEU of the {which} weights, {name}: {scores['detokenized']:.2f}; of tokens in "
                            f"lower case: {scores['tokenized_lower']:.2f}", weights=which, decoding=name,

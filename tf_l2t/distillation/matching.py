@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from tf_l2t.distillation.encoders import attention_scores, patient
 from tf_l2t.distillation.maps import attention_transfer, neuron_selectivity, similarity_preserving
 from tf_l2t.distillation.relations import correlation_congruence, probabilistic, relational
 from tf_l2t.distillation.targets import kullback_leibler, soft_cross_entropy
+from tf_l2t.options import check_kind
 
 
 class Matching(NamedTuple):
@@ -40,22 +40,14 @@ MATCHING: dict[str, Matching] = {
 
 def check_options(what: str, target: Callable[..., Any], options: Mapping[str, Any]) -> None:
     """Raises ValueError for options that `target`, which `what` names, does not have a default for, or of another kind
-    than the default: integers, numbers, text."""
+    than the default."""
     known = {name: parameter.default for name, parameter in inspect.signature(target).parameters.items()
              if parameter.default is not inspect.Parameter.empty}
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(f"{what} takes the options {sorted(known)}; received {unknown}.")
     for name, value in options.items():
-        for kind, (takes, words) in _KINDS.items():
-            if isinstance(known[name], kind):
-                if isinstance(value, bool) or not isinstance(value, takes):
-                    raise ValueError(f"{name} of {what} must be {words}; received {value!r}.")
-                break
-
-
-_KINDS: dict[type, tuple[Any, str]] = {
-    int: (numbers.Integral, "a whole number"), float: (numbers.Real, "a number"), str: (str, "text")}
+        check_kind(name, value, type(known[name]).__name__, what)
 
 
 @keras.saving.register_keras_serializable(package="tf_l2t")

@@ -125,7 +125,7 @@ def masked_candidates(model: Any, wordpieces: WordPieces, length: int = 128) -> 
     return candidates
 
 
-def check_numbers(copies: int, num_candidates: int, probability: float) -> None:
+def check_augmentation(copies: int, num_candidates: int, probability: float) -> None:
     """Raises ValueError for numbers that `augmented` does not take."""
     if copies < 0 or num_candidates < 1 or not 0 <= probability <= 1:
         raise ValueError("copies must be at least 0, num_candidates 1, probability in [0, 1]; received "
@@ -150,7 +150,7 @@ def augmented(sentence: str, candidates: Sequence[Candidates], rng: np.random.Ge
     Raises:
       ValueError: for numbers out of range.
     """
-    check_numbers(copies, num_candidates, probability)
+    check_augmentation(copies, num_candidates, probability)
     if not copies:
         return [sentence]
     words = _CUT.findall(sentence)

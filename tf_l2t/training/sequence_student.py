@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from tf_l2t.hypergradient.replicas import replica_mean
+from tf_l2t.options import check_kind
 from tf_l2t.students.translator import Translator
 from tf_l2t.training.actor_critic import ActorCriticStudent
 from tf_l2t.training.candidates import KINDS, Candidates, candidate_log_probs, find_candidates
@@ -193,21 +193,15 @@ def sequence_student(student: Translator, loss: str, **options: Any) -> WrappedT
         raise ValueError(f"no loss of sentences is called {loss!r}; there are {sorted(SEQUENCE_LOSSES)}.")
     build = SEQUENCE_LOSSES[loss]
     kind = build.func if isinstance(build, functools.partial) else build
+    # By what they are annotated with, before "| None".
     known = {name: str(p.annotation).partition(" ")[0] for part in (kind, WrappedTranslator)
              for name, p in inspect.signature(part).parameters.items() if p.kind is p.KEYWORD_ONLY}
     if not set(options) <= set(known):
         raise ValueError(f"{loss} takes the options {sorted(known)}; received {sorted(set(options) - set(known))}.")
     for name, value in options.items():
-        takes, words = _TYPES.get(known[name], (object, "None"))
-        right = isinstance(value, takes) and (takes in (bool, object) or not isinstance(value, bool))
-        if value is not None and not right:
-            raise ValueError(f"{name} of {loss} must be {words}; received {value!r}.")
+        if value is not None:
+            check_kind(name, value, known[name], loss)
     return build(student, **options)
-
-
-_TYPES: dict[str, tuple[Any, str]] = {  # by the annotation
-    "int": (numbers.Integral, "a whole number"), "float": (numbers.Real, "a number"), "str": (str, "text"),
-    "bool": (bool, "True or False")}
 
 
 def _mean(rewards: tf.Tensor, counted: tf.Tensor) -> tf.Tensor:

@@ -200,8 +200,8 @@ class BestWeights:
             self._assign(own)
 
     def write(self, file: pathlib.Path) -> None:
-        """Writes the network with them, if the file does not hold it: Keras' files have their date in them, and who
-        knows one by its bytes would take it for another."""
+        """Writes the network with them, if the file does not hold it. Keras' files have their date in them, so that one
+        that is written anew is another."""
         try:
             there = [variable.numpy() for variable in load_network(file).weights]
         except DamagedNetworkError:
