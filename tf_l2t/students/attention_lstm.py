@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from tf_l2t.students.translator import Translator, projected
+from tf_l2t.students.translator import Translator, product, projected
 
 
 class Memory(NamedTuple):
@@ -34,6 +34,23 @@ class DecoderState(NamedTuple):
     hidden: Any
     cell: Any
     fed: Any
+
+
+class Products(NamedTuple):
+    """What multiplies by the decoder's weights, made once for all steps (`product`).
+
+    Attributes:
+      fed: the first layer's, of what is fed to it.
+      inputs: the other layers', of the layer below.
+      recurrent: all layers', of their last hidden states.
+      query, combine: W_q and W_c.
+    """
+
+    fed: Callable[[Any], Any]
+    inputs: list[Callable[[Any], Any]]
+    recurrent: list[Callable[[Any], Any]]
+    query: Callable[[Any], Any]
+    combine: Callable[[Any], Any]
 
 
 @keras.saving.register_keras_serializable(package="tf_l2t")
@@ -117,16 +134,16 @@ class AttentionLSTM(Translator):
 
     def _run(self, x: Any, mask: Any, weights: dict[str, Any], backward: bool) -> tuple[Any, Any, Any]:
         """Outputs [batch, S, units / 2] and last states; at padding, states stay and outputs are 0."""
-        recurrent = weights["recurrent"].value
+        recurrent = product(weights["recurrent"].value)
         inputs = tf.transpose(projected(x, weights["kernel"].value, weights["bias"].value), [1, 0, 2])
         masks = tf.transpose(mask)[..., tf.newaxis]
         if backward:
             inputs, masks = inputs[::-1], masks[::-1]
-        zeros = tf.zeros([tf.shape(x)[0], recurrent.shape[0]], x.dtype)
+        zeros = tf.zeros([tf.shape(x)[0], weights["recurrent"].shape[0]], x.dtype)
 
         def step(state: Any, read: Any) -> Any:
             z, real = read
-            (h, c), (last_h, last_c) = _cell(z + tf.matmul(state[0], recurrent), state[1]), state
+            (h, c), (last_h, last_c) = _cell(z + recurrent(state[0]), state[1]), state
             h, c = tf.where(real, h, last_h), tf.where(real, c, last_c)
             return (h, c), tf.where(real, h, tf.zeros_like(h))
 
@@ -139,13 +156,13 @@ class AttentionLSTM(Translator):
         first = self.decoder[0]
         # What does not depend on the state is computed for all steps at once.
         inputs = projected(embedded, first["kernel"].value[:self.units], first["bias"].value)
-        state = self.start(memory)
+        state, products = self.start(memory), self._products()
         # Not drawn in the loop, where the random state could not be handed on.
         masks = [self._drop(tf.ones_like(state.fed), self.num_layers + i, training)
                  for i in range(1, self.num_layers)] if self.dropouts and training else []
 
         def step(state: DecoderState, z: Any) -> tuple[DecoderState, Any]:
-            state = self._advance(memory, state, z, masks)
+            state = self._advance(memory, state, z, products, masks)
             return state, state.fed
 
         _, fed = self._loop(step, state, tf.transpose(inputs, [1, 0, 2]))
@@ -158,28 +175,36 @@ class AttentionLSTM(Translator):
         first = self.decoder[0]
         z = projected(tf.gather(self.target_embedding.value, tokens), first["kernel"].value[:self.units],
                       first["bias"].value)
-        state = self._advance(memory, state, z)
+        state = self._advance(memory, state, z, self._products())
         return self.logits(state.fed), state
 
-    def _advance(self, memory: Memory, state: DecoderState, z: Any, masks: Sequence[Any] = ()) -> DecoderState:
+    def _products(self) -> Products:
+        first, *others = self.decoder
+        return Products(product(first["kernel"].value[self.units:]),
+                        [product(layer["kernel"].value) for layer in others],
+                        [product(layer["recurrent"].value) for layer in self.decoder],
+                        product(self.query_kernel.value), product(self.combine_kernel.value))
+
+    def _advance(self, memory: Memory, state: DecoderState, z: Any, products: Products, masks: Sequence[Any] = ()
+                 ) -> DecoderState:
         """One step of the decoder from the first layer's z, which the fed vector is still to be added to; `masks` of
         what the other layers read."""
         hidden: list[Any] = []
         cell: list[Any] = []
         for i, layer in enumerate(self.decoder):
             if i == 0:
-                z += tf.matmul(state.fed, layer["kernel"].value[self.units:])
+                z += products.fed(state.fed)
             else:
                 x = hidden[-1] * masks[i - 1] if masks else hidden[-1]
-                z = tf.matmul(x, layer["kernel"].value) + layer["bias"].value
-            h, c = _cell(z + tf.matmul(state.hidden[:, i], layer["recurrent"].value), state.cell[:, i])
+                z = products.inputs[i - 1](x) + layer["bias"].value
+            h, c = _cell(z + products.recurrent[i](state.hidden[:, i]), state.cell[:, i])
             hidden.append(h)
             cell.append(c)
-        query = tf.matmul(hidden[-1], self.query_kernel.value)
+        query = products.query(hidden[-1])
         scores = projected(tf.tanh(memory.keys + query[:, tf.newaxis]), self.score.value)[..., 0] + memory.bias
         attention = tf.nn.softmax(scores)
         context = tf.reduce_sum(attention[..., tf.newaxis] * memory.values, axis=1)
-        fed = tf.tanh(tf.matmul(tf.concat([context, hidden[-1]], -1), self.combine_kernel.value))
+        fed = tf.tanh(products.combine(tf.concat([context, hidden[-1]], -1)))
         return DecoderState(tf.stack(hidden, 1), tf.stack(cell, 1), fed)
 
     def logits(self, hidden: Any) -> Any:

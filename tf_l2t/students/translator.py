@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -97,6 +98,21 @@ def projected(x: Any, kernel: Any, bias: Any = None) -> Any:
     if bias is not None:
         flat += bias
     return tf.reshape(flat, tf.concat([tf.shape(x)[:-1], [kernel.shape[1]]], axis=0))
+
+
+def product(kernel: Any) -> Callable[[Any], Any]:
+    """x -> x W, for loops over steps, [batch, n] by [n, m]. W', which the gradient of x needs, is made here, once: a
+    product with a matrix that is read the other way round takes Eigen four times as long (docs/benchmarks.md)."""
+    transposed = tf.transpose(kernel)
+
+    @tf.custom_gradient
+    def times(x: Any, kernel: Any) -> Any:
+        def gradient(upstream: Any) -> tuple[Any, Any]:
+            return tf.matmul(upstream, transposed), tf.matmul(x, upstream, transpose_a=True)
+
+        return tf.matmul(x, kernel), gradient
+
+    return lambda x: times(x, kernel)
 
 
 def previous_tokens(target: tf.Tensor, start: int) -> tf.Tensor:
