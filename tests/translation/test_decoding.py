@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tf_l2t.students import AttentionLSTM, FunctionalTranslator, Transformer
 from tf_l2t.translation.bleu import corpus_bleu, ngram_statistics, report_bleu
-from tf_l2t.translation.decoding import NEVER, beam_search, greedy, sample
+from tf_l2t.translation.decoding import NEVER, _drawn, beam_search, greedy, sample
 from tf_l2t.translation.subwords import BOS, EOS, PAD
 
 V = 6  # of which the end, unknown, 4 and 5 can stand in a translation
@@ -201,6 +201,25 @@ def test_samples_come_as_often_as_is_likely(name, temperature):
     # The samples of a sentence, and those of equal sentences, are drawn apart.
     twins = sample(model, SOURCE[[0, 0]], 3, 500, tf.constant([3, 4])).numpy()
     assert (twins[0] != twins[1]).any(-1).mean() > 0.3
+
+
+@pytest.mark.parametrize("vocabulary", [5, 64, 1003])
+def test_tokens_are_drawn_from_their_distribution(vocabulary):
+    """χ² of 10,000 draws, tokens that would come less than 8 times put together, bounded as above; what has no
+    probability is never drawn, first and last tokens included, and a certain one always is."""
+    probs, number = np.random.default_rng(0).dirichlet(np.full(vocabulary, 0.3)), 10_000
+    probs[[0, vocabulary // 2, -1]] = 0
+    probs = (probs / probs.sum()).astype(np.float32)
+    drawn = _drawn(tf.constant(np.tile(probs, [number, 1])), tf.constant([1, 2])).numpy()
+    counts = np.bincount(drawn, minlength=vocabulary)
+    assert counts.shape == probs.shape and not counts[probs == 0].any()
+    often = number * probs >= 8
+    found = np.append(counts[often], counts[~often].sum())
+    expected = number * np.append(probs[often], probs[~often].sum())
+    square, dof = np.sum((found - expected) ** 2 / np.maximum(expected, 1e-9)), len(found) - 1
+    assert square < dof + 4 * np.sqrt(2 * dof)
+    certain = np.eye(vocabulary, dtype=np.float32)
+    np.testing.assert_array_equal(_drawn(tf.constant(certain), tf.constant([1, 2])), np.arange(vocabulary))
 
 
 @EACH

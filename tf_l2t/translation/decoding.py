@@ -68,12 +68,8 @@ def sample(model: Translator, source: tf.Tensor, max_length: Any, num_samples: i
                          f"{num_samples!r}, {temperature!r}.")
 
     def choose(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-        # By the inverse of the distribution function: tf.random.stateless_categorical draws others on other numbers of
-        # cores.
         key = tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int32), position)
-        up_to = tf.cumsum(tf.nn.softmax(tf.cast(_allowed(logits) / temperature, tf.float64)), axis=-1)
-        drawn = tf.random.stateless_uniform([tf.shape(logits)[0], 1], key, dtype=tf.float64) * up_to[:, -1:]
-        return tf.reduce_sum(tf.cast(up_to <= drawn, tf.int32), axis=-1)
+        return _drawn(tf.nn.softmax(_allowed(logits) / temperature), key)
 
     memory = _repeated(model.encode(source), num_samples)
     tokens = _by_one(model, memory, _repeated(_limits(max_length, source), num_samples), choose)
@@ -181,6 +177,27 @@ def _by_one(model: Translator, memory: Any, limits: tf.Tensor, choose: Any) -> t
     return tf.while_loop(lambda t, last, ended, tokens, state: ~tf.reduce_all(ended), body, (tf.constant(0), *start),
                          maximum_iterations=longest,
                          shape_invariants=(tf.TensorShape([]), *_any_batch(start)))[3]
+
+
+def _drawn(probs: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """A token of every row of `probs` [rows, V], by two integers, int32 [rows].
+
+    Inverts the distribution function, first over blocks of √V tokens, then within the one that was drawn: over all V at
+    once the sums took longer than the student's step. tf.random.stateless_categorical draws others on other numbers of
+    cores.
+    """
+    rows, vocabulary = tf.unstack(tf.shape(probs))
+    width = tf.cast(tf.math.ceil(tf.sqrt(tf.cast(vocabulary, tf.float64))), tf.int32)
+    padded = tf.pad(probs, [[0, 0], [0, -vocabulary % width]])
+    blocks = tf.cast(tf.reshape(padded, tf.stack([rows, -1, width])), tf.float64)
+    uniform = tf.random.stateless_uniform(tf.stack([2, rows, 1]), key, dtype=tf.float64)
+
+    def inverse(weights: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
+        up_to = tf.cumsum(weights, axis=-1)
+        return tf.reduce_sum(tf.cast(up_to <= uniform * up_to[:, -1:], tf.int32), axis=-1)
+
+    block = inverse(tf.reduce_sum(blocks, axis=-1), uniform[0])
+    return block * width + inverse(tf.gather(blocks, block, batch_dims=1), uniform[1])
 
 
 def _allowed(logits: tf.Tensor) -> tf.Tensor:
