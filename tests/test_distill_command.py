@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from tensorflow.python.framework.func_graph import FuncGraph
 
+from benchmarks import distillation_steps
 from configs import compare_distill_mnist, compare_distill_text, distill_mnist, prokt_glue, prokt_images
 from tests.event_files import hyperparameters, scalars
 from tf_l2t.distillation import METHODS, DistillationTrainer
 from tf_l2t.training import distillation_fit
+from tf_l2t.training.measured import record
 from trainers import command, distill_compare
 from trainers.distill import dry_run, prepare_distillation
-from trainers.distill_table import distillation_table
+from trainers.distill_table import KEY, distillation_table
 from trainers.distillation import optimizers
 
 SMALL = {"data.name": "mnist_5k", "data.dev_size": 40, "data.test_size": 50, "data.train_size": 200,
@@ -122,6 +124,22 @@ TABLE = {"compare.task": "digits", "compare.teacher": "mlp16", "compare.seeds": 
 def compare(workdir, recorded, **changes):
     config = command.changed(distill_mnist.get_config(), (SMALL | TABLE | changes).items())
     distill_compare.prepare_comparison(config, str(workdir), 0, recorded.extend)()
+
+
+def test_step_times_of_a_table(tmp_path):
+    """They are put into the rows that the file has, of the method that was chosen, too, and change nothing else."""
+    rows = [{"task": "digits", "teacher": "mlp16", "student": "small", "method": name, "ms_per_step": 1e6}
+            for name in ("none", "rco", "prokt")]
+    rows += [rows[1] | {"method": "tuned", "chosen": "rco"}, rows[0] | {"student": "other"}]
+    before = tmp_path / "distillation.json"
+    record(before, rows, KEY)
+    config = command.changed(distill_mnist.get_config(), (SMALL | TABLE).items())
+    distillation_steps.prepare(config, str(before), 2)()
+    found = json.loads(before.read_text())
+    assert [{**new, "ms_per_step": 1e6} | {"ms_command": ""} for new in found["rows"]] == [
+        row | {"date": found["date"], "ms_command": ""} for row in rows]
+    times = [row["ms_per_step"] for row in found["rows"]]
+    assert 0 < max(times[:3]) < 1e5 and times[3] == times[1] and times[4] == 1e6
 
 
 def test_a_table(tmp_path):

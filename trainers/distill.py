@@ -38,7 +38,7 @@ from trainers.distillation import (
     figures,
     first_teacher_of,
     load_data,
-    network,
+    new_teachers,
     planned,
     teacher_of,
 )
@@ -92,10 +92,8 @@ def dry_run(config: ml_collections.ConfigDict, timed_steps: int) -> float:
         raise ValueError(f"--timed_steps must be at least 1; received {timed_steps}.")
     found = method(config.method.name, **dict(config.method.options))
     fresh = found.teacher in ("fixed", "anchors") and not config.teacher.path
-    teachers = [network(config, config.teacher, "config.teacher", seed) for seed in
-                range(4 if found.teacher == "anchors" else 1)] if fresh else []
-    trainer, phases, batches = planned(config, (teachers if found.teacher == "anchors" else teachers[0]) if fresh else
-                                       teacher_of(config, found), first_teacher_of(config, found))
+    trainer, phases, batches = planned(config, new_teachers(config, found) if fresh else teacher_of(config, found),
+                                       first_teacher_of(config, found))
     data = load_data(config)
     parts = {"student": trainer.student, **({} if trainer.teacher is None else {"teacher": trainer.teacher})}
     networks = ", ".join(f"{part} {net.name} of {net.count_params():,} weights" for part, net in parts.items())

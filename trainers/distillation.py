@@ -128,6 +128,15 @@ def teacher_of(config: ml_collections.ConfigDict, found: Method) -> Any:
     return networks if found.teacher == "anchors" else networks[0]
 
 
+def new_teachers(config: ml_collections.ConfigDict, found: Method) -> Any:
+    """As `teacher_of`, with new networks in the place of trained ones: for what only takes the time of steps."""
+    if found.teacher not in ("fixed", "anchors"):
+        return teacher_of(config, found)
+    networks = [network(config, config.teacher, "config.teacher", seed) for seed in
+                range(4 if found.teacher == "anchors" else 1)]
+    return networks if found.teacher == "anchors" else networks[0]
+
+
 def first_teacher_of(config: ml_collections.ConfigDict, found: Method) -> keras.Model | None:
     """The network of config.teacher.first_path, from which the method's student learns before its teacher is trained.
 

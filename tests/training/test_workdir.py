@@ -13,7 +13,9 @@ import pytest
 from tf_l2t.files import write_whole
 from tf_l2t.training import workdir
 from tf_l2t.training.measured import (
+    KEY,
     ablation_table,
+    amend,
     error_table,
     fill_tables,
     groups,
@@ -194,6 +196,20 @@ def test_rows_recorded_at_the_same_time_are_all_kept(tmp_path):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: record(tmp_path / "m.json", [row(f"loss{i}", i)]), range(40)))
     assert len(json.loads((tmp_path / "m.json").read_text())["rows"]) == 40
+
+
+def test_rows_are_amended_with_their_dates(tmp_path):
+    file = tmp_path / "m.json"
+    record(file, [row("a", 1.0), row("b", 2.0)])
+    stored = json.loads(file.read_text())
+    stored["rows"][0]["date"] = stored["date"] = "2026-01-01"
+    file.write_text(json.dumps(stored))
+    key = {name: stored["rows"][0][name] for name in KEY}
+    amend(file, [key | {"seeds": 7, "new": [1]}, key | {"loss": "none"}])
+    stored["rows"][0] |= {"seeds": 7, "new": [1]}
+    assert json.loads(file.read_text()) == stored
+    amend(tmp_path / "none.json", [key])
+    assert not (tmp_path / "none.json").exists()
 
 
 def test_a_table_of_one_setting_and_the_summary():

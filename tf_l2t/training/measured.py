@@ -87,6 +87,25 @@ def _record(path: pathlib.Path, rows: list[dict[str, Any]], key: Sequence[str], 
     write_json(path, {"date": today, **about, "rows": kept + new})
 
 
+def amend(path: str | pathlib.Path, changes: list[dict[str, Any]], key: Sequence[str] = KEY) -> None:
+    """Puts further values into rows that the file has, found by `key`; their dates and the file's stay.
+
+    Args:
+      path: the file.
+      changes: the values of `key`, and new ones; those of no row of the file are left out.
+      key: some of the rows' names.
+
+    Raises:
+      ValueError: as `read`.
+    """
+    found = {tuple(change[name] for name in key): change for change in changes}
+    path = pathlib.Path(path)
+    with _alone_in(path.parent):
+        rows = [row | found.get(tuple(row.get(name) for name in key), {}) for row in read(path)]
+        if rows:
+            write_json(path, json.loads(path.read_text()) | {"rows": rows})
+
+
 def error_table(rows: list[dict[str, Any]], setting: str | None = None) -> str:
     """Measured test errors, of one setting or all, as a Markdown table."""
     rows = [row for row in rows if setting in (None, row["setting"])]
