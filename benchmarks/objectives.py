@@ -27,8 +27,9 @@ def spearman(x: list[float], y: list[float]) -> float:
     return float(np.corrcoef(ranks)[0, 1])
 
 
-def measure(path: str, dev: Any) -> dict[str, float]:
-    """Greedy BLEU, detokenized, and every objective, of one translator."""
+def measure(path: str, dev: Any, max_length: int) -> dict[str, float]:
+    """Greedy BLEU, detokenized, and every objective, of pairs that are cut as a teacher's dev pairs are, of one
+    translator."""
     import tensorflow as tf
 
     from tf_l2t.students import FunctionalTranslator
@@ -37,7 +38,7 @@ def measure(path: str, dev: Any) -> dict[str, float]:
 
     translator = load_translator(path, beam_size=1)
     model = translator.model
-    encoded = encode_pairs(translator.subwords, dev, translator.decoding.longest, too_long="truncate")
+    encoded = encode_pairs(translator.subwords, dev, max_length, too_long="truncate")
     student = FunctionalTranslator(lambda: type(model).from_config(model.get_config()))
     params, non_trainable = (tuple(tf.convert_to_tensor(w) for w in weights) for weights in
                              (model.trainable_variables, model.non_trainable_variables))
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+", help="directories of translators")
     parser.add_argument("--data", required=True, help="a folder with valid.de, valid.en, ...")
     parser.add_argument("--dev_size", type=int, default=500)
+    parser.add_argument("--max_length", type=int, default=50, help="of dev pairs in subwords, as config.data.max_length")
     parser.add_argument("--output", default=str(ROOT / "docs" / "measured" / "objectives.json"))
     chosen = parser.parse_args()
     from tf_l2t.training.measured import record
@@ -64,7 +66,7 @@ def main() -> None:
     dev = sample(text.dev, chosen.dev_size)
     rows: list[dict[str, Any]] = []
     for path in chosen.models:
-        figures = {name: round(value, 5) for name, value in measure(path, dev).items()}
+        figures = {name: round(value, 5) for name, value in measure(path, dev, chosen.max_length).items()}
         folder = pathlib.Path(path)
         rows.append({"data": text.name, "run": str(folder.parent), "model": folder.name, "dev_pairs": dev.size,
                      **figures, "command": command_line()})

@@ -57,7 +57,7 @@ def test_table_of_objectives(tmp_path):
 
 def test_rows_of_objectives(tmp_path, monkeypatch):
     """The same model of two runs, and on other dev pairs, are rows of their own, with the command as it was given."""
-    monkeypatch.setattr(objectives, "measure", lambda path, dev: dict.fromkeys(("bleu", "log_likelihood"),
+    monkeypatch.setattr(objectives, "measure", lambda path, dev, length: dict.fromkeys(("bleu", "log_likelihood"),
                                                                                 float(path == runs[0])))
     write_splits(split_text(embedded_help().take(range(20)), 6, 6), tmp_path / "text")
     runs = [str(tmp_path / run / "kept" / "9") for run in ("a", "b")]
@@ -78,9 +78,9 @@ def test_objectives_of_a_saved_translator(tmp_path, monkeypatch):
     subwords = Subwords.train((*text.train.source, *text.train.target), 400)
     model = AttentionLSTM(400, units=8)
     TextTranslator(model, subwords, Decoding(longest=40)).save(tmp_path)
-    found = objectives.measure(str(tmp_path), text.dev)
+    found = objectives.measure(str(tmp_path), text.dev, 12)
     assert set(found) == {"bleu", *kept}
-    encoded = encode_pairs(subwords, text.dev, 40, too_long="truncate")
+    encoded = encode_pairs(subwords, text.dev, 12, too_long="truncate")
     logits = model((encoded.source, previous_tokens(tf.constant(encoded.target), BOS)))
     log_probs = tf.gather(tf.nn.log_softmax(logits), encoded.target, batch_dims=2)
     real = encoded.target != 0

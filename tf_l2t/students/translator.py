@@ -101,8 +101,11 @@ def projected(x: Any, kernel: Any, bias: Any = None) -> Any:
 
 
 def product(kernel: Any) -> Callable[[Any], Any]:
-    """x -> x W, for loops over steps, [batch, n] by [n, m]. W', which the gradient of x needs, is made here, once: a
-    product with a matrix that is read the other way round takes Eigen four times as long (docs/benchmarks.md)."""
+    """x -> x W, for loops over steps, [batch, n] by [n, m].
+
+    W', by which x's gradient is multiplied, is made here, once: reading W the other way round at every step takes Eigen
+    four times as long (1.8 ms in place of 0.44 for 32 × 1024 by 1024 × 256, on one core).
+    """
     transposed = tf.transpose(kernel)
 
     @tf.custom_gradient
