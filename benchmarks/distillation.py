@@ -66,18 +66,26 @@ def measure(teacher: str, student: str, repetitions: int) -> dict[str, Any]:
         work[part] = _step(trainer, x, y)
     for part in ("teacher", "student"):
         work[f"{part} forward"] = functools.partial(tf.function(trainers[part].student), x, training=False)
-    times: dict[str, list[float]] = {part: [] for part in work}
-    for repetition in range(repetitions + 2):  # the first compile
-        for part, run in work.items():
-            start = time.perf_counter()
-            tf.nest.map_structure(lambda t: t.numpy(), run())
-            if repetition > 1:
-                times[part].append((time.perf_counter() - start) * 1000)
-    ms = {part: statistics.median(values) for part, values in times.items()}
+    ms = {part: statistics.median(values) for part, values in in_turn(work, repetitions).items()}
     parts = sum(value for part, value in ms.items() if part != "prokt")
     return {"teacher": teacher, "student": student, "repetitions": repetitions,
             **{f"{part.replace(' ', '_')}_ms": round(value, 2) for part, value in ms.items()},
             "parts_ms": round(parts, 2), "ratio": round(ms["prokt"] / parts, 3)}
+
+
+def in_turn(work: dict[str, Callable[[], Any]], repetitions: int) -> dict[str, list[float]]:
+    """Milliseconds of every call, until its tensors are there; the calls in turn, so that whatever else the machine
+    does slows all of them."""
+    import tensorflow as tf
+
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for repetition in range(repetitions + 2):  # the first compile
+        for name, run in work.items():
+            start = time.perf_counter()
+            tf.nest.map_structure(lambda t: t.numpy(), run())
+            if repetition > 1:
+                times[name].append((time.perf_counter() - start) * 1000)
+    return times
 
 
 def _step(trainer: Any, x: Any, y: Any) -> Callable[[], Any]:

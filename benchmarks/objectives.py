@@ -13,7 +13,7 @@ import pathlib
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parent.parent
-KEY = ("data", "run", "model", "dev_pairs")
+KEY = ("data", "run", "model", "dev_pairs", "max_length")
 
 
 def spearman(x: list[float], y: list[float]) -> float:
@@ -28,8 +28,8 @@ def spearman(x: list[float], y: list[float]) -> float:
 
 
 def measure(path: str, dev: Any, max_length: int) -> dict[str, float]:
-    """Greedy BLEU, detokenized, and every objective, of pairs that are cut as a teacher's dev pairs are, of one
-    translator."""
+    """Greedy BLEU, detokenized, of one translator, and every objective, of pairs cut after `max_length` subwords as a
+    teacher's dev pairs are."""
     import tensorflow as tf
 
     from tf_l2t.students import FunctionalTranslator
@@ -54,9 +54,10 @@ def main() -> None:
     parser.add_argument("models", nargs="+", help="directories of translators")
     parser.add_argument("--data", required=True, help="a folder with valid.de, valid.en, ...")
     parser.add_argument("--dev_size", type=int, default=500)
-    parser.add_argument("--max_length", type=int, default=50, help="of dev pairs in subwords, as config.data.max_length")
+    parser.add_argument("--max_length", type=int, default=50, help="of pairs, as data.max_length")
     parser.add_argument("--output", default=str(ROOT / "docs" / "measured" / "objectives.json"))
     chosen = parser.parse_args()
+    from tf_l2t.garbage import graphs_gone_afterwards
     from tf_l2t.training.measured import record
     from tf_l2t.translation import read_splits
     from trainers.command import command_line
@@ -66,10 +67,11 @@ def main() -> None:
     dev = sample(text.dev, chosen.dev_size)
     rows: list[dict[str, Any]] = []
     for path in chosen.models:
-        figures = {name: round(value, 5) for name, value in measure(path, dev, chosen.max_length).items()}
+        with graphs_gone_afterwards():
+            figures = {name: round(value, 5) for name, value in measure(path, dev, chosen.max_length).items()}
         folder = pathlib.Path(path)
         rows.append({"data": text.name, "run": str(folder.parent), "model": folder.name, "dev_pairs": dev.size,
-                     **figures, "command": command_line()})
+                     "max_length": chosen.max_length, **figures, "command": command_line()})
         print(rows[-1], flush=True)
     names = [name for name in figures if name != "bleu"]
     bleu = [row["bleu"] for row in rows]

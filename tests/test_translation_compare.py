@@ -189,7 +189,10 @@ def test_students_that_diverge_are_left_out_and_counted(table, tmp_path, monkeyp
     assert set(found) == {"start", "mle, 4 steps", "mle", "untaught"} and found["mle"].learning_rate == 0.0
     assert [(r.diverged, len(r.dev_bleu)) for r in found.values()] == [(0, 2), (0, 2), (0, 2), (1, 1)]
     row = measured_row("x", found["untaught"], config.decoding.beam_size)
-    assert (row["seeds"], row["diverged"]) == (1, 1) and "| 1 (1 diverged) |" in translation_table([row], "x")
+    alone = translation_table([row], "x")
+    assert (row["seeds"], row["diverged"]) == (1, 1) and "| 1 (1 diverged) |" in alone and "±" not in alone
+    assert "| –, 5, 1,006 |" in translation_table([row | {"tokens_per_second": 0, "greedy_tokens_per_second": 5,
+                                                          f"beam{row['beam_size']}_tokens_per_second": 1006}], "x")
 
 
 @pytest.mark.parametrize("what", ["start", "teacher"])

@@ -33,10 +33,11 @@ def graphs_gone_afterwards() -> Iterator[None]:
     """As `gone_afterwards`, for models that are compiled and fitted in here, and their graphs.
 
     TensorFlow registers the gradient of every call of `tf.custom_gradient` that it traces, for good, and with it the
-    graph and whatever that has captured. Every Keras optimizer has such a call in its step, so that of every model that
-    was ever fitted weights and slots would stay. And what it has prepared to run graphs it keeps when they are gone, 3
-    MB for a small network, until it is told not to. Graphs that were made in here cannot be differentiated afterwards,
-    and ops that keep a state of their own, such as TensorFlow's old random numbers, begin anew.
+    graph and whatever that has captured. Every Keras optimizer has such a call in its step, and LSTM students have them
+    in their loops, so that of every model that was ever fitted, or translated, weights and slots would stay. And what
+    it has prepared to run graphs it keeps when they are gone, 3 MB for a small network, until it is told not to. Graphs
+    that were made in here cannot be differentiated afterwards, and ops that keep a state of their own, such as
+    TensorFlow's old random numbers, begin anew.
     """
     registered = ops.gradient_registry._registry  # no other way leads there
     before = set(registered)

@@ -91,8 +91,7 @@ def dry_run(config: ml_collections.ConfigDict, timed_steps: int) -> float:
     if timed_steps < 1:
         raise ValueError(f"--timed_steps must be at least 1; received {timed_steps}.")
     found = method(config.method.name, **dict(config.method.options))
-    fresh = found.teacher in ("fixed", "anchors") and not config.teacher.path
-    trainer, phases, batches = planned(config, new_teachers(config, found) if fresh else teacher_of(config, found),
+    trainer, phases, batches = planned(config, (teacher_of if config.teacher.path else new_teachers)(config, found),
                                        first_teacher_of(config, found))
     data = load_data(config)
     parts = {"student": trainer.student, **({} if trainer.teacher is None else {"teacher": trainer.teacher})}

@@ -21,6 +21,7 @@ from tf_l2t.training.workdir import read_sealed, resume_workdir, write_json
 from trainers import command, distill, diverged, fields
 from trainers.distill_table import TEACHER, distillation_table
 from trainers.distillation import (
+    NUM_ANCHORS,
     describe_data,
     describe_run,
     labels_of,
@@ -30,9 +31,6 @@ from trainers.distillation import (
     teacher_of,
 )
 from trainers.hyperparameters import write_row
-
-ANCHORS = 4  # of the teacher, for RCO
-
 
 OF_RATE = ("learning_rate", "best_dev_accuracy_mean", "test_accuracy_mean", "test_accuracy_std", "seeds", "diverged")
 
@@ -166,7 +164,7 @@ def check_cells(config: ml_collections.ConfigDict, cells: Sequence[ml_collection
         found = method(cell.method.name, **dict(cell.method.options))
         for name in dict.fromkeys(name for phase in found.phases for name, _ in phase.terms):
             Term(name, teacher, students[described], found.options, labels)
-        phase_steps(cell, found, ANCHORS if found.teacher == "anchors" else 0)
+        phase_steps(cell, found, NUM_ANCHORS if found.teacher == "anchors" else 0)
 
 
 def check_teacher(config: ml_collections.ConfigDict, path: str) -> list[str]:
@@ -178,10 +176,10 @@ def check_teacher(config: ml_collections.ConfigDict, path: str) -> list[str]:
     cell = command.changed(config, [("teacher.path", path)])
     teachers = [teacher_of(cell, method(name)) for name in ("kd", "rco")]
     digests = [digest for teacher in teachers for digest in describe_run(cell, teacher)["teacher"]]
-    if len(digests) != 1 + ANCHORS or not all((pathlib.Path(path) / name).is_file()
+    if len(digests) != 1 + NUM_ANCHORS or not all((pathlib.Path(path) / name).is_file()
                                               for name in ("history.json", "results.json")):
         raise ValueError(f"config.teacher.path={path!r} must be a finished run of trainers.distill with "
-                         f"config.training.anchors={ANCHORS}.")
+                         f"config.training.anchors={NUM_ANCHORS}.")
     return digests
 
 
@@ -193,7 +191,7 @@ def planned(config: ml_collections.ConfigDict
         raise ValueError("config.compare needs students, methods, a name for the task, and seeds of at least 1; "
                          f"received {command.plain(compare)}.")
     given, config = config.teacher.path, command.changed(config, [("teacher.path", "")])
-    return given, config, command.changed(teacher_config(config, ANCHORS), compare.of_teacher), cells_of(config)
+    return given, config, command.changed(teacher_config(config, NUM_ANCHORS), compare.of_teacher), cells_of(config)
 
 
 def groups_of(path: pathlib.Path, cells: Sequence[Planned]) -> list[list[Cell]]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from tf_l2t.training.results import plus_minus
+
 KEY = ("task", "teacher", "student", "method")
 TEACHER = "teacher"  # in the place of a method: the row of the teacher, trained by itself
 
 
 def distillation_table(rows: list[dict[str, Any]], task: str) -> str:
     """Test accuracy in % of every method and student on `task`: after the last step, and of the weights that were best
-    on dev, mean ± standard deviation over seeds; then the fastest look's milliseconds a step. Between them F1 and the
-    figures of further tests, after the last step, where a task has them, and last the learning rate, where a student's
-    are chosen on dev. The teacher's, trained by itself, stand below."""
+    on dev, mean ± standard deviation over seeds; then milliseconds a step, the fastest look's or, where it was measured
+    afterwards (`benchmarks.distillation_steps`), the fastest step's. Between them F1 and the figures of further tests,
+    after the last step, where a task has them, and last the learning rate, where a student's are chosen on dev. The
+    teacher's, trained by itself, stand below."""
     rows = [row for row in rows if row["task"] == task]
     teachers = [row for row in rows if row["method"] == TEACHER]
     rows = [row for row in rows if row["method"] != TEACHER]
@@ -37,8 +40,7 @@ def distillation_table(rows: list[dict[str, Any]], task: str) -> str:
             seeds.add(f"{row['seeds']}" + (f" ({row['diverged']} diverged)" if "diverged" in row else ""))
             parts = [(row[f"{name}_mean"], row[f"{name}_std"]) for name in ("test_accuracy", "best_test_accuracy")]
             parts[1:1] = [(row["further"][name]["mean"], row["further"][name]["std"]) for name in further]
-            spread = row["seeds"] > 1
-            cells += [f"{mean:.2f}" + (f" ± {std:.2f}" if spread else "") for mean, std in parts]
+            cells += [plus_minus(mean, std, row["seeds"]) for mean, std in parts]
             cells.append(f"{row['ms_per_step']:.0f}")
             if "rate" in columns[student]:
                 cells.append(f"{row['learning_rate']:g}")

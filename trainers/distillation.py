@@ -19,6 +19,7 @@ from tf_l2t.training.rates import learning_rate
 from trainers import command
 from trainers.digests import network_digest
 
+NUM_ANCHORS = 4  # of a table's teacher, for RCO
 TEACHER_SEED = 100_000  # beyond those of students: a teacher that is trained along begins elsewhere
 
 
@@ -130,11 +131,9 @@ def teacher_of(config: ml_collections.ConfigDict, found: Method) -> Any:
 
 def new_teachers(config: ml_collections.ConfigDict, found: Method) -> Any:
     """As `teacher_of`, with new networks in the place of trained ones: for what only takes the time of steps."""
-    if found.teacher not in ("fixed", "anchors"):
-        return teacher_of(config, found)
-    networks = [network(config, config.teacher, "config.teacher", seed) for seed in
-                range(4 if found.teacher == "anchors" else 1)]
-    return networks if found.teacher == "anchors" else networks[0]
+    if found.teacher == "anchors":
+        return [network(config, config.teacher, "config.teacher", seed) for seed in range(NUM_ANCHORS)]
+    return network(config, config.teacher, "config.teacher") if found.teacher == "fixed" else teacher_of(config, found)
 
 
 def first_teacher_of(config: ml_collections.ConfigDict, found: Method) -> keras.Model | None:

@@ -208,8 +208,11 @@ def test_rows_are_amended_with_their_dates(tmp_path):
     amend(file, [key | {"seeds": 7, "new": [1]}, key | {"loss": "none"}])
     stored["rows"][0] |= {"seeds": 7, "new": [1]}
     assert json.loads(file.read_text()) == stored
-    amend(tmp_path / "none.json", [key])
-    assert not (tmp_path / "none.json").exists()
+    with pytest.raises(FileNotFoundError):
+        amend(tmp_path / "none.json", [key])
+    file.write_text("{")
+    with pytest.raises(ValueError, match="no file of measured figures"):
+        amend(file, [key])
 
 
 def test_a_table_of_one_setting_and_the_summary():

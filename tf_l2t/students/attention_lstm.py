@@ -37,7 +37,7 @@ class DecoderState(NamedTuple):
 
 
 class Products(NamedTuple):
-    """What multiplies by the decoder's weights, made once for all steps (`product`).
+    """What multiplies by the decoder's weights (`product`); teacher forcing makes it once for all steps.
 
     Attributes:
       fed: the first layer's, of what is fed to it.

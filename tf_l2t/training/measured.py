@@ -97,13 +97,13 @@ def amend(path: str | pathlib.Path, changes: list[dict[str, Any]], key: Sequence
 
     Raises:
       ValueError: as `read`.
+      FileNotFoundError: if there is no file.
     """
     found = {tuple(change[name] for name in key): change for change in changes}
     path = pathlib.Path(path)
     with _alone_in(path.parent):
         rows = [row | found.get(tuple(row.get(name) for name in key), {}) for row in read(path)]
-        if rows:
-            write_json(path, json.loads(path.read_text()) | {"rows": rows})
+        write_json(path, json.loads(path.read_text()) | {"rows": rows})
 
 
 def error_table(rows: list[dict[str, Any]], setting: str | None = None) -> str:

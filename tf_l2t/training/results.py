@@ -92,6 +92,11 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
+def plus_minus(mean: float, std: float, seeds: int) -> str:
+    """As a table has it: of a single seed without a spread, which it does not have."""
+    return f"{mean:.2f}" + (f" ± {std:.2f}" if seeds > 1 else "")
+
+
 def markdown_table(results: Sequence[RowResult]) -> str:
     """The table as Markdown: test error in %, mean ± standard deviation over students, last and best-on-dev weights."""
     lines = ["| training | dev labels | rate | tuned at | test error, % | of the best-on-dev weights, % | "

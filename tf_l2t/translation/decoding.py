@@ -69,7 +69,7 @@ def sample(model: Translator, source: tf.Tensor, max_length: Any, num_samples: i
 
     def choose(logits: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
         key = tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int32), position)
-        return _drawn(tf.nn.softmax(_allowed(logits) / temperature), key)
+        return _drawn(tf.nn.softmax(tf.cast(_allowed(logits), tf.float32) / temperature), key)
 
     memory = _repeated(model.encode(source), num_samples)
     tokens = _by_one(model, memory, _repeated(_limits(max_length, source), num_samples), choose)
