@@ -120,6 +120,15 @@ def test_two_replicas_train_as_one_device(name, strategy):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_a_translator_of_two_replicas_outside_of_its_strategy(strategy):
+    """Called op by op, where its variables are mirrored ones still."""
+    one, _ = by_likelihood()
+    with strategy.scope():
+        two, _ = by_likelihood()
+    inputs, _ = next(iter(translation_dataset(sentences.reversing, 0, 0, 1)))
+    np.testing.assert_allclose(two(inputs), one(inputs), rtol=1e-4, atol=1e-5)
+
+
 def test_moments_and_dropout_under_a_strategy(strategy):
     """BatchNormalization is each replica's own, and what it keeps the mean of theirs; a student learns all the same."""
     with strategy.scope():
