@@ -187,10 +187,11 @@ def test_the_teachers_losses_in_numpy(form):
     assert gradients[1] is None
 
 
-@pytest.mark.parametrize("lam", [0.0, 0.3, 0.7])
-def test_the_students_cross_entropy_falls_monotonically(lam):
-    """Proposition 1, on a convex problem: linear networks of the same form, all data at every step."""
-    trainer = DistillationTrainer(linear("student", 1), linear("teacher", 2), method("prokt", lam=lam))
+@pytest.mark.parametrize("options", [{"lam": 0.0}, {"lam": 0.3}, {"lam": 0.7}, {"epsilon": 0.01, "lam_rate": 1.0}])
+def test_the_students_cross_entropy_falls_monotonically(options):
+    """Proposition 1, on a convex problem: linear networks of the same form, all data at every step. Of the constrained
+    form, which it is about, and of the other with fixed λ."""
+    trainer = DistillationTrainer(linear("student", 1), linear("teacher", 2), method("prokt", **options))
     compiled(trainer, 0.05)
     losses = [np.log(3), *fit(trainer, epochs=40, validation_data=(X, Y))["val_loss"]]
     assert (np.diff(losses) < 0).all() and losses[-1] < 0.7 * losses[0]

@@ -389,6 +389,11 @@ def parts_of_one():
     return [keras.Model(inputs, keras.layers.Dense(3)(body)) for _ in range(2)]
 
 
+def wider():
+    inputs = keras.Input((9, 8, 2))
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(inputs)))
+
+
 def half():
     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype="mixed_float16")])
 
@@ -441,6 +446,8 @@ def same_optimizer(trainer):
     (lambda: DistillationTrainer(student_of(), softmax_of(student_of("teacher")), "kd"), "the teacher .* softmax"),
     (lambda: DistillationTrainer(student_of(), keras.Sequential([keras.layers.Dense(3)]), "kd"), "no weights yet"),
     (lambda: DistillationTrainer(*parts_of_one(), "kd"), "weights in common"),
+    (lambda: DistillationTrainer(linear("student", 1), wider(), "kd"),
+     r"take other inputs: \[\(9, 8, 2\)\] and \[\(8, 8, 2\)\]"),
     (lambda: DistillationTrainer(half(), None, "none"), "mixed_bfloat16"),
     (lambda: same_optimizer(trainer_of("prokt")), "an optimizer each"),
     (lambda: compiled(trainer_of("kd")).fit(X, np.eye(3)[Y], verbose=0), r"one integer an example.*\(None, 3\)"),

@@ -1,10 +1,11 @@
 """Word pieces in BERT's layout, and what networks derive from them."""
 
+import keras
 import numpy as np
 import pytest
 
 from tests.text.tiny_encoder import PIECES
-from tf_l2t.students import SpecialTokens
+from tf_l2t.students import SpecialTokens, bilstm
 from tf_l2t.students.text_inputs import MaxOverTime, Segments, Sentences
 from tf_l2t.text import Examples, WordPieces
 
@@ -15,6 +16,30 @@ def encode(first, second=None, length=8):
     labels = np.zeros(len(first), np.int32)
     tokens = WordPieces(PIECES).encode(Examples(tuple(first), second and tuple(second), labels), length)
     return [[PIECES[i] for i in row if i != 0] for row in tokens]
+
+
+def test_features_of_pairs():
+    """In NumPy, from what the same layers say of each sentence alone: W [u; v; |u − v|; u · v] + b. Padding changes
+    nothing, and the sentences' order does."""
+    pieces, none = WordPieces(PIECES), np.zeros(2, np.int32)
+    first, second = ("good film", "the film is very bad"), ("not good", "bad")
+    model = bilstm(len(PIECES), pair=True, embedding=4, units=3, special=pieces.special)
+    alone = bilstm(len(PIECES), embedding=4, units=3, special=pieces.special)
+    model.get_layer("embedding").set_weights([20 * model.get_layer("embedding").get_weights()[0]])
+    for name in ("embedding", "bilstm"):
+        alone.get_layer(name).set_weights(model.get_layer(name).get_weights())
+
+    def pooled(network, *sentences, length):
+        tokens = pieces.encode(Examples(*sentences, *[None] * (2 - len(sentences)), none), length)
+        return keras.Model(network.input, network.get_layer("pooled").output)(tokens).numpy()
+
+    u, v = (pooled(alone, sentences, length=12) for sentences in (first, second))
+    assert u.shape == (2, 6) and np.abs(u - v).max() > 0.1
+    kernel, bias = model.get_layer("pooled").get_weights()
+    expected = np.concatenate([u, v, np.abs(u - v), u * v], axis=1) @ kernel + bias
+    for length in (12, 20):
+        np.testing.assert_allclose(pooled(model, first, second, length=length), expected, rtol=1e-5, atol=1e-6)
+    assert np.abs(pooled(model, second, first, length=12) - expected).max() > 1e-3
 
 
 def test_one_sentence():

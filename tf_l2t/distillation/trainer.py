@@ -388,6 +388,13 @@ def _found(given: Any) -> Method:
     return method(given)
 
 
+def _one_batch_fits(one: list[tuple[Any, ...]], other: list[tuple[Any, ...]]) -> bool:
+    """Whether inputs of these shapes may be the same; what a network leaves open, None, is as another has it."""
+    return len(one) == len(other) and all(
+        len(a) == len(b) and all(None in (m, n) or m == n for m, n in zip(a, b, strict=True))
+        for a, b in zip(one, other, strict=True))
+
+
 def _check_networks(found: Method, student: keras.Model, teacher: Any, anchors: list[keras.Model],
                     first_teacher: Any) -> None:
     """Raises ValueError for networks that the method cannot use."""
@@ -405,6 +412,11 @@ def _check_networks(found: Method, student: keras.Model, teacher: Any, anchors: 
     classes = [check_classifier(network, role) for network, role in networks]
     if len(set(classes)) > 1:
         raise ValueError(f"teacher and student have other numbers of classes, {classes[1]} and {classes[0]}.")
+    shapes = [[tuple(x.shape[1:]) for x in network.inputs] for network, _ in networks]
+    for other in shapes[1:]:
+        if not _one_batch_fits(shapes[0], other):
+            raise ValueError("teacher and student read the same batches, and take other inputs: "
+                             f"{other} and {shapes[0]}, the batch left out.")
     own = {id(w) for w in student.weights}
     for network, role in networks:
         check_precision(network)
