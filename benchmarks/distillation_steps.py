@@ -26,7 +26,7 @@ from tf_l2t.distillation import method
 from tf_l2t.garbage import graphs_gone_afterwards
 from tf_l2t.training.measured import amend, read
 from trainers import command, distill_compare
-from trainers.distill_table import KEY
+from trainers.distill_table import KEY, TEACHER
 from trainers.distillation import new_teachers, planned
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -38,12 +38,14 @@ def prepare(config: ml_collections.ConfigDict, output: str, repetitions: int) ->
     Raises:
       ValueError: as the table, or for a file that lacks one of its rows.
     """
-    _, config, _, cells = distill_compare.planned(config)
+    _, config, of_teacher, cells = distill_compare.planned(config)
     students: dict[str, dict[str, ml_collections.ConfigDict]] = {}
     for student, name, cell in cells:  # of several rates the last: they compute the same
         students.setdefault(student, {})[name] = cell
     about = {"task": config.compare.task, "teacher": config.compare.teacher}
     there = {tuple(row.get(name) for name in KEY) for row in read(output)}
+    if (*about.values(), config.compare.teacher, TEACHER) in there:  # a table with a given teacher has none
+        students[config.compare.teacher] = {TEACHER: of_teacher}
     missing = [f"{student} by {name}" for student, methods in students.items() for name in methods
                if (*about.values(), student, name) not in there]
     if missing:

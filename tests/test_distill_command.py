@@ -130,17 +130,18 @@ def test_step_times_of_a_table(tmp_path):
     """They are put into the rows that the file has, of the method that was chosen, too, and change nothing else."""
     rows = [{"task": "digits", "teacher": "mlp16", "student": "small", "method": name, "ms_per_step": 1e6}
             for name in ("none", "rco", "prokt")]
-    rows += [rows[1] | {"method": "tuned", "chosen": "rco"}, rows[0] | {"student": "other"}]
+    rows += [rows[1] | {"method": "tuned", "chosen": "rco"}, rows[0] | {"student": "other"},
+             rows[0] | {"student": "mlp16", "method": "teacher"}]
     before = tmp_path / "distillation.json"
     record(before, rows, KEY)
     config = command.changed(distill_mnist.get_config(), (SMALL | TABLE).items())
     distillation_steps.prepare(config, str(before), 2)()
     found = json.loads(before.read_text())
     times = [row["ms_per_step"] for row in found["rows"]]
-    assert all(0 < ms != 1e6 for ms in times[:3]) and times[3] == times[1] and times[4] == 1e6
+    assert all(0 < ms != 1e6 for ms in (*times[:3], times[5])) and times[3] == times[1] and times[4] == 1e6
     for new, old in zip(found["rows"], rows, strict=True):
         assert new.pop("ms_date", found["date"]) == found["date"]
-        assert ("ms_command" in new) == (old["student"] == "small")
+        assert ("ms_command" in new) == (old["student"] != "other")
         new.pop("ms_command", None)
         assert new == old | {"ms_per_step": new["ms_per_step"], "date": found["date"]}
     with pytest.raises(ValueError, match=r"'digits', .'small by none', 'small by rco'"):
