@@ -46,5 +46,6 @@ def distillation_table(rows: list[dict[str, Any]], task: str) -> str:
                 cells.append(f"{row['learning_rate']:g}")
         lines.append(f"| {method} | {' | '.join(cells)} | {', '.join(sorted(seeds))} |")
     lines += [f"\nThe teacher, {row['teacher']}: {row['test_accuracy_mean']:.2f} after its last step, "
-              f"{row['best_test_accuracy_mean']:.2f} best on dev; {row['ms_per_step']:.0f} ms a step." for row in teachers]
+              f"{row['best_test_accuracy_mean']:.2f} best on dev; {row['ms_per_step']:.0f} ms a step."
+              for row in teachers]
     return "\n".join(lines)
