@@ -44,8 +44,8 @@ def test_spearman():
 
 
 def test_table_of_objectives(tmp_path):
-    rows = [{"data": "de-en", "run": "runs/a", "model": str(i), "dev_pairs": 500, "bleu": bleu, "n_best_bleu": a,
-             "log_likelihood": b, "command": "python -m benchmarks.objectives runs/a"}
+    rows = [{"data": "de-en", "run": "runs/a", "model": str(i), "dev_pairs": 500, "max_length": 50, "bleu": bleu,
+             "n_best_bleu": a, "log_likelihood": b, "command": "python -m benchmarks.objectives runs/a"}
             for i, (bleu, a, b) in enumerate([(10.0, 3.0, 1.0), (20.0, 2.0, 3.0), (31.2, 1.0, 2.0)])]
     record(tmp_path / "objectives.json", rows, objectives.KEY)
     lines = objectives_table(read(tmp_path / "objectives.json")).splitlines()
