@@ -86,8 +86,13 @@ def main() -> None:
     repetitions = flags.DEFINE_integer("repetitions", 30, "Steps of every method, of which the fastest counts.",
                                        lower_bound=1)
     output = flags.DEFINE_string("output", str(ROOT / "docs" / "measured" / "distillation.json"), "The rows' file.")
-    command.main(lambda config, workdir: prepare(config, output.value, repetitions.value),
-                 ("distillation", "text_distillation"))
+
+    def begin(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], None]:
+        if workdir:
+            raise ValueError("distillation_steps takes --output in place of --workdir.")
+        return prepare(config, output.value, repetitions.value)
+
+    command.main(begin, ("distillation", "text_distillation"))
 
 
 if __name__ == "__main__":

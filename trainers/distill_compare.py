@@ -177,7 +177,7 @@ def check_teacher(config: ml_collections.ConfigDict, path: str) -> list[str]:
     teachers = [teacher_of(cell, method(name)) for name in ("kd", "rco")]
     digests = [digest for teacher in teachers for digest in describe_run(cell, teacher)["teacher"]]
     if len(digests) != 1 + NUM_ANCHORS or not all((pathlib.Path(path) / name).is_file()
-                                              for name in ("history.json", "results.json")):
+                                                  for name in ("history.json", "results.json")):
         raise ValueError(f"config.teacher.path={path!r} must be a finished run of trainers.distill with "
                          f"config.training.anchors={NUM_ANCHORS}.")
     return digests
