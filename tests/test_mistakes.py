@@ -140,7 +140,8 @@ def test_every_row_of_the_page_is_tried():
     assert ROWS.keys() == MISTAKES.keys() | {
         "Few dev examples", "The teacher's loss without the callback", "A fit shorter than num_steps",
         "Labels from 1, or none that are classes, in a model of your own", "A device without the memory",
-        "A run that the machine has no memory for", "A TaughtStudent's val_loss is monitored"}
+        "A run that the machine has no memory for", "A TaughtStudent's val_loss is monitored",
+        "A teacher that no step made better"}
 
 
 def test_few_dev_examples():
@@ -157,6 +158,19 @@ def test_a_fit_shorter_than_num_steps():
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=begin)
         model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[tf_l2t.Teaching(teacher, (X, Y), num_steps=20)])
+
+
+def test_a_teacher_that_no_step_made_better():
+    begin, end = ROWS["A teacher that no step made better"].split("…")
+    for rate, told in ((1000.0, 1), (1e-3, 0)):
+        made = trainer(compiled=False)
+        made.compile(keras.optimizers.SGD(rate), clip_norm=None)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            made.fit((X, Y), (X, Y), teacher_steps=1, validation_freq=1, verbose=0, preflight=False)
+        said = [str(warning.message) for warning in caught if begin in str(warning.message)]
+        assert len(said) == told and all(text[len(begin):].startswith("val_objective -") and end in text
+                                         for text in said), caught
 
 
 def test_a_device_without_the_memory(monkeypatch):

@@ -276,6 +276,7 @@ class TeacherTrainer:
             raise
         if validation_freq:
             self.set_weights(validate.best_weights)
+            validate.warn_of_start(progress.initial)
         note()
         calls.on_train_end()
         return history

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -78,6 +79,14 @@ class Validation:
             if those and all(np.array_equal(a, b) for a, b in zip(those, weights, strict=True)):
                 return logs
         return {}
+
+    def warn_of_start(self, start: dict[str, float]) -> None:
+        """Warns, behind a training, if no validation was better than what the first one found, `start`."""
+        if self.best_value <= start[self.judged_by]:
+            warnings.warn(f"no validated teacher was better than the one that this training began with ("
+                          f"{self.judged_by} {start[self.judged_by]:.4g}): it is left as it began. Give it more "
+                          "teacher_steps or another learning rate, or more validation_rollouts if its students differ "
+                          "much by seed.", stacklevel=3)
 
     def _means(self, told: Callable[[int, int], Any] | None) -> dict[str, float]:
         values = np.zeros([len(self._seeds), len(self._measures)])
