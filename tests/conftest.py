@@ -8,6 +8,9 @@ import pytest
 import tensorflow as tf
 
 from tf_l2t.garbage import graphs_gone_afterwards
+from tf_l2t.hypergradient import compiling, unroll
+
+CHOOSING, SUITS_XLA = (compiling, unroll), compiling.suits_xla
 
 # Two devices of one processor, for the strategies of `tf.distribute`; everything else is on the first.
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
@@ -28,6 +31,25 @@ def _graphs_gone():
     """Two processes with the graphs of all tests would need all of a machine's memory."""
     with graphs_gone_afterwards():
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _without_xla():
+    """XLA takes half a minute to compile what then runs for a second: where it has the choice, the engine leaves it.
+
+    Not in tests of the engine itself, nor in those that ask for the fixture `xla`, nor in processes of their own.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for module in CHOOSING:
+            patch.setattr(module, "suits_xla", lambda problem, step: False)
+        yield
+
+
+@pytest.fixture
+def xla(monkeypatch):
+    """The engine's own choice."""
+    for module in CHOOSING:
+        monkeypatch.setattr(module, "suits_xla", SUITS_XLA)
 
 
 @pytest.fixture(autouse=True)
