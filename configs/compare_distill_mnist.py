@@ -8,8 +8,8 @@ normalisation whose teacher speaks in inference mode.
     python -m trainers.compare --config configs/compare_distill_mnist.py \\
         --config.data.path=data/mnist.npz --workdir runs/distill_mnist
 
-"longer" is ResNet-8 for ten epochs in place of three, by the methods that tell whether ProKT's slow start is all that
-keeps it behind; its teacher has ten epochs, too. "early_teacher" is the same by KD and RCO with the teacher of three:
+"longer" is ResNet-8 for ten epochs in place of three, by the methods that tell whether ProKT's slow start, and CRD's
+memory that begins as random vectors, are all that keeps them behind; its teacher has ten epochs, too. "early_teacher" is the same by KD and RCO with the teacher of three:
 
     python -m trainers.compare --config configs/compare_distill_mnist.py:longer \\
         --config.data.path=data/mnist.npz --workdir runs/longer_mnist
@@ -29,7 +29,7 @@ CHANGES = {"ft": (("training.first_learning_rate", 0.01),),  # RepDistiller's fo
            "ab": (("training.num_steps", 819),)}  # and 117 before, in which its student learns too
 LAMS = (0.0, 0.1, 0.6, 0.9)
 MLP_RATES = (0.1, 0.05, 0.02, 0.01)
-VARIANTS = {"longer": ("none", "kd", "rco", "prokt", "prokt_0"), "early_teacher": ("kd", "rco")}
+VARIANTS = {"longer": ("none", "kd", "rco", "crd", "prokt", "crd_prokt", "prokt_0"), "early_teacher": ("kd", "rco")}
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
