@@ -76,6 +76,7 @@ def get_config() -> ml_collections.ConfigDict:
     outer.strategy = ""  # or "mirrored": the devices of this machine; "multi_worker": the processes of TF_CONFIG
     outer.distribute = "rollouts"  # over them; or "batch", see TeacherTrainer.compile
     outer.hvp = "reverse_over_reverse"  # LSTMs are loops
+    outer.xla = True  # where it suits; not where sentences are of all lengths
     outer.schedule = "every_k"
     outer.memory_budget = ""
     outer.truncate = 0

@@ -150,7 +150,8 @@ def test_another_training_is_refused(tmp_path, options, match):
 
 COMMAND = [sys.executable, "-m", "trainers.train_teacher", "--config", "configs/demo.py", "--verbose=0",
            "--config.training.num_steps=60", "--config.data.dev_size=60", "--config.data.test_size=200",
-           "--config.teacher_training.steps=8", "--config.teacher_training.validation_freq=3"]
+           "--config.teacher_training.steps=8", "--config.teacher_training.validation_freq=3",
+           "--config.teacher_training.xla=False"]
 
 
 def start(workdir):

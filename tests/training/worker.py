@@ -33,7 +33,7 @@ def main(out: str, states: str, way: str, seed: str, student: str, stop: str) ->
                              batch_size=12, refresh_every=5, seed=int(seed),
                              student_optimizer=keras.optimizers.SGD(0.05, momentum=0.9))
     trainer.compile(keras.optimizers.Adam(0.01), rollouts=3 if way == "rollouts" else 1, penalty=0.01,
-                    strategy=strategy, distribute=way)
+                    strategy=strategy, distribute=way, jit=False)
     try:
         history = trainer.fit(noisy_train(), DEV, 6, validation_freq=3, validation_rollouts=3, verbose=0,
                               callbacks=[Steps()], checkpoint_dir=states or None)
