@@ -37,7 +37,7 @@ def _graphs_gone():
 def _without_xla():
     """XLA takes half a minute to compile what then runs for a second: where it has the choice, the engine leaves it.
 
-    Not in tests of the engine itself, nor in those that ask for the fixture `xla`, nor in processes of their own.
+    Tests that ask for `jit=True` or the fixture `xla` have it, and processes of their own.
     """
     with pytest.MonkeyPatch.context() as patch:
         for module in CHOOSING:

@@ -13,6 +13,7 @@ from tf_l2t.hypergradient import (
     Problem,
     StatusFeatures,
     StepOutput,
+    adam,
     check_hypergradient,
     every_k,
     hypergradient,
@@ -66,14 +67,17 @@ def test_xla_gives_the_same_gradient(reference, mode):
     assert result.rollout.trace["loss"].shape == result.rollout.trace["adjoint_norm"].shape == [13]
 
 
-def test_xla_against_differences():
-    problem, state = tiny.problem(tiny.dropout, num_steps=9)
+@pytest.mark.parametrize(("student", "optimizer", "modes"), [
+    (tiny.dropout, None, ("forward_over_reverse", "saved_residuals")),
+    (tiny.dense_batchnorm, adam(0.05, epsilon=0.01), ("forward_over_reverse",))])
+def test_xla_against_differences(student, optimizer, modes):
+    problem, state = tiny.problem(student, optimizer, num_steps=9)
     report = check_hypergradient(problem, tiny.teacher(), state, 3, num_directions=1, schedules=(4,), jit=True,
-                                 hvp_modes=("forward_over_reverse", "saved_residuals"))
+                                 hvp_modes=modes)
     assert report.passed, str(report)
 
 
-def test_xla_is_for_students_without_convolutions():
+def test_xla_is_for_students_without_convolutions(xla):
     for build, expected in ((tiny.conv_batchnorm, False), (tiny.plain, True)):
         problem, state = tiny.problem(build, num_steps=2)
         function = hypergradient(problem, tiny.teacher())
@@ -82,7 +86,7 @@ def test_xla_is_for_students_without_convolutions():
         assert function.choice.jit == expected
 
 
-def test_what_xla_cannot_compile_runs_without_it():
+def test_what_xla_cannot_compile_runs_without_it(xla):
     problem, state = tiny.problem(num_steps=3)
 
     def loss_fn(params, non_trainable, batch, coefficients):
