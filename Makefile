@@ -28,9 +28,10 @@ demo: $(VENV)/.installed
 	"$(VENV)/bin/python" -m trainers.train_student --config configs/demo.py --workdir $(RUN)/student \
 	  --config.compare.teacher=$(RUN)/teacher/teacher
 
-# In three parts, as XLA keeps whatever a process has ever compiled.
+# In three parts, as XLA keeps whatever a process has ever compiled. The table of translators comes first: behind the
+# others its tests would be taken by both processes, and each would make the table.
 test: $(VENV)/.installed
-	"$(VENV)/bin/python" -m pytest --numprocesses=2 --dist=worksteal tests/test_*.py
+	"$(VENV)/bin/python" -m pytest --numprocesses=2 --dist=worksteal tests/test_translation_compare.py tests/test_*.py
 	"$(VENV)/bin/python" -m pytest --numprocesses=2 --dist=worksteal tests --ignore-glob='tests/test_*.py' --ignore=tests/training
 	"$(VENV)/bin/python" -m pytest --numprocesses=2 --dist=worksteal tests/training
 

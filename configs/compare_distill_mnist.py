@@ -9,8 +9,8 @@ normalisation whose teacher speaks in inference mode.
         --config.data.path=data/mnist.npz --workdir runs/distill_mnist
 
 "longer" is ResNet-8 for ten epochs in place of three, by the methods that tell whether ProKT's slow start, and CRD's
-memory that begins as random vectors, are all that keeps them behind; its teacher has ten epochs, too. "early_teacher" is the same by KD and RCO with the
-teacher of three:
+memory that begins as random vectors, are all that keeps them behind; its teacher has ten epochs, too. "early_teacher"
+is the same by KD and RCO with the teacher of three:
 
     python -m trainers.compare --config configs/compare_distill_mnist.py:longer \\
         --config.data.path=data/mnist.npz --workdir runs/longer_mnist
