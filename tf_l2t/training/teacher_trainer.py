@@ -173,6 +173,7 @@ class TeacherTrainer:
 
         Every `validation_freq` steps, and before the first, new students of seeds that never train the teacher
         follow it; the teacher whose students have the highest mean objective, or exact measure (`judge`), is the best.
+        If that is the one that the training began with, a warning says so.
 
         Args:
           train: (x, y), what students are trained on.
