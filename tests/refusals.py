@@ -1,8 +1,8 @@
 """Commands that are refused, as processes that need not import TensorFlow first, which takes longest.
 
-`python -m tests.refusals MODULE` reads a JSON list of lists of arguments, and prints one of [exit code, standard
-error]. Each is a fork of a process that has imported TensorFlow and computed nothing; what begins to work is to be
-started by itself.
+`python -m tests.refusals` reads a JSON list of commands, each a list of a module and its arguments, and prints one of
+[exit code, standard error]. Each is a fork of a process that has imported TensorFlow and computed nothing; what begins
+to work is to be started by itself.
 """
 
 import json
@@ -14,14 +14,14 @@ import tempfile
 import traceback
 
 
-def refusals(module: str, cases: list[list[str]], cwd: os.PathLike) -> list[tuple[int, str]]:
-    """The exit code and standard error of `python -m module` with each case's arguments."""
-    done = subprocess.run([sys.executable, "-m", "tests.refusals", module], cwd=cwd, input=json.dumps(cases),
+def refusals(commands: list[list[str]], cwd: os.PathLike) -> list[tuple[int, str]]:
+    """The exit code and standard error of `python -m` with each command's module and arguments."""
+    done = subprocess.run([sys.executable, "-m", "tests.refusals"], cwd=cwd, input=json.dumps(commands),
                           capture_output=True, text=True, check=True)
     return [tuple(found) for found in json.loads(done.stdout)]
 
 
-def _refusal(module: str, arguments: list[str]) -> tuple[int, str]:
+def _refusal(module: str, *arguments: str) -> tuple[int, str]:
     with tempfile.TemporaryFile() as error:
         child = os.fork()
         if not child:
@@ -46,4 +46,4 @@ def _refusal(module: str, arguments: list[str]) -> tuple[int, str]:
 if __name__ == "__main__":
     import tensorflow as tf  # noqa: F401
 
-    print(json.dumps([_refusal(sys.argv[1], case) for case in json.load(sys.stdin)]))
+    print(json.dumps([_refusal(*command) for command in json.load(sys.stdin)]))

@@ -288,8 +288,8 @@ BAD = {
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory):
     folder = tmp_path_factory.mktemp("refused")
-    found = refusals("trainers.train_teacher", [
-        ["--config", "configs/demo.py", "--workdir", str(folder / case), *arguments]
+    found = refusals([
+        ["trainers.train_teacher", "--config", "configs/demo.py", "--workdir", str(folder / case), *arguments]
         for case, (arguments, _) in BAD.items()], ROOT)
     return folder, dict(zip(BAD, found, strict=True))
 
@@ -304,28 +304,24 @@ def test_bad_input_is_one_sentence_and_harms_nothing(case, refused):
 
 
 def test_bad_directories(teacher_run, tmp_path):
-    again = run("train_teacher", teacher_run[0], *SMALL, "--config.seed=1")
-    assert again.returncode == 2 and "another run, of another config" in again.stderr
+    teacher = f"--config.compare.teacher={teacher_run[0] / 'teacher'}"
     (tmp_path / "file").write_text("")
-    nowhere = run("train_baseline", tmp_path / "file" / "run", *SMALL)
-    assert nowhere.returncode == 2 and "cannot be written: Not a directory" in nowhere.stderr
-    assert "Traceback" not in nowhere.stderr
-    missing = run("compare", tmp_path / "run", f"--config.compare.teacher={tmp_path / 'none'}")
-    assert missing.returncode == 2 and "no directory" in missing.stderr
-    no_config = run("compare", tmp_path / "run", config="configs/none.py")
-    assert no_config.returncode == 2 and "Traceback" not in no_config.stderr
-    other = run("compare", tmp_path / "run", *SMALL, "--config.data.split_seed=1",
-                f"--config.compare.teacher={teacher_run[0] / 'teacher'}")
-    assert other.returncode == 2 and "another split" in other.stderr
-    student = run("train_student", tmp_path / "run", *SMALL, "--config.data.split_seed=1",
-                  f"--config.compare.teacher={teacher_run[0] / 'teacher'}")
-    assert student.returncode == 2 and "another split" in student.stderr
     (tmp_path / "text.json").write_text("[]")
-    measured = run("compare", tmp_path / "run", "--measured", str(tmp_path / "text.json"),
-                   "--config.compare.setting=x")
-    assert measured.returncode == 2 and "no file of measured figures" in measured.stderr
-    untaught = run("compare", tmp_path / "run")
-    assert untaught.returncode == 2 and "exported teacher" in untaught.stderr
+    new = tmp_path / "run"
+    cases = [
+        ("train_teacher", teacher_run[0], [*SMALL, "--config.seed=1"], "another run, of another config"),
+        ("train_baseline", tmp_path / "file" / "run", SMALL, "cannot be written: Not a directory"),
+        ("compare", new, [f"--config.compare.teacher={tmp_path / 'none'}"], "no directory"),
+        ("compare", new, ["--config=configs/none.py"], "configs/none.py"),
+        ("compare", new, [*SMALL, "--config.data.split_seed=1", teacher], "another split"),
+        ("train_student", new, [*SMALL, "--config.data.split_seed=1", teacher], "another split"),
+        ("compare", new, ["--measured", str(tmp_path / "text.json"), "--config.compare.setting=x"],
+         "no file of measured figures"),
+        ("compare", new, [], "exported teacher")]
+    found = refusals([[f"trainers.{name}", "--config", "configs/demo.py", "--workdir", str(workdir), *arguments]
+                      for name, workdir, arguments, _ in cases], ROOT)
+    for (code, error), (*_, message) in zip(found, cases, strict=True):
+        assert code == 2 and message in error and "Traceback" not in error, error
     assert not (tmp_path / "run").exists()
 
 
