@@ -14,6 +14,7 @@ import tensorflow as tf
 
 import tf_l2t
 from configs import demo
+from tests import tiny
 from tests.event_files import events, hyperparameters, tags
 from tests.refusals import refusals
 from tf_l2t.data import CIFAR10_CLASSES, CIFAR100_CLASSES, ArrayPair, Splits
@@ -24,7 +25,7 @@ from tf_l2t.teachers import TEACHERS, StaticTeacher
 from tf_l2t.training import classification_problem, inner_optimizer
 from tf_l2t.training.comparison import REPORT_SEED
 from tf_l2t.training.results import RowResult
-from trainers import command, train_teacher
+from trainers import command, teacher_plan, train_teacher
 from trainers.compare_report import Part, followed, write_hparams
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -301,6 +302,16 @@ def test_bad_input_is_one_sentence_and_harms_nothing(case, refused):
     assert code == 2
     assert BAD[case][1] in error and "Traceback" not in error
     assert not (folder / case).exists()
+
+
+def test_xla_is_left_out_where_the_config_says_so():
+    for xla, jit in ((True, "auto"), (False, False)):
+        config = demo.get_config()
+        config.teacher_training.xla = xla
+        made = tf_l2t.TeacherTrainer(tiny.plain, tiny.teacher(), num_steps=4, batch_size=6,
+                                     student_optimizer=keras.optimizers.SGD(0.1))
+        teacher_plan.compile_trainer(made, config, num_dev=60, steps=2)
+        assert made._options.engine["jit"] == jit
 
 
 def test_bad_directories(teacher_run, tmp_path):
