@@ -71,7 +71,7 @@ def get_config() -> ml_collections.ConfigDict:
     outer.strategy = ""  # or "mirrored": the devices of this machine; "multi_worker": the processes of TF_CONFIG
     outer.distribute = "rollouts"  # over them; or "batch", see TeacherTrainer.compile
     outer.hvp = "forward_over_reverse"  # or "reverse_over_reverse", "saved_residuals", "auto"
-    outer.xla = True  # compile by XLA, half a minute, where students' steps suit it; False: never, for short runs
+    outer.xla = True  # compile students' steps where they suit it; False for short runs, sooner made than compiled
     outer.schedule = "every_k"  # or "store_all", "binomial:SNAPSHOTS"
     outer.memory_budget = ""  # such as "500MB", in the place of a schedule
     outer.truncate = 0  # sweep back through so many last steps only; 0 for all

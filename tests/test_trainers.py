@@ -34,6 +34,7 @@ SMALL = ["--config.training.num_steps=12", "--config.data.dev_size=60", "--confi
          "--config.compare.learning_rates=(0.03,0.1)", "--config.compare.tune_rates=(0.01,)",
          "--config.compare.tune_steps=5", "--config.compare.seeds=2", "--config.compare.selection_seeds=1",
          "--config.compare.num_folds=2", "--config.teacher_training.xla=False"]
+WITH_XLA = "--config.teacher_training.xla=True"  # as configs have it; behind SMALL
 
 
 def run(name, workdir, *arguments, config="configs/demo.py"):
@@ -44,7 +45,7 @@ def run(name, workdir, *arguments, config="configs/demo.py"):
 @pytest.fixture(scope="module")
 def teacher_run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "teacher"
-    done = run("train_teacher", workdir, *SMALL, "--config.teacher_training.xla=True")
+    done = run("train_teacher", workdir, *SMALL, WITH_XLA)
     assert done.returncode == 0, done.stderr
     return workdir, done
 
@@ -320,7 +321,7 @@ def test_bad_directories(teacher_run, tmp_path):
     (tmp_path / "text.json").write_text("[]")
     new = tmp_path / "run"
     cases = [
-        ("train_teacher", teacher_run[0], [*SMALL, "--config.seed=1"], "another run, of another config"),
+        ("train_teacher", teacher_run[0], [*SMALL, WITH_XLA, "--config.seed=1"], "another run, of another config"),
         ("train_baseline", tmp_path / "file" / "run", SMALL, "cannot be written: Not a directory"),
         ("compare", new, [f"--config.compare.teacher={tmp_path / 'none'}"], "no directory"),
         ("compare", new, ["--config=configs/none.py"], "configs/none.py"),
