@@ -97,7 +97,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.quoted = ""  # figures of a paper, which dry runs and reports repeat
     config.quick = False  # run the whole pipeline in minutes: with quick_changes
-    config.quick_changes = ()  # (field, value), such as (("training.num_steps", 30),)
+    config.quick_changes = ()  # (field, value), such as (("training.num_steps", 30),), but for fields that are typed
     config.quick_data = ()  # further ones, for data that is always at hand; unless data.path is given
 
     config.ablation = ()  # of trainers.ablate: (name, ((field, value), …)) of every variant

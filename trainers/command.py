@@ -14,7 +14,7 @@ import signal
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import ml_collections
@@ -82,7 +82,8 @@ def main(prepare: Callable[[ml_collections.ConfigDict, str], Callable[[], None]]
         try:
             try:
                 fields.check_task(CONFIG.value, tasks)
-                work = prepare(checked(CONFIG.value), WORKDIR.value or "")
+                typed = config_flags.get_override_values(flags.FLAGS["config"])
+                work = prepare(checked(CONFIG.value, typed), WORKDIR.value or "")
             except ValueError as error:
                 fail(str(error))
             work()
@@ -212,20 +213,21 @@ def changed(config: ml_collections.ConfigDict, changes: Iterable[tuple[str, Any]
     return copied
 
 
-def checked(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The config that a command runs: the `quick` variant if it asks for that.
+def checked(config: ml_collections.ConfigDict, typed: Collection[str] = ()) -> ml_collections.ConfigDict:
+    """The config that a command runs: the `quick` variant if it asks for that, but for the fields that were `typed`.
 
     Raises:
       ValueError: for a field that holds what no such field holds.
     """
     fields.check(config)
-    config = quick(config)
+    config = quick(config, typed)
     fields.check(config)
     return config
 
 
-def quick(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The config, or with config.quick its small variant, which needs no data beside the embedded digits.
+def quick(config: ml_collections.ConfigDict, typed: Collection[str] = ()) -> ml_collections.ConfigDict:
+    """The config, or with config.quick its small variant, which needs no data beside the embedded digits. The fields
+    of `typed`, as "training.num_steps", stay as they are.
 
     Raises:
       ValueError: if it has none.
@@ -234,7 +236,8 @@ def quick(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         return config
     if not config.quick_changes:
         raise ValueError("this config has no quick variant; those of configs/table2.py have.")
-    return changed(config, (*config.quick_changes, *(() if config.data.path else config.quick_data)))
+    changes = (*config.quick_changes, *(() if config.data.path else config.quick_data))
+    return changed(config, [(field, value) for field, value in changes if field not in typed])
 
 
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
