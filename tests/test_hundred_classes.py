@@ -1,8 +1,6 @@
 """Teachers of 100 classes, as CIFAR-100 needs them: Φ of 100 × 100, and 100 precisions in the state."""
 
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -10,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 import tf_l2t
+from tests.commands import run_module
 from tests.data import original
-from tests.test_trainers import ROOT, run
+from tests.test_trainers import run
 from tf_l2t.data import CIFAR100_CLASSES, ArrayPair
 from tf_l2t.features import feature_names
 from tf_l2t.hypergradient import check_hypergradient, initial_state, sgd
@@ -116,9 +115,8 @@ def test_figure_4_by_class_name(teacher_dir, archive, tmp_path):
 
 def test_the_plan_of_a_long_run(archive):
     """The cell itself: of 28,125 steps of ResNet-8 the last fifth is swept, planned without one being run."""
-    done = subprocess.run([sys.executable, "-m", "trainers.train_teacher", f"--config={CELL}", "--dry_run",
-                           "--timed_steps=0", f"--config.data.path={archive}", "--config.data.dev_size=500"], cwd=ROOT,
-                          capture_output=True, text=True, check=False)
+    done = run_module("trainers.train_teacher", f"--config={CELL}", "--dry_run", "--timed_steps=0",
+                      f"--config.data.path={archive}", "--config.data.dev_size=500")
     assert done.returncode == 0, done.stderr
     assert "100 classes" in done.stdout and "taught 38.27" in done.stdout
     engine = done.stdout.splitlines()[-1]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -18,6 +17,7 @@ from configs import (
     translation_transformer,
     translation_transformer_adam,
 )
+from tests.commands import ROOT, run_module
 from tests.event_files import tags
 from tf_l2t.students import AttentionLSTM, Transformer
 from tf_l2t.teachers import DiagonalTeacher
@@ -37,7 +37,6 @@ from tf_l2t.translation import (
 from trainers import command, translation, translation_teacher
 from trainers.translator_fit import compiled_alone, prepare_translator
 
-ROOT = pathlib.Path(__file__).parent.parent
 SMALL = {"data.name": "libreoffice_help", "data.vocabulary": 400, "data.dev_size": 20, "data.test_size": 25,
          "data.max_length": 30, "student.options": (("units", 8), ("dropout", 0.1)), "training.num_steps": 6,
          "training.evaluate_every": 2, "training.dev_sample_size": 10, "training.batch_size": 8,
@@ -47,9 +46,7 @@ FILES = ["best", "checkpoints", "examples.txt", "history.json", "last", "manifes
 
 
 def run(workdir, *arguments, config="configs/translation_lstm1.py"):
-    return subprocess.run([sys.executable, "-m", "trainers.train_student", "--config", config,
-                           "--workdir", str(workdir), *arguments], cwd=ROOT, capture_output=True, text=True,
-                          check=False)
+    return run_module("trainers.train_student", "--config", config, "--workdir", str(workdir), *arguments)
 
 
 def prepare(workdir, base=translation_lstm1, **changes):
@@ -341,9 +338,8 @@ def test_a_teacher_its_student_and_lines(whole, tmp_path):
     small = ["--config.teacher_training.steps=1", "--config.teacher_training.num_steps=2",
              "--config.teacher_training.dev_size=10", "--config.teacher_training.validation_freq=0",
              "--config.features.sample_size=5", "--config.teacher.loss=stable", "--verbose=0"]
-    done = subprocess.run([sys.executable, "-m", "trainers.train_teacher", "--config", "configs/translation_lstm1.py",
-                           "--workdir", str(tmp_path / "teacher"), *ARGUMENTS, *start, *small], cwd=ROOT,
-                          capture_output=True, text=True, check=False)
+    done = run_module("trainers.train_teacher", "--config", "configs/translation_lstm1.py",
+                      "--workdir", str(tmp_path / "teacher"), *ARGUMENTS, *start, *small)
     assert done.returncode == 0, done.stderr
     history = json.loads((tmp_path / "teacher" / "history.json").read_text())
     assert 0 < history["objective"][0] < 1 and history["gradient_norm"][0] > 0 and "dev_bleu" in history
@@ -386,7 +382,6 @@ def test_a_teacher_its_student_and_lines(whole, tmp_path):
     line = "Das Dokument - ist's da? ☃"
     for arguments, expected in (([], form.to_plain(translator(form.of_plain([line])))),
                                 (["--as_trained"], translator([line]))):
-        done = subprocess.run([sys.executable, "-m", "trainers.translate", "--model", str(moses), "--beam_size=1",
-                               *arguments], cwd=ROOT, input=line.encode(), capture_output=True, check=False)
-        assert done.returncode == 0 and done.stdout.decode() == expected[0] + "\n", done.stderr
-        assert b"characters that the translator does not know: 1\n" in done.stderr
+        done = run_module("trainers.translate", "--model", str(moses), "--beam_size=1", *arguments, stdin=line)
+        assert done.returncode == 0 and done.stdout == expected[0] + "\n", done.stderr
+        assert "characters that the translator does not know: 1\n" in done.stderr

@@ -2,16 +2,14 @@
 
 import itertools
 import json
-import pathlib
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 import tf_l2t
 from configs import compare_translation, translation_transformer_adam
+from tests.commands import run_module
 from tests.event_files import hyperparameters
 from tests.test_translation_commands import SMALL
 from tf_l2t.training import StudentDivergedError, TeacherDivergedError, pace
@@ -30,7 +28,6 @@ from trainers.translation_compare import (
 from trainers.translation_table import translation_table
 from trainers.translator_fit import compiled
 
-ROOT = pathlib.Path(__file__).parent.parent
 TINY = SMALL | {
     "training.num_steps": 4, "training.keep_every": 1, "compare.start": "kept/2", "compare.students": ("lstm1",),
     "compare.losses": ("untaught", "taught"), "compare.loss_options": (), "compare.learning_rates": (0.0, 0.1),
@@ -41,9 +38,8 @@ TINY = SMALL | {
 
 def compare(folder, **changes):
     arguments = [f"--config.{field}={value}" for field, value in (TINY | changes).items()]
-    return subprocess.run([sys.executable, "-m", "trainers.compare", "--config", "configs/compare_translation.py",
-                           "--workdir", str(folder / "run"), "--measured", str(folder / "measured.json"),
-                           "--verbose=0", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return run_module("trainers.compare", "--config", "configs/compare_translation.py", "--workdir",
+                      str(folder / "run"), "--measured", str(folder / "measured.json"), "--verbose=0", *arguments)
 
 
 @pytest.fixture(scope="module")

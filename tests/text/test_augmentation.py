@@ -1,14 +1,12 @@
 """TinyBERT's augmentation: which words are replaced, by what, how often."""
 
-import pathlib
-import subprocess
-import sys
 from unittest import mock
 
 import numpy as np
 import pytest
 from absl import logging
 
+from tests.commands import run_module
 from tests.text import tiny_encoder
 from tf_l2t.text import (
     Examples,
@@ -22,7 +20,6 @@ from tf_l2t.text import (
 from tf_l2t.text.tasks import read_rows
 from trainers.augment import augment
 
-ROOT = pathlib.Path(__file__).parents[2]
 SENTENCE = "The Film is very good , isn't it ?"
 
 
@@ -146,10 +143,8 @@ def test_the_command_refuses_before_any_work(change, match, tmp_path):
     tiny_encoder.write(tmp_path / "encoder")
     for part in ("train", "valid", "test"):
         (tmp_path / f"{part}.tsv").write_text("1\tgood film\n0\tbad plot\n1\tfine cast\n")
-    done = subprocess.run([
-        sys.executable, "-m", "trainers.augment", "--config=configs/distill_text.py", f"--config.data.path={tmp_path}",
-        f"--config.encoder={tmp_path / 'encoder'}", f"--output={tmp_path / 'out.tsv'}", change], cwd=ROOT,
-        capture_output=True, text=True, check=False)
+    done = run_module("trainers.augment", "--config=configs/distill_text.py", f"--config.data.path={tmp_path}",
+                      f"--config.encoder={tmp_path / 'encoder'}", f"--output={tmp_path / 'out.tsv'}", change)
     assert done.returncode == 2 and match in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out.tsv").exists()
 

@@ -2,14 +2,13 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import keras
 import keras_nlp
 import numpy as np
 import pytest
 
+from tests.commands import run_module
 from tests.text import tiny_encoder
 from tf_l2t.students import bert_classifier, taps
 from tf_l2t.text import Examples, check_encoder, load_encoder, load_masked_language_model, numpy_bert
@@ -118,8 +117,7 @@ def test_a_keras_preset(tmp_path):
 def test_the_command(tmp_path):
     path = tiny_encoder.write(tmp_path, max_position_embeddings=48)
     assert max(check_encoder(path).values()) < 1e-4
-    done = subprocess.run([sys.executable, "-m", "trainers.check_encoder", "--encoder", str(path), "--tolerance=1e-12"],
-                          capture_output=True, text=True, check=False)
+    done = run_module("trainers.check_encoder", "--encoder", str(path), "--tolerance=1e-12")
     assert done.returncode == 1 and "attention scores: largest difference" in done.stdout
 
 
