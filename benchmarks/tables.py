@@ -122,6 +122,10 @@ def first_call_table(rows: Rows) -> str:
     return "\n".join([*lines, "", "    python -m benchmarks.first_call"])
 
 
+def _commands(rows: Rows, *what: str) -> list[str]:
+    return [f"    {command}" for command in sorted({row["command"] for row in rows if row["what"] in what})]
+
+
 def translation_fit_table(rows: Rows) -> str:
     """`fit_translator` beside Keras's `fit`, and decoding."""
     decoding = {row["student"]: row for row in rows if row["what"] == "decoding"}
@@ -133,7 +137,7 @@ def translation_fit_table(rows: Rows) -> str:
         speeds = (row["tokens_per_second"], *(decoded[f"beam{k}_positions_per_second"] for k in (1, 5)))
         lines.append(f"| {row['student']} | {own:,.0f} | {plain:,.0f} | {_number(own / plain)} | "
                      f"{' | '.join(f'{speed:,}' for speed in speeds)} |")
-    return "\n".join([*lines, "", "    python -m benchmarks.translation"])
+    return "\n".join([*lines, "", *_commands(rows, "fit", "decoding")])
 
 
 def teacher_step_table(rows: Rows) -> str:
@@ -144,7 +148,7 @@ def teacher_step_table(rows: Rows) -> str:
         lines.append(f"| {row['student']} | {row['steps']} | {_number(row['seconds'], 1)} | "
                      f"{_number(row['seconds'] / row['steps'])} | {_number(row['compile_s'], 1)} | "
                      f"{row['peak_mb']:,} |")
-    return "\n".join([*lines, "", "    python -m benchmarks.translation"])
+    return "\n".join([*lines, "", *_commands(rows, "teacher_step")])
 
 
 def prokt_step_table(rows: Rows) -> str:

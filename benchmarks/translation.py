@@ -140,9 +140,10 @@ def main() -> None:
         print(json.dumps(measure_teacher_step(chosen.one[0], int(chosen.one[1]))))
         return
     from tf_l2t.training.measured import record
+    from trainers.command import command_line
 
     def keep(row: dict[str, Any]) -> None:
-        record(chosen.output, [{**row, "command": "python -m benchmarks.translation"}], key=KEY)
+        record(chosen.output, [{**row, "command": command_line()}], key=KEY)
         print(row, flush=True)
 
     for name in chosen.students:

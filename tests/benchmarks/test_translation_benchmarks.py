@@ -116,6 +116,9 @@ def test_tables_of_cost():
              "tokens_per_second": 2500},
             {"student": "lstm1", "what": "decoding", "steps": 0, "beam1_positions_per_second": 9000,
              "beam5_positions_per_second": 3000}]
+    rows = [{**row, "command": f"python {row['what'][0]}"} for row in rows]
     assert translation_fit_table(rows).splitlines()[2] == "| lstm1 | 210 | 200 | 1.05 | 2,500 | 9,000 | 3,000 |"
     assert teacher_step_table(rows).splitlines()[2:4] == ["| lstm1 | 50 | 10.0 | 0.20 | 8.5 | 900 |",
                                                          "| lstm1 | 200 | 50.0 | 0.25 | 9.0 | 1,500 |"]
+    assert translation_fit_table(rows).splitlines()[3:] == ["", "    python d", "    python f"]
+    assert teacher_step_table(rows).splitlines()[4:] == ["", "    python t"]
