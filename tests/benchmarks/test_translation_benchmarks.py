@@ -46,12 +46,13 @@ def test_spearman():
 def test_table_of_objectives(tmp_path):
     rows = [{"data": "de-en", "run": "runs/a", "model": str(i), "dev_pairs": 500, "max_length": 50, "bleu": bleu,
              "n_best_bleu": a, "log_likelihood": b, "command": "python -m benchmarks.objectives runs/a"}
-            for i, (bleu, a, b) in enumerate([(10.0, 3.0, 1.0), (20.0, 2.0, 3.0), (31.2, 1.0, 2.0)])]
+            for i, (bleu, a, b) in enumerate([(10.0, 9.0, 1.0), (28.5, 5.0, 4.0), (30.0, 3.0, 2.0), (31.2, 1.0, 3.0)])]
     record(tmp_path / "objectives.json", rows, objectives.KEY)
     lines = objectives_table(read(tmp_path / "objectives.json")).splitlines()
-    # 1 - 6 · 2 / 24, and the order turned round
-    assert lines[2:5] == ["| `log_likelihood` | 0.500 |", "| `n_best_bleu` | -1.000 |", ""]
-    assert "3 translators of greedy BLEU 10.0 to 31.2, 500 dev pairs." in lines
+    # 1 - 6 Σd² / n(n² - 1): Σd² is 6 of all four, 6 of the last three; and the order turned round
+    assert lines[2:5] == ["| `log_likelihood` | 0.400 | -0.500 |", "| `n_best_bleu` | -1.000 | -1.000 |", ""]
+    assert "4 translators of greedy BLEU 10.0 to 31.2, 3 of them within 3 of the best; 500 dev pairs." in lines
+    assert "| -1.000 | – |" in objectives_table(rows[:3])  # two say nothing
     assert lines[-1] == "    python -m benchmarks.objectives runs/a"
 
 
