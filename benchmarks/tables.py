@@ -22,6 +22,11 @@ def _number(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
+def _commands(rows: Rows) -> list[str]:
+    """What made the rows, as lines of code."""
+    return [f"    {command}" for command in sorted({row["command"] for row in rows})]
+
+
 def setting_name(row: dict[str, Any]) -> str:
     """Library and setting in one phrase."""
     name = {"tf_l2t": "tf_l2t", **PEERS}[row["library"]]
@@ -53,8 +58,7 @@ def times_table(rows: Rows, student: str) -> str:
             f"| {setting_name(row)}", _number(plain), _number(time) if time is not None else row.get("note", "–"),
             _number(None if time is None else time / plain), *map(_number, ratios), _number(row["peak_mb"], 0),
             _number(row["compile_s"], 1)]) + " |")
-    commands = sorted({row["command"] for row in rows})
-    return "\n".join([*lines, "", *(f"    {command}" for command in commands)])
+    return "\n".join([*lines, "", *_commands(rows)])
 
 
 def slope_mb(points: list[tuple[int, float]]) -> float | None:
@@ -92,8 +96,7 @@ def memory_table(rows: Rows) -> str:
         planned = [row["planned_mb"] / row["peak_mb"] for _, row in sorted(found.items()) if row.get("planned_mb")]
         lines.append(f"| {name} | {' | '.join(cells)} | {_number(slope)} | {end} | "
                      + (f"{min(planned):.2f} … {max(planned):.2f} |" if planned else "– |"))
-    commands = sorted({row["command"] for row in rows})
-    return "\n".join([*lines, "", *(f"    {command}" for command in commands)])
+    return "\n".join([*lines, "", *_commands(rows)])
 
 
 def fit_table(rows: Rows) -> str:
@@ -123,10 +126,6 @@ def first_call_table(rows: Rows) -> str:
     return "\n".join([*lines, "", "    python -m benchmarks.first_call"])
 
 
-def _commands(rows: Rows, *what: str) -> list[str]:
-    return [f"    {command}" for command in sorted({row["command"] for row in rows if row["what"] in what})]
-
-
 def translation_fit_table(rows: Rows) -> str:
     """`fit_translator` beside Keras's `fit`, and decoding."""
     decoding = {row["student"]: row for row in rows if row["what"] == "decoding"}
@@ -138,18 +137,18 @@ def translation_fit_table(rows: Rows) -> str:
         speeds = (row["tokens_per_second"], *(decoded[f"beam{k}_positions_per_second"] for k in (1, 5)))
         lines.append(f"| {row['student']} | {own:,.0f} | {plain:,.0f} | {_number(own / plain)} | "
                      f"{' | '.join(f'{speed:,}' for speed in speeds)} |")
-    return "\n".join([*lines, "", *_commands(rows, "fit", "decoding")])
+    return "\n".join([*lines, "", *_commands([row for row in rows if row["what"] != "teacher_step"])])
 
 
 def teacher_step_table(rows: Rows) -> str:
     """Time and memory of a translation teacher's step against T."""
+    rows = [row for row in rows if row["what"] == "teacher_step"]
     lines = ["| student | T | seconds | seconds / T | trace and compile, s | peak, MB |", "|---|---|---|---|---|---|"]
-    for row in sorted((row for row in rows if row["what"] == "teacher_step"),
-                      key=lambda row: (row["student"], row["steps"])):
+    for row in sorted(rows, key=lambda row: (row["student"], row["steps"])):
         lines.append(f"| {row['student']} | {row['steps']} | {_number(row['seconds'], 1)} | "
                      f"{_number(row['seconds'] / row['steps'])} | {_number(row['compile_s'], 1)} | "
                      f"{row['peak_mb']:,} |")
-    return "\n".join([*lines, "", *_commands(rows, "teacher_step")])
+    return "\n".join([*lines, "", *_commands(rows)])
 
 
 def prokt_step_table(rows: Rows) -> str:
@@ -272,7 +271,7 @@ def objectives_table(rows: Rows) -> str:
     pairs = " or ".join(f"{count:,}" for count in sorted({row["dev_pairs"] for row in rows}))
     about = (f"{len(rows)} translators of greedy BLEU {min(bleu):.1f} to {max(bleu):.1f}, {len(near)} of them within "
              f"{NEAR} of the best; {pairs} dev pairs.")
-    return "\n".join([*lines, "", about, "", *(f"    {line}" for line in sorted({row["command"] for row in rows}))])
+    return "\n".join([*lines, "", about, "", *_commands(rows)])
 
 
 TABLES: dict[str, Callable[[Rows], str]] = {

@@ -23,15 +23,14 @@ ROOT = pathlib.Path(__file__).parent.parent
 def run_module(module: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess:
     """`python -m module arguments` in the root of the project: exit code, standard output and error, as text."""
     server = _server()
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
-        given.write(stdin.encode())
-        given.seek(0)
-        files = [f"/proc/{os.getpid()}/fd/{file.fileno()}" for file in (given, out, error)]
-        print(json.dumps([module, [str(argument) for argument in arguments], files]), file=server.stdin, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [pathlib.Path(folder) / name for name in ("stdin", "stdout", "stderr")]
+        for file, text in zip(files, (stdin, "", ""), strict=True):
+            file.write_text(text, encoding="utf-8")
+        print(json.dumps([module, arguments, [str(file) for file in files]]), file=server.stdin, flush=True)
         code = int(server.stdout.readline())
-        out.seek(0)
-        error.seek(0)
-        return subprocess.CompletedProcess([module, *arguments], code, out.read().decode(), error.read().decode())
+        said = (file.read_text(encoding="utf-8") for file in files[1:])
+        return subprocess.CompletedProcess([module, *arguments], code, *said)
 
 
 @functools.cache

@@ -104,6 +104,18 @@ def test_rows_of_cost(tiny, monkeypatch):
     assert {*translation.KEY} <= set(row)
 
 
+def test_rows_of_cost_keep_their_command(tmp_path, monkeypatch):
+    for what in ("fit", "decoding"):
+        monkeypatch.setattr(translation, f"measure_{what}", lambda name, *_, what=what: {
+            "student": name, "what": what, "steps": 0})
+    arguments = ["--students", "lstm2", "--steps", "--output", str(tmp_path / "cost.json")]
+    monkeypatch.setattr("sys.argv", ["translation.py", *arguments])
+    translation.main()
+    rows = read(tmp_path / "cost.json")
+    assert [(row["student"], row["what"]) for row in rows] == [("lstm2", "fit"), ("lstm2", "decoding")]
+    assert all(row["command"].endswith(" ".join(arguments)) for row in rows)
+
+
 def test_the_most_memory_of_calls():
     seconds, peak_mb = repeated(lambda: (np.ones(25_000_000), time.sleep(0.1)), 2)  # 200 MB, one after the other
     assert len(seconds) == 2 and min(seconds) >= 0.1 and 150 < peak_mb < 390
