@@ -8,7 +8,6 @@ process ends. What is to be killed, or to have an environment of its own, is to 
 from __future__ import annotations
 
 import functools
-import gc
 import json
 import os
 import pathlib
@@ -61,6 +60,7 @@ if __name__ == "__main__":
     import tf_l2t.students
     import tf_l2t.training  # noqa: F401
     import trainers.command  # noqa: F401
+    from tests.tracing import trace_lightly
 
-    gc.freeze()
+    trace_lightly()
     _serve()

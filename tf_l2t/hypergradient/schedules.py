@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Move(NamedTuple):
-    """Run on to step `stop` and keep the state there in snapshot `keep` (−1: keep nothing)."""
+    """Run on to step `stop` and keep the state there in snapshot `keep`; −1, nothing, in the last of a visit."""
 
     stop: int
     keep: int

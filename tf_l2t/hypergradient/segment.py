@@ -18,6 +18,7 @@ _ZERO = tf.UnconnectedGradients.ZERO
 
 def arrays_like(tensors: Sequence[Any], size: Any) -> list[tf.TensorArray]:
     """An array for each of the tensors, of `size` like it, which may be read more than once."""
+    size = tf.convert_to_tensor(size)  # once, not by each array
     return [tf.TensorArray(t.dtype, size=size, element_shape=t.shape, clear_after_read=False) for t in tensors]
 
 

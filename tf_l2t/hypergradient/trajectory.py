@@ -10,7 +10,7 @@ import tensorflow as tf
 from tf_l2t.hypergradient.compiling import compiled
 from tf_l2t.hypergradient.memory import num_bytes
 from tf_l2t.hypergradient.rules import Rule, restore, snapshot
-from tf_l2t.hypergradient.schedules import Plan, Visit
+from tf_l2t.hypergradient.schedules import Move, Plan, Visit
 from tf_l2t.hypergradient.segment import arrays_like, read_all, run, sweep, write
 from tf_l2t.hypergradient.state import Problem, StudentState, Tensors
 from tf_l2t.hypergradient.step import Adjoint
@@ -147,15 +147,18 @@ class Sweep:
             state, written, records = runner.to_recorded(state, self.first_step, None, written, records)
         if self.others:
             snapshots = write(snapshots, 0, snapshot(state))
+            *kept, last = self.first.moves
 
             def move(index, state, written, records, snapshots):
-                row = tf.constant(self.first.moves)[index]
-                state, written, records = runner.to_recorded(state, row[0], None, written, records)
-                return index + 1, state, written, records, _keep(snapshots, row[1], state)
+                stop, keep = tf.unstack(tf.constant(kept)[index])
+                state, written, records = runner.to_recorded(state, stop, None, written, records)
+                return index + 1, state, written, records, write(snapshots, keep, snapshot(state))
 
-            _, state, written, records, snapshots = tf.while_loop(
-                lambda index, *_: index < len(stops), move, (tf.constant(0), state, written, records, snapshots),
-                parallel_iterations=1)
+            if kept:
+                _, state, written, records, snapshots = tf.while_loop(
+                    lambda index, *_: index < len(kept), move, (tf.constant(0), state, written, records, snapshots),
+                    parallel_iterations=1)
+            state, written, records = runner.to_recorded(state, last.stop, None, written, records)
         objective, final, record, adjoint, gradient, norms = self._last(
             runner.theta, state, runner.seed, runner.batches(state.step, plan.segment_length))
         records = write(records, written, tf.nest.flatten(record))
@@ -167,27 +170,30 @@ class Sweep:
     def _back(self, last: StudentState, snapshots: list[tf.TensorArray], features: tf.Tensor, adjoint: Adjoint,
               gradient: Tensors, last_norms: tf.Tensor) -> tuple[Adjoint, Tensors, tf.Tensor]:
         runner, length = self.runner, self.plan.segment_length
-        moves = [move for visit in self.others for move in visit.moves]
-        ends, rows = 0, []
+        moves: list[Move] = []
+        rows = []
         for visit in self.others:
-            rows.append((visit.load, visit.start, ends, ends + len(visit.moves), visit.stop))
-            ends += len(visit.moves)
-        visits, move_rows = tf.constant(rows), tf.constant([tuple(m) for m in moves] or [(0, 0)])
+            before = len(moves)
+            moves.extend(visit.moves[:-1])
+            rows.append((visit.load, visit.start, before, len(moves), visit.first, visit.stop))
+        visits = tf.constant(rows)
         all_norms = [tf.TensorArray(tf.float32, size=len(rows) + 1, element_shape=[None], infer_shape=False)]
         all_norms = write(all_norms, len(rows), [last_norms])
 
         def body(index, snapshots, frontier, adjoint, gradient, norms):
-            load, start, first_move, end_move, stop = tf.unstack(visits[index])
+            load, start, first_move, end_move, first, stop = tf.unstack(visits[index])
             state = restore(self.template, read_all(snapshots, load), start)
 
             def move(number, state, snapshots):
-                state = runner.to(state, move_rows[number][0], features)
-                return number + 1, state, _keep(snapshots, move_rows[number][1], state)
+                end, keep = tf.unstack(tf.constant(moves)[number])
+                state = runner.to(state, end, features)
+                return number + 1, state, write(snapshots, keep, snapshot(state))
 
             if moves:
                 _, state, snapshots = tf.while_loop(lambda number, *_: number < end_move, move,
                                                     (first_move, state, snapshots), parallel_iterations=1)
-            first = state.step
+            if any(visit.moves for visit in self.others):
+                state = runner.to(state, first, features)
             if self.debug:
                 stored = restore(self.template, frontier, stop)
                 with tf.control_dependencies(_assert_same(runner.to(state, stop, features), stored)):
@@ -212,8 +218,3 @@ def _shifted(visit: Visit, by: int) -> Visit:
                  visit.first + by, visit.stop + by)
 
 
-def _keep(snapshots: list[tf.TensorArray], slot: tf.Tensor, state: StudentState) -> list[tf.TensorArray]:
-    # Writing back what is there, where nothing is to be kept: a cond around the write would copy the lists.
-    index = tf.maximum(slot, 0)
-    values = tf.cond(slot < 0, lambda: read_all(snapshots, index), lambda: snapshot(state))
-    return write(snapshots, index, [tf.ensure_shape(v, t.shape) for v, t in zip(values, snapshot(state), strict=True)])
