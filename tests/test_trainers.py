@@ -376,9 +376,10 @@ def test_table_2():
     assert (config.teacher.loss, config.teacher_training.learning_rate) == ("paper", 1e-4)
 
 
-@pytest.mark.parametrize("cell", ["resnet32-cifar100", "wrn_40_10-cifar10", "densenet_bc_190_40-cifar10"])
-def test_the_largest_cells_of_table_2_can_be_planned(cell):
-    """Within their budgets, at their own batch and horizon; from graphs alone, no step is run."""
+@pytest.mark.parametrize("cell", ["resnet32-cifar100", "wrn_40_10-cifar10"])
+def test_large_cells_of_table_2_can_be_planned(cell):
+    """Within their budgets, at their own batch and horizon; from graphs alone, no step is run. (`--dry_run` of
+    densenet_bc_190_40 does the same, in minutes.)"""
     from configs import table2
     from trainers import image_teacher
 
@@ -394,17 +395,15 @@ def test_the_largest_cells_of_table_2_can_be_planned(cell):
 
 
 def test_a_dry_run_writes_nothing(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "trainers.train_teacher", "--config=configs/table2.py:resnet8-cifar10",
-                           "--dry_run", "--config.quick", "--config.teacher_training.truncate=15"],
-                          cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_module("trainers.train_teacher", "--config=configs/table2.py:resnet8-cifar10", "--dry_run",
+                      "--config.quick", "--config.teacher_training.truncate=15")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "data: mnist_5k, 3,500 train, 500 dev, 1,000 test, 10 classes"
     assert "taught 10.82" in done.stdout and "60 steps, of which 15 are swept back" in done.stdout  # typed, over 20
     assert "timing a student, forward and back, steps 8" in lines
     assert lines[-1].startswith("predicted: ") and lines[-1].endswith(" in total")
-    none = subprocess.run([sys.executable, "-m", "trainers.train_teacher", "--config=configs/demo.py"], cwd=ROOT,
-                          capture_output=True, text=True, check=False)
+    none = run_module("trainers.train_teacher", "--config=configs/demo.py")
     assert none.returncode == 2 and "--workdir must name a new directory" in none.stderr
 
 
