@@ -8,6 +8,7 @@ import numpy as np
 
 import tf_l2t
 from tests.clusters import environments
+from tests.commands import run_module, start_module
 from tests.test_trainers import SMALL
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -16,13 +17,14 @@ ROOT = pathlib.Path(__file__).parent.parent
 def run(folder, *more, first=()):
     """Exit codes and outputs of two processes, the first one run by a command; `more` are arguments of their own. Each
     has a work directory of its own."""
-    processes = [subprocess.Popen(
-        [*(first if index == 0 else ()), sys.executable, "-m", "trainers.train_teacher", "--config", "configs/demo.py",
-         *SMALL, "--verbose=0",
-         "--config.teacher_training.strategy=multi_worker", "--config.teacher_training.rollouts=2",
-         "--workdir", str(folder / f"run{index}"), *(more[index] if more else ())],
-        cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for index, env in enumerate(environments())]
+    processes = []
+    for index, env in enumerate(environments()):
+        arguments = ["--config", "configs/demo.py", *SMALL, "--verbose=0",
+                     "--config.teacher_training.strategy=multi_worker", "--config.teacher_training.rollouts=2",
+                     "--workdir", str(folder / f"run{index}"), *(more[index] if more else ())]
+        processes.append(start_module("trainers.train_teacher", *arguments, env=env) if index or not first else
+                         subprocess.Popen([*first, sys.executable, "-m", "trainers.train_teacher", *arguments],
+                                          cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     outs = [process.communicate(timeout=300) for process in processes]
     return [process.returncode for process in processes], outs
 
@@ -32,10 +34,8 @@ def test_two_processes_train_one_teacher(tmp_path):
     codes, outs = run(tmp_path)
     assert codes == [0, 0], outs
     assert not (tmp_path / "run1").exists() and f"teacher: {tmp_path / 'run0' / 'teacher'}" in outs[0][0]
-    alone = subprocess.run([sys.executable, "-m", "trainers.train_teacher", "--config", "configs/demo.py", *SMALL,
-                            "--verbose=0", "--config.teacher_training.rollouts=2",
-                            "--workdir", str(tmp_path / "alone")],
-                           cwd=ROOT, capture_output=True, text=True, check=False)
+    alone = run_module("trainers.train_teacher", "--config", "configs/demo.py", *SMALL, "--verbose=0",
+                       "--config.teacher_training.rollouts=2", "--workdir", str(tmp_path / "alone"))
     assert alone.returncode == 0, alone.stderr
     teachers = [tf_l2t.load_teacher(tmp_path / name / "teacher") for name in ("run0", "alone")]
     for a, b in zip(*(teacher.theta for teacher in teachers), strict=True):

@@ -1,15 +1,12 @@
 """Batches split over the replicas of a strategy, and students spread over them, against one device."""
 
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests import tiny
 from tests.clusters import environments
+from tests.commands import start_module
 from tf_l2t.hypergradient import (
     adam,
     advance,
@@ -19,8 +16,6 @@ from tf_l2t.hypergradient import (
     sgd,
 )
 from tf_l2t.hypergradient.replicas import Shards
-
-ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +54,7 @@ def test_a_split_batch_has_the_hypergradient_of_the_whole(strategy, student, opt
 @pytest.mark.parametrize("student", ["plain", "synchronized_batchnorm"])
 def test_two_processes_have_the_hypergradient_of_one(tmp_path, student):
     """As above, each with a half of every batch."""
-    processes = [subprocess.Popen([sys.executable, "-m", "tests.hypergradient.split_worker", str(tmp_path / str(index)),
-                                   student], cwd=ROOT, env=env, stderr=subprocess.PIPE)
+    processes = [start_module("tests.hypergradient.split_worker", str(tmp_path / str(index)), student, env=env)
                  for index, env in enumerate(environments())]
     said = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said

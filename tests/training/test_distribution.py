@@ -3,8 +3,6 @@
 import json
 import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 import keras
@@ -15,12 +13,11 @@ import tensorflow as tf
 import tf_l2t
 from tests import tiny
 from tests.clusters import environments
+from tests.commands import start_module
 from tests.training.test_teacher_checkpoints import Stop
 from tests.training.test_teacher_trainer import DEV, noisy_train, trainer
 from tf_l2t.training import ClusterRefusedError
 from tf_l2t.training.replicas import Replicas
-
-ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +108,11 @@ class Cluster:
     def __init__(self, folder, way="rollouts", seeds=(0, 0), states=True, student="plain", stop=0):
         self.folder, self.states = folder, folder / "states" if states else ""
         self.logs = [folder / f"log{index}" for index in range(2)]
-        self.processes = [subprocess.Popen(
-            [sys.executable, "-m", "tests.training.worker", str(folder / f"out{index}.json"), str(self.states), way,
-             str(seeds[index]), student, str(stop)], cwd=ROOT, env=env, stdout=log.open("w"), stderr=subprocess.STDOUT)
+        for log in self.logs:
+            log.write_text("")
+        self.processes = [
+            start_module("tests.training.worker", str(folder / f"out{index}.json"), str(self.states), way,
+                         str(seeds[index]), student, str(stop), env=env, log=log)
             for index, (env, log) in enumerate(zip(environments(), self.logs, strict=True))]
 
     def wait(self):

@@ -1,9 +1,6 @@
 """Students of every kind train under a strategy of two replicas as on one device: to the same weights."""
 
 import json
-import pathlib
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -12,6 +9,7 @@ import tensorflow as tf
 
 from tests import tiny
 from tests.clusters import environments
+from tests.commands import start_module
 from tests.distillation import small
 from tests.training import test_sequence_student as sentences
 from tests.training import test_taught_translator as translation
@@ -171,8 +169,7 @@ def test_several_machines_are_refused(tmp_path):
     """No Keras 3 model can be fitted there; two real processes are told so, in place of Keras' own error."""
     names = ["taught", "large_margin", "taught_translator", "reinforce", "prokt"]
     outs = [tmp_path / f"out{index}.json" for index in range(2)]
-    processes = [subprocess.Popen([sys.executable, "-m", "tests.training.students_worker", str(out), *names], env=env,
-                                  cwd=pathlib.Path(__file__).parents[2])
+    processes = [start_module("tests.training.students_worker", str(out), *names, env=env)
                  for out, env in zip(outs, environments(), strict=True)]
     assert [process.wait(timeout=300) for process in processes] == [0, 0]
     for out in outs:

@@ -3,10 +3,7 @@
 import itertools
 import json
 import os
-import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 import keras
@@ -15,11 +12,11 @@ import pytest
 
 import tf_l2t
 from tests import tiny
+from tests.commands import start_module
 from tests.training.test_teacher_trainer import DEV, noisy_train
 from tf_l2t.training import TeacherTrainer
 from tf_l2t.training.teacher_progress import Progress
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
 STEPS = 6
 
 
@@ -148,15 +145,14 @@ def test_another_training_is_refused(tmp_path, options, match):
     assert {file.name: file.read_bytes() for file in (tmp_path / "states").iterdir()} == before
 
 
-COMMAND = [sys.executable, "-m", "trainers.train_teacher", "--config", "configs/demo.py", "--verbose=0",
+COMMAND = ["trainers.train_teacher", "--config", "configs/demo.py", "--verbose=0",
            "--config.training.num_steps=60", "--config.data.dev_size=60", "--config.data.test_size=200",
            "--config.teacher_training.steps=8", "--config.teacher_training.validation_freq=3",
            "--config.teacher_training.xla=False"]
 
 
 def start(workdir):
-    return subprocess.Popen([*COMMAND, "--workdir", str(workdir)], cwd=ROOT, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True)
+    return start_module(*COMMAND, "--workdir", str(workdir))
 
 
 def wait_for_state(workdir, number):

@@ -39,7 +39,7 @@ def _without_rewriting() -> Iterator[None]:
 
 
 def compile_once(problem: Problem, apply: Apply, jit: str | bool, make: Make,
-                 strategy: tf.distribute.Strategy | None = None) -> Callable[..., Any]:
+                 strategy: tf.distribute.Strategy | None = None, update: bool = False) -> Callable[..., Any]:
     """A function (theta, state, seed, …) traced at its first call and never again.
 
     Other shapes or dtypes later are an error. With a strategy all but theta are lists, and so is what is returned, of
@@ -53,6 +53,7 @@ def compile_once(problem: Problem, apply: Apply, jit: str | bool, make: Make,
       make: (jit, theta, state, a step as of `trace_step`) -> the function to trace; of all tensors, shapes and dtypes
         count.
       strategy: whose replicas run the function.
+      update: whether `make` looks at the step's gradient and update, too.
 
     Raises:
       ValueError: for another `jit`, or for XLA with a batch that is split over replicas.
@@ -71,7 +72,7 @@ def compile_once(problem: Problem, apply: Apply, jit: str | bool, make: Make,
             return traced(*arguments)
         specimen = arguments if strategy is None else (arguments[0], *(values[0] for values in arguments[1:]))
         theta, state, seed = specimen[:3]
-        step = trace_step(problem, apply, theta, state, seed)
+        step = trace_step(problem, apply, theta, state, seed, update)
 
         def trace(by_xla: bool) -> Callable[..., Any]:
             function = make(by_xla, theta, state, step)
@@ -95,14 +96,24 @@ def compile_once(problem: Problem, apply: Apply, jit: str | bool, make: Make,
     return call
 
 
-def trace_step(problem: Problem, apply: Apply, theta: Tensors, state: StudentState, seed: tf.Tensor) -> Any:
-    """A student step as a concrete function that is never run: its ops, and the shapes of its record."""
+def trace_step(problem: Problem, apply: Apply, theta: Tensors, state: StudentState, seed: tf.Tensor,
+               update: bool) -> Any:
+    """A student step as a concrete function that is never run: its ops, and the shapes of its record.
+
+    Without the `update` it ends with the loss: all of the record, and the fewest ops to trace.
+    """
+    whole = problem._replace(narrow_fn=None, shards=None)
+
     def step(theta, state, seed):
         batch = problem.batch_fn(seed, state.step)
         with exact_moments():
             features, _ = problem.features.features_fn(state)
         coefficients = apply(theta, features)
-        _, output = inner_step(problem._replace(narrow_fn=None, shards=None), state, batch, coefficients)
+        if update:
+            _, output = inner_step(whole, state, batch, coefficients)
+        else:
+            with exact_moments():
+                output = whole.loss(state.params, state.non_trainable, batch, coefficients)
         return {"batch": batch, "features": features, "coefficients": coefficients, "loss": output.loss,
                 "metrics": output.metrics}
 

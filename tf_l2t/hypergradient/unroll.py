@@ -198,7 +198,7 @@ class HypergradientFunction:
         self._explicit = hvp != "auto"
         self._schedule, self._swept, self._budget = schedule, swept, budget
         self._trace, self._debug, self._jit, self._strategy = trace, debug, jit, strategy
-        self._run = compile_once(problem, teacher.apply, jit, self._make, strategy)
+        self._run = compile_once(problem, teacher.apply, jit, self._make, strategy, update=True)
 
     def __call__(self, state: Any, seed: Any, theta: Tensors | None = None) -> Any:
         if theta is None:
@@ -212,7 +212,7 @@ class HypergradientFunction:
           ValueError: as the first call.
         """
         theta = tuple(tf.convert_to_tensor(v) for v in theta or self._teacher.trainable_variables)
-        step = trace_step(self._problem, self._teacher.apply, theta, state, tf.zeros((), tf.int64))
+        step = trace_step(self._problem, self._teacher.apply, theta, state, tf.zeros((), tf.int64), update=True)
         self._make(suits_xla(self._problem, step) if self._jit == "auto" else bool(self._jit), theta, state, step)
         assert self.choice is not None
         return self.choice
