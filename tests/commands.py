@@ -65,6 +65,11 @@ def start_module(module: str, *arguments: str, stdin: str = "", env: Mapping[str
     return Started(int(server.stdout.readline()), [module, *arguments], folder)
 
 
+def run_code(code: str, *arguments: str) -> subprocess.CompletedProcess:
+    """`python -c code arguments`, in the same way."""
+    return run_module("-c", code, *arguments)
+
+
 def run_module(module: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess:
     """As `start_module`, to its end: exit code, standard output and error, as text."""
     process = start_module(module, *arguments, stdin=stdin)
@@ -101,8 +106,12 @@ def _serve() -> None:
                 os.environ.clear()
                 os.environ.update(env)
             sys.stdin = os.fdopen(0)
-            sys.argv = [module, *arguments]
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
+            if module == "-c":
+                sys.argv = [module, *arguments[1:]]
+                exec(compile(arguments[0], "<string>", "exec"), {"__name__": "__main__"})
+            else:
+                sys.argv = [module, *arguments]
+                runpy.run_module(module, run_name="__main__", alter_sys=True)
             return
         watching = {pid for pid in (*watching, watcher) if not os.waitpid(pid, os.WNOHANG)[0]}
 

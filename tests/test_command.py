@@ -1,14 +1,12 @@
 """How commands end, whatever their work does."""
 
 import os
-import pathlib
 import signal
-import subprocess
-import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
+from tests.commands import run_code
+
 SCRIPT = """
 import os, signal, sys, time
 import tensorflow as tf
@@ -23,8 +21,7 @@ command.main(lambda config, workdir: work)
 
 
 def run(work):
-    done = subprocess.run([sys.executable, "-c", SCRIPT.format(work)], cwd=ROOT, capture_output=True, text=True,
-                          check=False, timeout=120)
+    done = run_code(SCRIPT.format(work))
     return done.returncode, done.stderr.splitlines()
 
 

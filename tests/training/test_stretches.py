@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 
 import keras
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.commands import run_code
 from tf_l2t.data import batch_dataset
 from tf_l2t.training import StudentDivergedError, TerminatedError, stretches
 from tf_l2t.training.checkpoints import Checkpoints
@@ -254,7 +253,7 @@ print("goes on", flush=True)
 @pytest.mark.parametrize("how", [(), ("raises",)])
 def test_sigterm_is_not_forgotten_where_there_is_another_end(how):
     """Behind the last step, or where a student diverged and others would come."""
-    done = subprocess.run([sys.executable, "-c", OTHERWISE, *how], capture_output=True, text=True, check=False)
+    done = run_code(OTHERWISE, *how)
     assert (done.stdout, done.returncode) == ("heard\n", 75)
 
 
@@ -270,7 +269,7 @@ with deferred_termination():
 
 
 def test_a_second_sigterm_ends_at_once():
-    done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, check=False)
+    done = run_code(TWICE)
     assert done.stdout == "still here\n" and done.returncode == -signal.SIGTERM
 
 
