@@ -12,10 +12,12 @@ import json
 import os
 import pathlib
 import runpy
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Mapping
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -24,12 +26,13 @@ ROOT = pathlib.Path(__file__).parent.parent
 class Started:
     """A command that has been started: of `subprocess.Popen`, what tests ask for."""
 
-    def __init__(self, pid: int, args: list[str], folder: tempfile.TemporaryDirectory):
+    def __init__(self, pid: int, args: list[str], folder: pathlib.Path):
         self.pid, self.args, self.returncode = pid, args, None
-        self._folder = folder  # gone with this object
+        self._folder = folder
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
     def poll(self) -> int | None:
-        end = pathlib.Path(self._folder.name, "end")
+        end = self._folder / "end"
         if self.returncode is None and end.is_file():
             self.returncode = int(end.read_text())
         return self.returncode
@@ -50,17 +53,17 @@ class Started:
     def communicate(self, timeout: float = 600) -> tuple[str, str]:
         """Standard output and error, once it has ended."""
         self.wait(timeout)
-        return tuple(pathlib.Path(self._folder.name, name).read_text(encoding="utf-8") for name in ("out", "err"))
+        return tuple((self._folder / name).read_text(encoding="utf-8") for name in ("out", "err"))
 
 
 def start_module(module: str, *arguments: str, stdin: str = "", env: Mapping[str, str] | None = None,
                  log: pathlib.Path | None = None) -> Started:
     """`python -m module arguments` in the root of the project; its output goes to `log`, if there is one."""
-    folder = tempfile.TemporaryDirectory()
+    folder = pathlib.Path(tempfile.mkdtemp())
     for name, text in (("in", stdin), ("out", ""), ("err", "")):
-        pathlib.Path(folder.name, name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8")
     server = _server()
-    print(json.dumps([module, arguments, folder.name, env and dict(env), log and str(log)]), file=server.stdin,
+    print(json.dumps([module, arguments, str(folder), env and dict(env), log and str(log)]), file=server.stdin,
           flush=True)
     return Started(int(server.stdout.readline()), [module, *arguments], folder)
 
