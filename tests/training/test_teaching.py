@@ -1,5 +1,9 @@
 """A teacher's loss on a stock Keras model: as TaughtStudent teaches, and through saves, masks and odd fits."""
 
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -7,12 +11,13 @@ import tensorflow as tf
 
 import tf_l2t
 from tests import tiny
-from tests.commands import run_code
 from tests.event_files import scalars, tags
 from tests.training.taught import DEV, OTHER, STEPS, TRAIN, WEIGHTS, blank_examples, network, sgd, teaching
 from tf_l2t.losses import FixedLoss, TaughtLoss, TeacherLoss
 from tf_l2t.students import FunctionalStudent
 from tf_l2t.training import TaughtStudentSummaries
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
 class Evaluates(keras.callbacks.Callback):
@@ -114,7 +119,8 @@ print(hashlib.sha256(b"".join(w.numpy().tobytes() for w in weights)).hexdigest()
 
 def test_with_op_determinism_two_processes_do_the_same():
     """A teacher's training and a student's by it, with shuffling and dropout."""
-    ends = [run_code(DETERMINISTIC).stdout.split()[-1] for _ in range(2)]
+    ends = [subprocess.run([sys.executable, "-c", DETERMINISTIC], cwd=ROOT, check=True, capture_output=True,
+                           text=True).stdout.split()[-1] for _ in range(2)]
     assert ends[0] == ends[1] and len(ends[0]) == 64
 
 
