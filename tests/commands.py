@@ -8,6 +8,7 @@ an environment of its own if there is one, and ends as any process ends, by a si
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 import pathlib
@@ -126,7 +127,6 @@ if __name__ == "__main__":
     import tf_l2t.students
     import tf_l2t.training  # noqa: F401
     import trainers.command  # noqa: F401
-    from tests.tracing import trace_lightly
 
-    trace_lightly()
+    gc.freeze()
     _serve()

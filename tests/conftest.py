@@ -1,3 +1,4 @@
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -7,11 +8,12 @@ import hypothesis
 import pytest
 import tensorflow as tf
 
-from tests.tracing import trace_lightly
 from tf_l2t.garbage import graphs_gone_afterwards
 from tf_l2t.hypergradient import compiling, unroll
 
-trace_lightly()
+# Graphs are very many small objects: a sixth of the time went into looking for garbage among those that stay.
+gc.freeze()
+gc.set_threshold(50_000, 10, 10)
 
 CHOOSING, SUITS_XLA = (compiling, unroll), compiling.suits_xla
 
