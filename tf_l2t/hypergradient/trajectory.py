@@ -216,5 +216,3 @@ class Sweep:
 def _shifted(visit: Visit, by: int) -> Visit:
     return Visit(visit.load, visit.start + by, tuple(m._replace(stop=m.stop + by) for m in visit.moves),
                  visit.first + by, visit.stop + by)
-
-
