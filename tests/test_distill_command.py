@@ -7,15 +7,16 @@ import time
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorflow.python.framework.func_graph import FuncGraph
 
 from benchmarks import distillation_steps
 from configs import compare_distill_mnist, compare_distill_text, distill_mnist, prokt_glue, prokt_images
 from tests.event_files import hyperparameters, scalars
-from tf_l2t.distillation import METHODS, DistillationTrainer
+from tf_l2t.distillation import METHODS, DistillationTrainer, method
 from tf_l2t.training import distillation_fit
 from tf_l2t.training.measured import record
-from trainers import command, distill_compare
+from trainers import command, distill_compare, distillation
 from trainers.distill import dry_run, prepare_distillation
 from trainers.distill_table import KEY, distillation_table
 from trainers.distillation import optimizers
@@ -26,10 +27,14 @@ SMALL = {"data.name": "mnist_5k", "data.dev_size": 40, "data.test_size": 50, "da
          "training.decay": "drops:0.5"}
 
 
-def train(workdir, **changes):
+def config_of(**changes):
     """Fields are written with __ for a dot."""
     changes = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
-    prepare_distillation(command.changed(distill_mnist.get_config(), changes.items()), str(workdir), 0)()
+    return command.changed(distill_mnist.get_config(), changes.items())
+
+
+def train(workdir, **changes):
+    prepare_distillation(config_of(**changes), str(workdir), 0)()
     return {name: json.loads((workdir / f"{name}.json").read_text()) for name in ("history", "results", "manifest")}
 
 
@@ -49,6 +54,10 @@ def test_a_teacher_and_its_anchors(teacher):
     best = max(record["val_accuracy"] for record in found["history"])
     assert found["results"]["best"]["dev"] == pytest.approx(best, abs=1e-6)
     assert found["results"]["last"]["dev"] == pytest.approx(found["history"][-1]["val_accuracy"], abs=1e-6)
+    dev, early = distillation.load_data(config_of()).splits.dev, keras.models.load_model(workdir / "anchors/1.keras")
+    right = np.mean(np.argmax(early.predict(dev.x, verbose=0), axis=-1) == dev.y)
+    assert right == pytest.approx(found["history"][1]["val_accuracy"], abs=1e-6)  # from the middle of the training
+    assert right != pytest.approx(best, abs=1e-6)
     for part, name in (("train", "accuracy"), ("validation", "val_accuracy")):
         curve = scalars(workdir / "tensorboard" / part)["epoch_accuracy"]
         assert curve == pytest.approx(dict(enumerate(record[name] for record in found["history"])), rel=1e-5)
@@ -65,7 +74,37 @@ def test_students(name, teacher, tmp_path):
         assert keras.models.load_model(kept).count_params() == keras.models.load_model(
             teacher[0] / "student.keras").count_params()
     assert len(found["history"]) == 2 and {"divergence", "teacher_accuracy"} <= set(found["history"][0])
+    if name != "prokt":  # the teacher is the one that was trained, an anchor for as many looks as another
+        config, files = config_of(**changes), ["student.keras"] * 2
+        _, _, batches = distillation.planned(config, keras.models.load_model(teacher[0] / files[0]))
+        files = ["anchors/1.keras", "anchors/2.keras"] if name == "rco" else files
+        for look, (record, file) in enumerate(zip(found["history"], files, strict=True)):
+            x, y, _ = (np.concatenate(part) for part in zip(
+                *(batches(config.seed, step) for step in range(4 * look, 4 * look + 4)), strict=True))
+            right = np.argmax(keras.models.load_model(teacher[0] / file).predict(x, verbose=0), axis=-1) == y
+            assert record["teacher_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
     assert 0 <= found["results"]["last"]["test"] <= 1 and found["results"]["ms_per_step"] > 0
+
+
+@pytest.mark.parametrize("name", ["fitnet", "vid", "crd"])
+def test_weights_of_a_loss_are_the_seeds(name):
+    """As the student's: the same of a seed, whatever was drawn before, and others of another; CRD's draws, too."""
+    image = {"student__name": "resnet", "teacher__name": "resnet",
+             **{f"{part}__options": (("depth", 8), ("widths", (2, 2, 2, 2))) for part in ("student", "teacher")}}
+    found = []
+    for seed in (3, 3, 4):
+        config = config_of(method__name=name, seed=seed, **image,
+                           method__options=(("num_negatives", 8),) if name == "crd" else ())
+        teacher = distillation.new_teachers(config, method(name))
+        trainer, _, _ = distillation.planned(config, teacher)
+        layers = trainer._connectors
+        found.append([np.array(w) for layer in layers for w in layer.weights])
+        if name == "crd":
+            found[-1].append(layers[0]._negatives(tf.constant([1, 2])).numpy())
+    for own, same, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(own, same)
+        assert (own == other).all() == (len(np.unique(own)) == 1)  # constants alone are the same
+    assert any((own != other).any() for own, other in zip(found[0], found[2], strict=True))
 
 
 def test_a_run_that_was_stopped_goes_on(tmp_path, monkeypatch):
@@ -331,11 +370,12 @@ def test_a_dry_run(teacher, capsys, tmp_path, monkeypatch):
     assert "phase boundaries: 4 steps of" in said and said.count("phase main: 8 steps of") == 3
     assert "mnist_5k: 4910 train, 40 dev examples" in said and said.count("hours on this machine") == 3
     table = SMALL | TABLE | {"compare.methods": (("rco", (("method.name", "rco"),)),), "compare.tuned": ()}
+    monkeypatch.setattr(distill_compare.distill, "dry_run", lambda config, steps: {"none": 1.5}.get(
+        config.method.name, 0.75))  # hours
     distill_compare.dry_run(command.changed(distill_mnist.get_config(), table.items()), 1)
     said = capsys.readouterr().out
     assert "the teacher:" in said and "small by rco:" in said
-    hours = [float(line.split()[-5]) for line in said.splitlines() if line.startswith("predicted")]
-    assert "predicted, with 2 seeds:" in said and hours[-1] == pytest.approx(hours[0] + 2 * hours[1], abs=0.1)
+    assert "predicted, with 2 seeds: 3.0 hours on this machine" in said  # 1.5 + 2 · 0.75
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="timed_steps"):
         dry_run(config, 0)

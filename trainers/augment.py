@@ -5,7 +5,8 @@
     python -m trainers.augment --config configs/prokt_glue.py:sst2-bert6 \\
         --config.data.path=TFDS --config.encoder=BERT12 --output augmented.tsv --vectors glove.txt
 
-The train part is that of the config: where dev is taken from train, none of it is in the file. Words of one piece
+The train part is that of the config: where dev is taken from train, none of it is in the file, and a copy that is an
+example of dev is left out. Words of one piece
 are replaced by the masked language model, if the encoder's weights have its head; others, and all words without it, by
 neighbours among --vectors, or among the encoder's own embeddings.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 import ml_collections
 import numpy as np
@@ -45,7 +46,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> Callable[[], Non
     def work() -> None:
         with command.refusals():
             count = augment(task.train, task.labels, OUTPUT.value, config.encoder, VECTORS.value, COPIES.value,
-                            CANDIDATES.value, PROBABILITY.value, config.seed, command.VERBOSE.value)
+                            CANDIDATES.value, PROBABILITY.value, config.seed, text.held_out(task),
+                            command.VERBOSE.value)
         command.result(f"{count} examples: {OUTPUT.value}", examples=count, output=OUTPUT.value)
 
     return work
@@ -60,23 +62,26 @@ def check_target(file: pathlib.Path) -> None:
 
 
 def augment(examples: Examples, labels: Sequence[str], target: str, encoder: str, vectors: str | None, copies: int,
-            num_candidates: int, probability: float, seed: int, verbose: int = 0) -> int:
+            num_candidates: int, probability: float, seed: int, left_out: Set[tuple[str, ...]] = frozenset(),
+            verbose: int = 0) -> int:
     """Writes the file and returns how many examples it has.
 
     Tabs and line ends within a sentence are spaces in it. Examples with an empty sentence, which no reader takes, are
-    left out, with a warning.
+    left out, with a warning; so are copies in `left_out`, the sentences of examples, words apart by one space.
 
     Raises:
       ValueError: for files that are not what they should be; for a target that is there.
     """
     from tf_l2t.text import WordVectors, augmented, load_encoder, load_masked_language_model, masked_candidates
-    from tf_l2t.text.augmentation import embedding_vectors, neighbours
+    from tf_l2t.text.augmentation import MASKED_LENGTH, embedding_vectors, neighbours
 
     file = pathlib.Path(target)
     check_target(file)
-    near = neighbours(WordVectors.read(vectors) if vectors else embedding_vectors(load_encoder(encoder)))
+    found = load_encoder(encoder)
+    near = neighbours(WordVectors.read(vectors) if vectors else embedding_vectors(found))
     try:
-        sources = [masked_candidates(*load_masked_language_model(encoder)), near]
+        length = min(MASKED_LENGTH, found.backbone.max_sequence_length)
+        sources = [masked_candidates(*load_masked_language_model(encoder), length=length), near]
     except ValueError as error:
         logging.warning("neighbours alone: %s", error)
         sources = [near]
@@ -92,7 +97,8 @@ def augment(examples: Examples, labels: Sequence[str], target: str, encoder: str
         for i, sentence in enumerate(sentences):
             made = augmented(sentence, sources, rng, copies=copies, num_candidates=num_candidates,
                              probability=probability)
-            lines += ["\t".join([label, *sentences[:i], new, *sentences[i + 1:]]) for new in made[1:]]
+            copied = [(*sentences[:i], " ".join(new.split()), *sentences[i + 1:]) for new in made[1:]]
+            lines += ["\t".join([label, *copy]) for copy in copied if copy not in left_out]
         say(done, len(examples.labels))
     if empty:
         logging.warning("%d examples with an empty sentence are left out.", empty)

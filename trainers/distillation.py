@@ -14,6 +14,7 @@ import numpy as np
 from tf_l2t.data import ArrayPair, Splits, array_batches
 from tf_l2t.distillation import CoupledSGD, DistillationTrainer, Method, check_anchors, method
 from tf_l2t.students import FunctionalStudent, load_network
+from tf_l2t.students.functional import building
 from tf_l2t.training.distillation_fit import ANCHORS, LAST, PhasePlan, check_looks
 from tf_l2t.training.rates import learning_rate
 from trainers import command
@@ -29,7 +30,8 @@ def planned(config: ml_collections.ConfigDict, teacher: Any, first_teacher: Any 
     splits, training = load_data(config).splits, config.training
     found = method(config.method.name, **dict(config.method.options))
     student = network(config, config.student, "config.student", config.seed)
-    trainer = DistillationTrainer(student, teacher, found, splits.train.y, first_teacher)
+    with building(config.seed, None):  # the weights of its terms, too, are the seed's
+        trainer = DistillationTrainer(student, teacher, found, splits.train.y, first_teacher)
     steps = phase_steps(config, found, len(trainer.anchors))
     phases = [PhasePlan(name, count, functools.partial(compile_trainer, trainer, config, count,
                                                        name == found.last.name)) for name, count in steps.items()]

@@ -65,7 +65,7 @@ def _load_text(described: str, encoder: str) -> TextData:
         if (more.second is not None) != task.pair:
             raise ValueError(f"config.data.augmented={data.augmented!r} must have as many sentences a line as the "
                              "task's own train examples.")
-        leaked = sentences_of(task.dev) & sentences_of(more) - sentences_of(task.train)
+        leaked = held_out(task) & sentences_of(more)
         if leaked:
             raise ValueError(f"config.data.augmented={data.augmented!r} holds {len(leaked)} examples of dev, such as "
                              f"{min(leaked)!r}: make it with trainers.augment and this config.")
@@ -79,7 +79,14 @@ def _load_text(described: str, encoder: str) -> TextData:
 
 
 def sentences_of(examples: Examples) -> set[tuple[str, ...]]:
-    return set(zip(examples.first, *([] if examples.second is None else [examples.second]), strict=True))
+    """Every example's sentences, words apart by one space."""
+    columns = [examples.first, *([] if examples.second is None else [examples.second])]
+    return {tuple(" ".join(sentence.split()) for sentence in row) for row in zip(*columns, strict=True)}
+
+
+def held_out(task: TextTask) -> set[tuple[str, ...]]:
+    """The sentences of dev that train does not have."""
+    return sentences_of(task.dev) - sentences_of(task.train)
 
 
 def _pair(wordpieces: WordPieces, examples: Examples, length: int) -> ArrayPair:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ml_collections
+from absl import logging
 
 import tf_l2t
 from tf_l2t import plotting
@@ -70,6 +71,9 @@ def planned(config: ml_collections.ConfigDict) -> TeacherPlan:
     if config.get("task") == "translation":
         from trainers import translation_teacher  # its packages take a second to import
 
+        if not config.training.start:
+            logging.warning("students begin with new weights, of which a teacher learns nothing that is of use later: "
+                            "set config.training.start to a run by maximum likelihood.")
         return translation_teacher.plan(config)
     return image_teacher.plan(config, command.load_splits(config))
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 
+from tf_l2t.data import arrays_digest
 from tf_l2t.training.rates import learning_rate
 from tf_l2t.translation import (
     Decoding,
@@ -35,6 +36,7 @@ from tf_l2t.translation import (
     report_bleus,
     split_text,
 )
+from tf_l2t.translation.subwords import check_lines
 from trainers import command, fields
 
 
@@ -81,6 +83,8 @@ def of_help(source: str, target: str) -> ParallelText:
 
 def train_subwords(config: ml_collections.ConfigDict, text: TextSplits) -> Subwords:
     """The joint subwords of the train side; no other text is looked at."""
+    for language, lines in ((config.data.source, text.train.source), (config.data.target, text.train.target)):
+        check_lines(lines, f"{config.data.path or text.name}, train pairs ({language}), ")
     return Subwords.train((*text.train.source, *text.train.target), config.data.vocabulary, config.data.lower)
 
 
@@ -184,7 +188,7 @@ def start_of(config: ml_collections.ConfigDict) -> TextTranslator | None:
     """The translator from which config.training starts, if it starts from one: config.student with its weights.
 
     Raises:
-      ValueError: if there is none, or the config's student or vocabulary is another.
+      ValueError: if there is none, or the config's student or vocabulary is another, or the way its text is written.
     """
     if not config.training.start:
         return None
@@ -192,6 +196,11 @@ def start_of(config: ml_collections.ConfigDict) -> TextTranslator | None:
     if start.subwords.size != config.data.vocabulary:
         raise ValueError(f"config.training.start has a vocabulary of {start.subwords.size}, which is used as it is; "
                          f"set config.data.vocabulary to it. Received {config.data.vocabulary!r}.")
+    form = form_of(config, load_text(config))
+    if start.form not in (TextForm(), form) or start.subwords.lower != config.data.lower:
+        raise ValueError(f"config.training.start translates text of {_written(start.form, start.subwords.lower)}; the "
+                         f"config's is {_written(form, config.data.lower)}. Set config.data.source, target, tokenized "
+                         "and lower to what it was trained on.")
     student = new_student(config, start.subwords.size)
     shapes = [[tuple(w.shape) for w in model.trainable_variables] for model in (student, start.model)]
     if shapes[0] != shapes[1]:
@@ -200,6 +209,17 @@ def start_of(config: ml_collections.ConfigDict) -> TextTranslator | None:
     for own, given in zip(student.trainable_variables, start.model.trainable_variables, strict=True):
         own.assign(given)
     return TextTranslator(student, start.subwords, start.decoding, start.form)
+
+
+def _written(form: TextForm, lower: bool) -> str:
+    return (f"{form.source!r} to {form.target!r}, tokenized={form.tokenized!r}, "
+            f"{'lower case' if form.lower or lower else 'upper and lower case'}")
+
+
+def status_of(config: ml_collections.ConfigDict, dev: EncodedText) -> dict[str, Any]:
+    """Of what a student's status is made: pairs, how many of them, and after how many steps."""
+    return {"dev": arrays_digest((dev.source, dev.target)), "sample_size": config.features.sample_size,
+            "refresh_every": config.features.refresh_every}
 
 
 def taught_dev(config: ml_collections.ConfigDict, text: TextSplits, subwords: Subwords) -> EncodedText:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tf_l2t.training.results import plus_minus
 
-KEY = ("data", "student", "loss")
+KEY = ("data", "student", "loss", "seeds")
 COLUMNS = {"dev": "bleu_dev", "test, greedy": "bleu_greedy", "beam": "bleu_beam{}", "beam, tokens in lower case":
            "tokenized_lower_beam{}", "last weights, greedy": "bleu_last_greedy"}
 SPEEDS = {"training": "tokens_per_second", "greedy": "greedy_tokens_per_second", "beam": "beam{}_tokens_per_second"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ml_collections
-from absl import logging
 
 from tf_l2t.teachers import TEACHERS, DiagonalTeacher, Teacher
 from tf_l2t.training import TeacherTrainer
@@ -57,9 +56,6 @@ def plan(config: ml_collections.ConfigDict, number: int = 0) -> TeacherPlan:
         trainer.check_data(train, dev)
         trainer.check_steps(steps, outer.validation_freq, outer.validation_rollouts)
         stages.append((trainer, steps))
-    if not start:
-        logging.warning("students begin with new weights, of which a teacher learns nothing that is of use later: set "
-                        "config.training.start to a run by maximum likelihood.")
     begin = f"from {config.training.start}" if start else "from new weights"
     description = (
         f"data: {text.name}, {train.size:,} train pairs of at most {config.data.max_length} subwords, {dev.size:,} dev,"
@@ -69,4 +65,5 @@ def plan(config: ml_collections.ConfigDict, number: int = 0) -> TeacherPlan:
         described(config, teacher))
     about = {**translation.describe(text), **({"start": translator_digest(start)} if start else {})}
     return TeacherPlan(teacher, stages, train, dev, about,
-                       {**text.about, "features": list(FEATURES), "subwords": subwords.fingerprint}, description, {})
+                       {**text.about, "features": list(FEATURES), "subwords": subwords.fingerprint,
+                        "status": translation.status_of(config, dev)}, description, {})

@@ -141,6 +141,10 @@ def compiled(config: ml_collections.ConfigDict, student: Translator, subwords: S
         raise ValueError(f"the teacher in {training.teacher!r} was trained with other subwords than this student's "
                          "are: its coefficients are of other tokens. Start from a student of the same vocabulary.")
     dev = translation.taught_dev(config, text, subwords)
+    own, then = translation.status_of(config, dev), teacher.training.get("data", {}).get("status", {})
+    if other := sorted(name for name in then.keys() & own if then[name] != own[name]):
+        logging.warning("the status of this student is not what the teacher in %r was trained with; other is: %s. See "
+                        "config.features, teacher_training.dev_size and data.", training.teacher, ", ".join(other))
     model = TaughtTranslator(student, teacher, train, dev, training.num_steps, config.features.refresh_every,
                              config.features.sample_size)
     model.compile(optimizer=translation.student_optimizer(config))

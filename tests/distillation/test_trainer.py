@@ -15,10 +15,13 @@ from tf_l2t.distillation import (
     TERMS,
     CoupledSGD,
     DistillationTrainer,
+    Method,
+    Phase,
     Term,
     method,
 )
 from tf_l2t.distillation.terms import Examples
+from tf_l2t.students import tapped, taps
 from tf_l2t.training import distillation_fit
 from tf_l2t.training.stretches import everything
 
@@ -109,6 +112,39 @@ def test_losses_of_keras(loss, tmp_path):
     np.testing.assert_allclose(fit(trainer)["loss"][0], expected, rtol=1e-4)
     trainer.save(tmp_path / "trainer.keras")
     np.testing.assert_allclose(fit(keras.saving.load_model(tmp_path / "trainer.keras"))["loss"][0], expected, rtol=1e-4)
+
+
+def test_the_divergence_that_keras_takes_of_logits_is_refused():
+    """Its default has neither softmax nor T²: more than twice what it should be, in the reference's example."""
+    student, teacher = network(2, "student", 1), network(2, "teacher", 2)
+    loss = keras.distillation.LogitsDistillation()
+    for given in (loss, Method("mine", "fixed", (Phase(ce=1.0, terms=((loss, 1.0),)),))):
+        with pytest.raises(ValueError, match=r"takes logits for probabilities.*KLDivergence\(\)"):
+            DistillationTrainer(student, teacher, given)
+
+
+@pytest.mark.parametrize("name", ["at", "vid", "nst"])
+def test_stages_are_summed(name):
+    """The term of three stages is the sum of those of each, not their mean: weights are published for it."""
+    teacher, student = network(4, "teacher", 2, stages=3), network(2, "student", 1, stages=3)
+    term, examples = Term(name, teacher, student), Examples(None, tf.constant(Y))
+    outputs = [tapped(model, STAGES)(X) for model in (teacher, student)]
+    alone = [part.compute_loss(outputs[0][tap], outputs[1][tap]) if name != "vid" else
+             part(outputs[0][tap], outputs[1][tap]) for part, tap in zip(term._parts, STAGES, strict=True)]
+    assert len({float(value) for value in alone}) == 3
+    np.testing.assert_allclose(term.loss(*outputs, examples, training=False), sum(map(float, alone)), rtol=1e-6)
+
+
+def test_boundaries_need_what_is_before_the_activations():
+    """A stage that ends in one, and has no name for what is before it, is not compared as if it were that."""
+    x = inputs = keras.Input((8, 8, 1))
+    for i in (1, 2):
+        x = keras.layers.Conv2D(2, 3, activation="relu" if i == 1 else None, name=f"stage{i}")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pooled")(x)
+    student = keras.Model(inputs, keras.layers.Dense(3, name="logits")(x), name="mine")
+    assert [name for name in taps(student) if "preact" in name] == ["stage2_preact"]
+    with pytest.raises(ValueError, match=r"'mine' names that of 1 of its 2 stages.*stage1_preact"):
+        Term("ab", network(2, "teacher", 1), student)
 
 
 @pytest.mark.parametrize("name", ["none", "kd", "prokt"])

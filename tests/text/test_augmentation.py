@@ -78,7 +78,12 @@ def test_files_of_word_vectors(tmp_path):
     assert WordVectors.read(file, limit=2).words == ("good", "great")
     file.write_text("good 1 0\n. . . 0 1\nfar 1 1\n")
     assert WordVectors.read(file).words == ("good", ". . .", "far")
-    for text, match in ((b"a 1 2\nb 1\n", "line 2: 1 numbers, in line 1 2"), (b"a 1 x\n", "line 1: not a word and"),
+    # A first line of sizes, as word2vec and fastText write it, is no word.
+    file.write_text("3 2\ngood 1 0\n7 1 0.1\nfar 0 1\n")
+    assert WordVectors.read(file).words == ("good", "7", "far") and WordVectors.read(file).nearest("good", 1) == ["7"]
+    for text, match in ((b"1 3\na 1 2\n", "line 2: 2 numbers; by line 1 a word has 3"),
+                        (b"a 1 2\nb 1\n", "line 2: 1 numbers; by line 1 a word has 2"),
+                        (b"a 1 x\n", "line 1: not a word and"),
                         (b"a 1\n\xff 2\n", "vectors.txt', line 2: not a word and")):
         file.write_bytes(text)
         with pytest.raises(ValueError, match=match):
@@ -123,6 +128,26 @@ def test_the_command(tmp_path, mlm):
     assert said == [] if mlm else len(said) == 1 and said[0].startswith("neighbours alone: ")
     with pytest.raises(ValueError, match="there already"):
         augment(examples, ("0", "1"), str(target), str(encoder), None, 3, 4, 0.9, 0)
+
+
+def test_copies_that_are_examples_of_dev_are_left_out(tmp_path):
+    """The file of the command is one that its check takes; words are apart by one space."""
+    encoder = tiny_encoder.write(tmp_path / "encoder")
+    examples = Examples(("good film",), None, np.array([1]))
+    for left_out in (frozenset(), {("fine film",), ("awful film",)}):
+        target = tmp_path / f"{len(left_out)}.tsv"
+        (tmp_path / "v.txt").write_text("good 1 0\nfine 1 0.1\nawful 1 0.2\nplot 0 1\n")
+        count = augment(examples, ("0", "1"), str(target), str(encoder), str(tmp_path / "v.txt"), 20, 2, 1.0, 0,
+                        left_out)
+        rows = {row[1] for row in read_rows(target)}
+        assert len(rows) == count and rows == {"good film", "fine film", "awful film"} - {s for s, in left_out}
+
+
+def test_an_encoder_of_few_positions_is_asked_about_the_first_words(tmp_path):
+    encoder = tiny_encoder.write(tmp_path / "encoder", mlm=True, max_position_embeddings=6)
+    examples = Examples(("good film the plot is fine not bad awful",), None, np.array([1]))
+    augment(examples, ("0", "1"), str(tmp_path / "a.tsv"), str(encoder), None, 3, 4, 0.9, 0)
+    assert read_rows(tmp_path / "a.tsv")[0] == ["1", examples.first[0]]
 
 
 def test_sentences_that_no_reader_takes(tmp_path):

@@ -7,6 +7,7 @@ import keras
 import keras_nlp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from tests.commands import run_module
 from tests.text import tiny_encoder
@@ -119,6 +120,12 @@ def test_the_command(tmp_path):
     assert max(check_encoder(path).values()) < 1e-4
     done = run_module("trainers.check_encoder", "--encoder", str(path), "--tolerance=1e-12")
     assert done.returncode == 1 and "attention scores: largest difference" in done.stdout
+    stored = load_file(path / "model.safetensors")
+    stored["pooler.dense.bias"][0] = np.nan
+    save_file(stored, path / "model.safetensors")
+    assert np.isnan(check_encoder(path)["pooled"]) and check_encoder(path)["states"] < 1e-4
+    done = run_module("trainers.check_encoder", "--encoder", str(path))
+    assert done.returncode == 1 and "pooled: largest difference nan" in done.stdout
 
 
 def test_how_text_is_cut_stands_in_the_tokenizers_config(tmp_path):
@@ -132,6 +139,16 @@ def test_how_text_is_cut_stands_in_the_tokenizers_config(tmp_path):
         assert (found.lowercase, found.strip_accents) == expected
 
 
+def test_damaged_tokenizer_files_are_named(tmp_path):
+    path = tiny_encoder.write(tmp_path)
+    for name in ("tokenizer_config.json", "tokenizer.json"):
+        for content in ("{", "[" * 100_000):
+            (path / name).write_text(content)
+            with pytest.raises(ValueError, match=f"{name}' is damaged"):
+                load_encoder(path)
+        (path / name).unlink()
+
+
 def damaged(tmp_path, name, value):
     path = tiny_encoder.write(tmp_path)
     config = json.loads((path / "config.json").read_text()) | {name: value}
@@ -141,6 +158,7 @@ def damaged(tmp_path, name, value):
 
 @pytest.mark.parametrize(("name", "value", "match"), [
     ("model_type", "roberta", "model_type 'bert'"), ("hidden_act", "relu", "hidden_act"),
+    ("hidden_act", ["gelu"], "hidden_act"),
     ("layer_norm_eps", 1e-5, "layer_norm_eps"), ("position_embedding_type", "relative_key", "relative_key"),
     ("num_hidden_layers", 3, "do not fit its config.json"), ("hidden_size", 24, "do not fit its config.json"),
 ])

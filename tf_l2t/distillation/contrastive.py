@@ -44,14 +44,14 @@ class ContrastiveRepresentation(keras.layers.Layer):
       num_negatives: K.
       nce_temperature: τ.
       momentum: of the memory.
-      seed: of the memory's first rows and of the draws.
+      seed: of the memory's first rows and of the draws; None for one that Keras draws, as for other layers.
 
     Raises:
       ValueError: for labels that are not [N] integers, one class only, or numbers out of range.
     """
 
     def __init__(self, labels: Sequence[int] | np.ndarray, width: int = 128, num_negatives: int = 16384,
-                 nce_temperature: float = 0.07, momentum: float = 0.5, seed: int = 0, **kwargs: Any):
+                 nce_temperature: float = 0.07, momentum: float = 0.5, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         labels = np.asarray(labels)
         if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or (labels < 0).any() \
@@ -62,8 +62,9 @@ class ContrastiveRepresentation(keras.layers.Layer):
             raise ValueError("width and num_negatives must be at least 1, nce_temperature above 0, momentum in [0, 1); "
                              f"received {width!r}, {num_negatives!r}, {nce_temperature!r}, {momentum!r}.")
         self.num_examples, self.width, self.num_negatives = len(labels), width, num_negatives
-        self.nce_temperature, self.momentum, self.seed = nce_temperature, momentum, seed
+        self.nce_temperature, self.momentum = nce_temperature, momentum
         self._draws = keras.random.SeedGenerator(seed)
+        self.seed = self._draws.get_config()["seed"]
         # Examples in the order of their classes: those of other classes are all but one stretch.
         self._order = np.argsort(labels, kind="stable").astype(np.int32)
         self._counts = np.bincount(labels).astype(np.int32)

@@ -202,12 +202,18 @@ def _check_fitting(found: Method, fields: Mapping[str, Any], options: Mapping[st
 
 
 def check_method(found: Method) -> None:
-    """Raises ValueError for a method that names what there is not."""
+    """Raises ValueError for a method that names what there is not, or has Keras' divergence of logits as its term."""
     if found.teacher not in TEACHERS or not found.phases:
         raise ValueError(f"a method needs a teacher, one of {sorted(TEACHERS)}, and phases; received {found}.")
-    unknown = [term for phase in found.phases for term, _ in phase.terms
+    terms = [term for phase in found.phases for term, _ in phase.terms]
+    unknown = [term for term in terms
                if not isinstance(term, keras.distillation.DistillationLoss) and term not in TERMS]
     if unknown:
         raise ValueError(f"the terms of a student's loss are {sorted(TERMS)}; received {unknown}.")
+    # By its name it is a function, which Keras gives the logits as they are: no softmax, no T².
+    if any(isinstance(term, keras.distillation.LogitsDistillation) and
+           keras.losses.kl_divergence in keras.tree.flatten(term.loss) for term in terms):
+        raise ValueError("LogitsDistillation() takes logits for probabilities: choose the method 'kd', or give it "
+                         "loss=keras.losses.KLDivergence().")
     if found.targets not in (None, *TARGETS):
         raise ValueError(f"targets must be one of {TARGETS}, or None; received {found.targets!r}.")

@@ -49,6 +49,11 @@ def pairs(at: str, teacher: keras.Model, student: keras.Model) -> list[tuple[str
     stages = [[name for name in taps(network) if name.startswith("stage") and name.endswith("_preact") == bool(ending)]
               for network in (teacher, student)]
     for network, found in zip((teacher, student), stages, strict=True):
+        whole = sum(name.startswith("stage") and not name.endswith("_preact") for name in taps(network))
+        if ending and len(found) < whole:
+            raise ValueError(f"this method compares {PLACES[at]}; {network.name!r} names that of {len(found)} of its "
+                             f"{whole} stages. Name the layers before the activations stage1_preact, stage2_preact, …, "
+                             "or choose another method.")
         if len(found) < (2 if at == "hint" else 1):
             raise ValueError(f"this method compares {PLACES[at]}; the network {network.name!r} has the taps "
                              f"{list(taps(network))}. Name its layers stage1, stage2, …, or choose a method of pooled "

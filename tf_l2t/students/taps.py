@@ -11,6 +11,7 @@ import keras
 from tf_l2t.students.bert import AttentionScores
 from tf_l2t.students.text_inputs import Segments
 
+_ACTIVATIONS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU, keras.layers.ELU, keras.layers.Softmax)
 _TAP = re.compile(r"(stem|stage\d+|embeddings|hidden\d+|pooled|logits)(_preact)?")
 
 
@@ -19,8 +20,9 @@ def taps(student: keras.Model) -> dict[str, Any]:
 
     `stem`, `stage1` and on: [batch, h, w, channels]; `pooled`: [batch, channels], what the layer `logits` reads where
     no layer has this name; `logits`: [batch, classes]. With `_preact`, stem and stages before their activation; a stage
-    that has none is its own. Of `bert_classifier`: `embeddings`, `hidden1` and on: [batch, length, width];
-    `attention1` and on: `AttentionScores`, [batch, heads, length, length].
+    that ends without one is its own, one that an activation ends has none unless a layer bears its name. Of
+    `bert_classifier`: `embeddings`, `hidden1` and on: [batch, length, width]; `attention1` and on: `AttentionScores`,
+    [batch, heads, length, length].
 
     Args:
       student: any Functional model whose layers bear these names, such as all of `tf_l2t.students` for images and text.
@@ -31,7 +33,9 @@ def taps(student: keras.Model) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in dict.fromkeys(name.removesuffix("_preact") for name in named):
         if name in named and name.startswith("st"):
-            found[f"{name}_preact"] = named.get(f"{name}_preact", named[name])
+            before = named.get(f"{name}_preact", None if _activates(student.get_layer(name)) else named[name])
+            if before is not None:
+                found[f"{name}_preact"] = before
         if name == "logits" and "pooled" not in named:
             found["pooled"] = student.get_layer("logits").input
         if name.startswith("hidden"):
@@ -41,6 +45,12 @@ def taps(student: keras.Model) -> dict[str, Any]:
             found[f"attention{number}"] = scores(below, student.get_layer("segments").output[1])
         found |= {name: named[name]} if name in named else {}
     return found
+
+
+def _activates(layer: keras.layers.Layer) -> bool:
+    """Whether what the layer returns is behind an activation."""
+    activation = getattr(layer, "activation", None)
+    return activation not in (None, keras.activations.linear) or isinstance(layer, _ACTIVATIONS)
 
 
 def tapped(student: keras.Model, names: Sequence[str]) -> keras.Model:

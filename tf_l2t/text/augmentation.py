@@ -30,6 +30,7 @@ _FUNCTION_WORDS = (
     "am is are was were be been being have has had having do does did doing would could might must cannot "
     "s t d ll m o re ve y don ain aren couldn didn doesn hadn hasn haven isn ma mightn mustn needn shan shouldn wasn "
     "weren won wouldn")
+MASKED_LENGTH = 128  # of a sentence that a masked language model is asked about, in word pieces
 KEPT = frozenset(_FUNCTION_WORDS.split())
 _WORD = re.compile(r"[A-Za-z]+")
 _CUT = re.compile(r"\w+|[^\w\s]")
@@ -57,7 +58,8 @@ class WordVectors:
     @classmethod
     def read(cls, path: str | os.PathLike[str], limit: int = 100_000) -> WordVectors:
         """From a text file of lines: word, which may hold spaces, then its numbers, separated by spaces, as many as in
-        the first line, whose word holds none. The first `limit` words.
+        the first line, whose word holds none. That may be behind a line of two numbers, of words and of a word's
+        numbers, as word2vec and fastText write it. The first `limit` words.
 
         Raises:
           ValueError: if there is no such file, naming the line that is not so.
@@ -67,11 +69,16 @@ class WordVectors:
         if not file.is_file():
             raise ValueError(f"there is no file of word vectors at {str(file)!r}.")
         with file.open("rb") as lines:
+            width = 0
             for number, line in enumerate(lines, 1):
                 parts = line.rstrip().split(b" ")
-                width = len(vectors[0]) if vectors else len(parts) - 1
+                if number == 1 and len(parts) == 2 and all(part.isdigit() for part in parts):
+                    width = int(parts[1])
+                    continue
+                width = width or len(parts) - 1
                 if not 0 < width < len(parts):
-                    raise ValueError(f"{str(file)!r}, line {number}: {len(parts) - 1} numbers, in line 1 {width}.")
+                    raise ValueError(f"{str(file)!r}, line {number}: {len(parts) - 1} numbers; by line 1 a word has "
+                                     f"{width}.")
                 try:
                     vectors.append(np.array([float(part) for part in parts[-width:]], np.float32))
                     words.append(b" ".join(parts[:-width]).decode("utf-8"))
@@ -97,7 +104,7 @@ def _largest(values: np.ndarray, count: int) -> np.ndarray:
     return found[np.argsort(-values[found], kind="stable")]
 
 
-def masked_candidates(model: Any, wordpieces: WordPieces, length: int = 128) -> Candidates:
+def masked_candidates(model: Any, wordpieces: WordPieces, length: int = MASKED_LENGTH) -> Candidates:
     """Words that a masked language model would put where a word stood; none for words of several pieces.
 
     Args:

@@ -127,7 +127,7 @@ def check_config(folder: pathlib.Path, config: dict[str, Any]) -> None:
     if config.get("model_type") != "bert" or not (folder / WEIGHTS).is_file():
         raise ValueError(f"{str(folder)!r} must hold {WEIGHTS} of a model_type 'bert'; received "
                          f"{config.get('model_type')!r}, {sorted(p.name for p in folder.iterdir())}.")
-    if config.get("hidden_act", "gelu") not in ACTIVATIONS or config.get("layer_norm_eps", 1e-12) != 1e-12 \
+    if config.get("hidden_act", "gelu") not in list(ACTIVATIONS) or config.get("layer_norm_eps", 1e-12) != 1e-12 \
             or config.get("position_embedding_type", "absolute") != "absolute":
         raise ValueError(f"{str(folder / CONFIG)!r}: hidden_act must be one of {sorted(ACTIVATIONS)}, layer_norm_eps "
                          "1e-12, positions absolute; received "
@@ -144,11 +144,18 @@ def _set_activation(backbone: Any, name: str) -> None:
         layer._feedforward_intermediate_dense.activation = activation
 
 
+def _read_json(file: pathlib.Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{str(file)!r} is damaged: {error!r}.") from error
+
+
 def _wordpieces(folder: pathlib.Path, size: int) -> WordPieces:
     kept: dict[str, Any] = {}
     for file, inner, lowercase in (("tokenizer_config.json", "", "do_lower_case"),
                                    ("tokenizer.json", "config", "lowercase")):  # Hugging Face's, and a preset's
-        found: Any = json.loads((folder / file).read_text(encoding="utf-8")) if (folder / file).is_file() else None
+        found: Any = _read_json(folder / file) if (folder / file).is_file() else None
         if inner:
             found = found.get(inner) if isinstance(found, dict) else None
         for name, place in (("lowercase", lowercase), ("strip_accents", "strip_accents")):

@@ -73,7 +73,7 @@ def sample(model: Translator, source: tf.Tensor, max_length: Any, num_samples: i
 
     memory = _repeated(model.encode(source), num_samples)
     tokens = _by_one(model, memory, _repeated(_limits(max_length, source), num_samples), choose)
-    return tf.reshape(tokens, tf.stack([-1, num_samples, tf.shape(tokens)[1]]))
+    return tf.reshape(tokens, tf.stack([tf.shape(source)[0], num_samples, tf.shape(tokens)[1]]))  # which may be 0 wide
 
 
 def beam_search(model: Translator, source: tf.Tensor, max_length: Any, beam_size: int = 5, length_penalty: float = 1.0

@@ -46,8 +46,8 @@ def expected_ngram_statistics(logits: tf.Tensor, references: tf.Tensor, mask: tf
     number of other occurrences is replaced by its mean inside the clipping. It is exact where every q is 0 or 1, and
     where an n-gram can occur once only. Else it may lie on either side of E[min(N_j, r_j)] (`expected_clipped_count`):
     for r = 1 below it, by 23 % at most (2 occurrences expected, spread thinly over positions), for r > 1 above it, too,
-    by 12 % at most; for peaked distributions, by 2 % on average (a test states it). It has kinks, where r_j − 1 others
-    are expected exactly.
+    by about 12 % at most; for peaked distributions, by 2 % on average (a test states it). It has kinks, where r_j − 1
+    others are expected exactly.
 
     Args:
       logits: [batch, T, V].

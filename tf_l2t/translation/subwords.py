@@ -186,15 +186,25 @@ _TAKEN = frozenset("\0\u2585")
 def _checked(lines: Iterable[str]) -> Iterable[str]:
     empty = True
     for number, line in enumerate(lines, 1):
-        if "\n" in line:
-            raise ValueError(f"line {number} has a line break in it: {line[:60]!r}. Split it first.")
-        if taken := _TAKEN & set(line):
-            raise ValueError(f"line {number} holds {sorted(taken)}, which SentencePiece keeps for itself, so that it "
-                             f"would pass over the line. Take them out of {line[:60]!r}.")
+        _check_line(line, f"line {number}")
         empty = empty and not line.strip()
         yield line
     if empty:
         raise ValueError("there is no line to train subwords on.")
+
+
+def check_lines(lines: Iterable[str], where: str = "") -> None:
+    """Raises ValueError for the first line on which subwords cannot be trained, `where` before its number."""
+    for number, line in enumerate(lines, 1):
+        _check_line(line, f"{where}line {number}")
+
+
+def _check_line(line: str, where: str) -> None:
+    if "\n" in line:
+        raise ValueError(f"{where} has a line break in it: {line[:60]!r}. Split it first.")
+    if taken := _TAKEN & set(line):
+        raise ValueError(f"{where} holds {sorted(taken)}, which SentencePiece keeps for itself, so that it would pass "
+                         f"over the line. Take them out of {line[:60]!r}.")
 
 
 def _lower_rules(path: pathlib.Path) -> str:

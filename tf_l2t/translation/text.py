@@ -152,9 +152,12 @@ def read_splits(path: Path, source: str = "de", target: str = "en") -> TextSplit
             stored = dict(json.loads((folder / "about.json").read_bytes()))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{folder / 'about.json'} holds no JSON record: {error}") from error
+    sizes = {"train": train.size, "dev": dev.size, "test": test.size}
+    if any(stored.get(part, size) != size for part, size in sizes.items()):  # what it says of those is not of these
+        stored = {key: value for key, value in stored.items() if not key.endswith("match_published")
+                  and key != "matches_published"}
     # What was read counts, whatever is stored about it.
-    about = {"source": name, **stored, "languages": [source, target], "train": train.size, "dev": dev.size,
-             "test": test.size}
+    about = {"source": name, **stored, "languages": [source, target], **sizes}
     return TextSplits(train, dev, test, name, about)
 
 

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tf_l2t.translation.text import ParallelText, TextSplits
+from tf_l2t.translation.text import ParallelText, TextSplits, read_parallel
 
 FOLDER = "translate_folder"
 _DEV_NAMES = ("validation", "valid", "dev")
@@ -24,18 +24,19 @@ def read_translation_tfds(name: str, data_dir: str | None = None, pair: tuple[st
 
     Raises:
       ValueError: if it is not there (the message says which command prepares it), lacks a split or a language, or
-        has a sentence with a line break in it.
+        has a sentence with a line break in it; of a folder as `read_parallel`.
     """
     if len(pair) != 2 or pair[0] == pair[1]:
         raise ValueError(f"pair must be two languages; received {pair!r}.")
-    splits = _folder_examples(data_dir) if name == FOLDER else _prepared_examples(name, data_dir)
+    splits: Mapping[str, Any] = _folder_files(data_dir) if name == FOLDER else _prepared_examples(name, data_dir)
     dev = next((dev for dev in _DEV_NAMES if dev in splits), _DEV_NAMES[0])
     missing = [split for split in ("train", dev, "test") if split not in splits]
     if missing:
         raise ValueError(f"{name} has the splits {sorted(splits)}, but not {missing}.")
     parts, without = {}, 0
     for part, split in (("train", "train"), ("dev", dev), ("test", "test")):
-        parts[part], lacking = _pairs(splits[split], pair, f"{name} ({split})")
+        where = f"{name} ({split})"
+        parts[part], lacking = (_of_files if name == FOLDER else _pairs)(splits[split], pair, where)
         without += lacking
     about = {"source": name, "languages": list(pair), **{part: text.size for part, text in parts.items()},
              "without_pair": without}
@@ -66,18 +67,28 @@ def _prepared_examples(name: str, data_dir: str | None) -> dict[str, Iterable[Ma
     return dict(zip(names, parts, strict=True))
 
 
-def _folder_examples(data_dir: str | None) -> dict[str, Iterable[Mapping[str, Any]]]:
-    import tensorflow_datasets as tfds
+def _folder_files(data_dir: str | None) -> dict[str, dict[str, pathlib.Path]]:
+    """The files of every split by language.
 
+    They are read as other parallel files are: `tfds.folder_dataset.TranslateFolder` ends lines at U+2028 and the like,
+    too, after which other sentences would stand side by side.
+    """
     if data_dir is None or not pathlib.Path(data_dir).is_dir():
         raise ValueError(f"{FOLDER} needs data_dir to be a folder of files LANGUAGE.SPLIT.txt, such as de.train.txt; "
                          f"received {data_dir!r}.")
-    try:
-        builder = tfds.folder_dataset.TranslateFolder(data_dir)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{data_dir!r} must hold nothing but files LANGUAGE.SPLIT.txt, of equally many lines in every "
-                         f"language of a split: {error}") from error
-    return {split: tfds.as_numpy(builder.as_dataset(split=split)) for split in builder.info.splits}
+    found: dict[str, dict[str, pathlib.Path]] = {}
+    for file in sorted(pathlib.Path(data_dir).iterdir()):
+        language, *rest = file.name.split(".")
+        if len(rest) != 2 or rest[1] != "txt":
+            raise ValueError(f"{data_dir!r} must hold nothing but files LANGUAGE.SPLIT.txt; received {file.name!r}.")
+        found.setdefault(rest[0], {})[language] = file
+    return found
+
+
+def _of_files(files: Mapping[str, pathlib.Path], pair: tuple[str, str], where: str) -> tuple[ParallelText, int]:
+    if not set(pair) <= set(files):
+        raise ValueError(f"{where} has no pair of {pair}; its languages are {sorted(files)}.")
+    return read_parallel(*(files[language] for language in pair), where), 0
 
 
 def _pairs(examples: Iterable[Mapping[str, Any]], pair: tuple[str, str], where: str) -> tuple[ParallelText, int]:
