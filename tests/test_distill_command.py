@@ -210,6 +210,10 @@ def test_a_table(tmp_path):
                   for seed in (0, 1)]
     assert recorded[4]["test_accuracy_mean"] == pytest.approx(100 * np.mean(accuracies), abs=1e-4)
     assert recorded[4]["test_accuracy_std"] == pytest.approx(100 * np.std(accuracies, ddof=1), abs=1e-4)
+    taught = [json.loads((tmp_path / "small" / "prokt" / f"seed{seed}" / "results.json").read_text())["teacher"]["test"]
+              for seed in (0, 1)]
+    assert recorded[5]["teacher_test_accuracy_mean"] == pytest.approx(100 * np.mean(taught), abs=1e-4)
+    assert "teacher_test_accuracy_mean" not in recorded[4]
     table = (tmp_path / "table.md").read_text()
     said = distillation_table([first, *recorded[3:]], "digits").splitlines()
     assert said[:5] == table.splitlines()[:5]  # the teacher is no student

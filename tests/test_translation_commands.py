@@ -279,6 +279,7 @@ def test_a_transformer_that_trains_well():
     ({"training__evaluate_every": 0}, "evaluate_every"),
     ({"training__batch_size": 0}, "batch_size"),
     ({"training__start": "nowhere"}, "nowhere"),
+    ({"data__name": "tsv", "data__path": "▅"}, r"▅, train pairs \(en\), line 1 holds \['▅'\]"),
     ({"data__vocabulary": 1_000_000}, "1000000.*at most"),
     ({"data__vocabulary": 10}, "size=10"),
     ({"data__max_length": 1}, "max_length"),
@@ -286,10 +287,21 @@ def test_a_transformer_that_trains_well():
     ({"decoding__longest": 1}, "longest"),
     ({"decoding__batch_size": 0}, "batch_size"),
 ])
-def test_bad_configs_are_refused_before_any_work(changes, match, tmp_path):
+def test_bad_configs_are_refused_before_any_work(changes, match, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "▅").write_text("Haus\thouse ▅\n" * 50)
     with pytest.raises(ValueError, match=match):
         prepare(tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("changes", "match"), [
+    ({"data__source": "en", "data__target": "de"}, "text of 'de' to 'en'.* config's is 'en' to 'de'"),
+    ({"data__tokenized": "moses"}, "tokenized=''.*tokenized='moses'"),
+    ({"data__lower": True}, "upper and lower case; the config's is .* lower case")])
+def test_a_start_of_other_text_is_refused(changes, match, whole, tmp_path):
+    with pytest.raises(ValueError, match=match):
+        prepare(tmp_path / "run", training__start=str(whole[0] / "best"), **changes)
 
 
 def test_how_the_text_is_written(monkeypatch):
@@ -350,6 +362,8 @@ def test_a_teacher_its_student_and_lines(whole, tmp_path):
     assert done.returncode == 0, done.stderr
     looks = json.loads((tmp_path / "taught" / "history.json").read_text())
     assert [look["step"] for look in looks] == [2, 4, 6] and {"token_loss", "dev_bleu"} <= set(looks[0])
+    # The teacher has seen 10 dev pairs, the student looks at the first 5 of all.
+    assert "the status of this student is not what the teacher" in done.stderr and "other is: dev." in done.stderr
     shown = tags(tmp_path / "taught" / "tensorboard")["coefficients"]
     assert sorted(shown) == [2, 4, 6] and all(values[:, 2].sum() == 400 for values in shown.values())
 
@@ -369,6 +383,14 @@ def test_a_teacher_its_student_and_lines(whole, tmp_path):
     found = done.stdout.decode()
     assert found.split("\n") == [*translator(lines.split("\n")[:3]), ""] and "ööö" in found
     assert b"more than 12 subwords are cut: 3\n" in done.stderr and b"left" not in done.stderr
+
+    for arguments, given, said in ((["--beam_size=0"], b"Ja.", "beam_size"), (["Ja."], b"", "unexpected arguments"),
+                                   ([], b"Ja.\n\xe4\n", "standard input, line 2: byte 0xe4 is not UTF-8"),
+                                   ([f"--model={tmp_path}"], b"Ja.", "student.keras")):
+        done = subprocess.run([sys.executable, "-m", "trainers.translate", "--model", str(model), *arguments],
+                              cwd=ROOT, input=given, capture_output=True, check=False)
+        message = done.stderr.decode()
+        assert done.returncode == 2 and said in message and "Traceback" not in message and not done.stdout, message
 
     # A reader that has gone away, and a translator of Moses' tokens in lower case.
     with subprocess.Popen([sys.executable, "-m", "trainers.translate", "--model", str(model)], cwd=ROOT,

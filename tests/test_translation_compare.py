@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -66,6 +67,7 @@ def test_every_training_is_told_as_it_begins(table, tmp_path, capsys):
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"total"' in line]
     assert [(line["seed"], line["steps_done"], line["total"]) for line in lines] == [(1, 12, 34)]
     assert lines[0]["run"].startswith("mle-") and "seconds_left" not in lines[0]  # none has been made
+    assert "begin with new weights" not in table[1].stderr  # the table's teacher has a start
 
 
 def test_the_time_left_is_that_of_the_steps_that_are_not_there(capsys, monkeypatch):
@@ -152,6 +154,13 @@ def test_the_status_is_of_the_same_dev_pairs_in_training_and_in_use(table):
     assert plan.dev.size <= 8 < text.dev.size
     for used, trained in zip(model._samples[1], (plan.dev.source, plan.dev.target), strict=True):
         np.testing.assert_array_equal(used, trained[:4])
+    with mock.patch("trainers.translator_fit.logging.warning") as warning:  # of other pairs it is said
+        for size in (config.teacher_training.dev_size, 6):
+            other = command.changed(config, [("training.teacher", str(folder / "run/lstm1/teacher/teacher")),
+                                             ("teacher_training.dev_size", size)])
+            assert not warning.called
+            compiled(other, translation.new_student(other, 400), subwords, text, plan.train)
+    assert "status of this student" in warning.call_args.args[0] and warning.call_args.args[2] == "dev"
 
 
 def test_a_manifest_knows_the_start_and_the_teacher(table):

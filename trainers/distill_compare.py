@@ -270,6 +270,9 @@ def row_of(config: ml_collections.ConfigDict, cell: Cell) -> dict[str, Any]:
                              ("best_dev_accuracy", "best", "dev")):
         mean, std = mean_std([100 * result[kind][part] for result in results])
         row |= {f"{name}_mean": round(mean, 4), f"{name}_std": round(std, 4)}
+    if "teacher" in results[0]:  # trained along
+        mean, std = mean_std([100 * result["teacher"]["test"] for result in results])
+        row |= {"teacher_test_accuracy_mean": round(mean, 4), "teacher_test_accuracy_std": round(std, 4)}
     further = {}  # F1, and the accuracy on other tests
     for name in results[0]["last"]:
         if name not in ("dev", "test", "dev_f1"):

@@ -108,17 +108,19 @@ def test_expectations_against_all_sequences():
 def test_how_far_the_plug_in_is_from_the_expectation():
     """Of E[min(N, r)] of one token, n = 1: −23 % … +12 %, about 2 % on average where distributions are peaked.
 
-    The worst is a mass that is spread thinly, over 50 positions: N is close to a Poisson number.
+    The worst is a mass that is spread thinly, over 50 or more positions: N is close to a Poisson number, and it is too
+    large where r − 1 others are expected, at the kink.
     """
     def off(probs, r):
         others = probs.sum(axis=1, keepdims=True) - probs
         plug_in = np.sum(probs * np.minimum(1, r / (1 + others)), axis=1)
         return plug_in / expected_clipped_count(tf.constant(probs), r).numpy() - 1
 
-    thin = np.repeat(np.arange(0.25, 6, 0.25)[:, None] / 50, 50, axis=1)
+    thin = np.repeat(np.append(np.arange(0.25, 6, 0.25), [50 / 49, 100 / 49])[:, None] / 50, 50, axis=1)
+    thinner = np.full([1, 500], 2 / 499)
     once, more = off(thin, 1), np.concatenate([off(thin, 2), off(thin, 3)])
     assert once.max() < 0 and -0.23 < once.min() < -0.22
-    assert 0.1 < more.max() < 0.12 and more.min() > -0.2
+    assert 0.12 < more.max() < off(thinner, 3).max() < 0.123 and more.min() > -0.2
     rng = np.random.default_rng(0)
     peaked = rng.beta(0.05, 0.2, (600, 20)) * (np.arange(20) < rng.integers(2, 20, (600, 1)))
     peaked = np.concatenate([off(peaked, r) for r in (1, 2, 3)])

@@ -107,6 +107,12 @@ def test_written_splits_come_back(tmp_path):
         with pytest.raises(ValueError, match=r"valid\.en: sentence 0 is empty or has a line break"):
             write_splits(_splits()._replace(dev=ParallelText(("a",), (bad,))), tmp_path / "bad")
     assert not (tmp_path / "bad").exists()
+    write_splits(_splits(train=3, dev=1, test=2, matches_published=True), tmp_path / "new" / "folder")
+    assert read_splits(tmp_path / "new" / "folder").about["matches_published"]
+    for language in ("de", "en"):  # of fewer pairs it does not hold
+        (tmp_path / "new" / "folder" / f"test.{language}").write_text("a\n")
+    about = read_splits(tmp_path / "new" / "folder").about
+    assert "matches_published" not in about and about["test"] == 1
     for bad in ("no", "3", "[1]"):
         (tmp_path / "new" / "folder" / "about.json").write_text(bad)
         with pytest.raises(ValueError, match=r"about\.json holds no JSON"):
@@ -210,7 +216,20 @@ def test_a_folder_of_text_files(tmp_path):
         read_translation_tfds("translate_folder", str(tmp_path))
     (tmp_path / "en.test.txt").write_text("a\n")
     (tmp_path / "de.test.txt").write_text("a\nb\n")
-    with pytest.raises(ValueError, match="equally many lines"):
+    with pytest.raises(ValueError, match=r"equally many\. Line 2 of .*de\.test\.txt has no counterpart in .*en\.test"):
+        read_translation_tfds("translate_folder", str(tmp_path))
+    for content, match in ((b"a\n\xe4\n", r"en\.test\.txt, line 2: byte 0xe4 is not UTF-8"),
+                           (b"a\n\n", r"en\.test\.txt, line 2 is empty")):
+        (tmp_path / "en.test.txt").write_bytes(content)
+        with pytest.raises(ValueError, match=match):
+            read_translation_tfds("translate_folder", str(tmp_path))
+    # What `str.splitlines` splits at, but no file of one sentence a line.
+    (tmp_path / "de.test.txt").write_text("a\nb\u2028c\nd\n", encoding="utf-8")
+    (tmp_path / "en.test.txt").write_text("A\nB\nC\x85D\n", encoding="utf-8")
+    found = read_translation_tfds("translate_folder", str(tmp_path)).test
+    assert (found.source, found.target) == (("a", "b\u2028c", "d"), ("A", "B", "C\x85D"))
+    (tmp_path / "LICENSE").write_text("mine\n")
+    with pytest.raises(ValueError, match=r"nothing but files LANGUAGE\.SPLIT\.txt; received 'LICENSE'"):
         read_translation_tfds("translate_folder", str(tmp_path))
     with pytest.raises(ValueError, match="needs data_dir"):
         read_translation_tfds("translate_folder")

@@ -163,7 +163,7 @@ def _by_one(model: Translator, memory: Any, limits: tf.Tensor, choose: Any) -> t
     limit."""
     longest = tf.reduce_max(limits)
     tokens = tf.zeros(tf.stack([tf.shape(limits)[0], longest]), tf.int32) + PAD
-    state = model.start(memory, longest)
+    state = model.start(memory, tf.maximum(longest, 1))  # caches have a place, even if nothing is translated
     ended = limits <= 0
     last = tf.fill(tf.shape(limits), BOS)
 
