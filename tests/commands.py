@@ -62,7 +62,7 @@ def start_module(module: str, *arguments: str, stdin: str = "", env: Mapping[str
     """`python -m module arguments` in the root of the project; its output goes to `log`, if there is one."""
     folder = pathlib.Path(tempfile.mkdtemp())
     for name, text in (("in", stdin), ("out", ""), ("err", "")):
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8", errors="surrogateescape")  # what is no UTF-8, too
     server = _server()
     print(json.dumps([module, arguments, str(folder), env and dict(env), log and str(log)]), file=server.stdin,
           flush=True)

@@ -384,13 +384,12 @@ def test_a_teacher_its_student_and_lines(whole, tmp_path):
     assert found.split("\n") == [*translator(lines.split("\n")[:3]), ""] and "ööö" in found
     assert b"more than 12 subwords are cut: 3\n" in done.stderr and b"left" not in done.stderr
 
-    for arguments, given, said in ((["--beam_size=0"], b"Ja.", "beam_size"), (["Ja."], b"", "unexpected arguments"),
-                                   ([], b"Ja.\n\xe4\n", "standard input, line 2: byte 0xe4 is not UTF-8"),
-                                   ([f"--model={tmp_path}"], b"Ja.", "student.keras")):
-        done = subprocess.run([sys.executable, "-m", "trainers.translate", "--model", str(model), *arguments],
-                              cwd=ROOT, input=given, capture_output=True, check=False)
-        message = done.stderr.decode()
-        assert done.returncode == 2 and said in message and "Traceback" not in message and not done.stdout, message
+    for arguments, given, said in ((["--beam_size=0"], "Ja.", "beam_size"), (["Ja."], "", "unexpected arguments"),
+                                   ([], "Ja.\n\udce4\n", "standard input, line 2: byte 0xe4 is not UTF-8"),
+                                   ([f"--model={tmp_path}"], "Ja.", "student.keras")):
+        done = run_module("trainers.translate", "--model", str(model), *arguments, stdin=given)
+        assert done.returncode == 2 and said in done.stderr and not done.stdout, done.stderr
+        assert "Traceback" not in done.stderr
 
     # A reader that has gone away, and a translator of Moses' tokens in lower case.
     with subprocess.Popen([sys.executable, "-m", "trainers.translate", "--model", str(model)], cwd=ROOT,
