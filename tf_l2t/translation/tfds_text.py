@@ -88,7 +88,7 @@ def _folder_files(data_dir: str | None) -> dict[str, dict[str, pathlib.Path]]:
 def _of_files(files: Mapping[str, pathlib.Path], pair: tuple[str, str], where: str) -> tuple[ParallelText, int]:
     if not set(pair) <= set(files):
         raise ValueError(f"{where} has no pair of {pair}; its languages are {sorted(files)}.")
-    return read_parallel(*(files[language] for language in pair), where), 0
+    return read_parallel(files[pair[0]], files[pair[1]], where), 0
 
 
 def _pairs(examples: Iterable[Mapping[str, Any]], pair: tuple[str, str], where: str) -> tuple[ParallelText, int]:
