@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 PARTS = ("train", "valid", "test")
+OF_SIZES = ("matches_published", "test_words_match_published")  # in `about`, of a text that is whole
 
 
 class ParallelText(NamedTuple):
@@ -154,8 +155,7 @@ def read_splits(path: Path, source: str = "de", target: str = "en") -> TextSplit
             raise ValueError(f"{folder / 'about.json'} holds no JSON record: {error}") from error
     sizes = {"train": train.size, "dev": dev.size, "test": test.size}
     if any(stored.get(part, size) != size for part, size in sizes.items()):  # what it says of those is not of these
-        stored = {key: value for key, value in stored.items() if not key.endswith("match_published")
-                  and key != "matches_published"}
+        stored = {key: value for key, value in stored.items() if key not in OF_SIZES}
     # What was read counts, whatever is stored about it.
     about = {"source": name, **stored, "languages": [source, target], **sizes}
     return TextSplits(train, dev, test, name, about)
