@@ -1,4 +1,3 @@
-import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -8,12 +7,11 @@ import hypothesis
 import pytest
 import tensorflow as tf
 
+from tests.graphs import made_cheaply
 from tf_l2t.garbage import graphs_gone_afterwards
 from tf_l2t.hypergradient import compiling, unroll
 
-# Graphs are very many small objects: a sixth of the time went into looking for garbage among those that stay.
-gc.freeze()
-gc.set_threshold(50_000, 10, 10)
+made_cheaply()
 
 CHOOSING, SUITS_XLA = (compiling, unroll), compiling.suits_xla
 

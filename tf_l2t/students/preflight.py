@@ -272,7 +272,7 @@ def _row(name: str, call: Call, modes: tuple[str, ...], found: dict[Any, Finding
 
 
 def _examine_whole(call: Call, modes: tuple[str, ...]) -> Findings:
-    """Tracing a deep model takes most of a check's time: it is kept for a verdict against the student."""
+    """To trace all of a deep model takes most of a check's time: it is kept for a verdict against the student."""
     quick = examine(call, modes, traced=False, points=1)
     fails = any(status.startswith(FAILING) for status in quick.modes)
     return examine(call, modes, points=1) if fails else quick
