@@ -15,6 +15,8 @@ from tf_l2t.hypergradient.state import Problem, StudentState, Tensors
 from tf_l2t.hypergradient.step import Adjoint, inner_step, split_floats, step_adjoint
 from tf_l2t.hypergradient.unroll import TeacherLike, hypergradient, objective_of, rollout
 
+_ZERO = tf.UnconnectedGradients.ZERO
+
 
 class CheckRow(NamedTuple):
     """One comparison: `value` against `reference`, and whether their relative error is within `tolerance`."""
@@ -62,7 +64,8 @@ def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentSt
        difference (8 (M(h) − M(−h)) − (M(2h) − M(−2h))) / 12h with the recorded s_t replayed, as equation (5) holds
        them fixed. The error is relative to the larger of the difference and ‖dM/dθ‖ / √(number of θ).
     2. Adjoint dot product. For the student's last step S and random u, w: ⟨w, S'(x) u⟩, by forward-mode
-       differentiation of the step itself, against ⟨S'(x)ᵀ w, u⟩ by `step_adjoint`, in every mode that sweeps by steps.
+       differentiation of the step itself (of a loop that has none, by reverse mode twice), against ⟨S'(x)ᵀ w, u⟩ by
+       `step_adjoint`, in every mode that sweeps by steps.
     3. Agreement: ‖g − g₀‖ / ‖g₀‖ between the HVP modes, and between the schedules.
 
     Use smooth activations: a kink inside ±2h spoils differences, not gradients.
@@ -77,8 +80,8 @@ def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentSt
       tolerance: for kinds 1 and 2 (the latter at a tenth of it).
       agreement: for kind 3.
       jit: as for `hypergradient`; False saves the time to compile.
-      dot_product: make comparisons of kind 2 too; they trace the step twice more, the longer part of a check of a
-        large network.
+      dot_product: make comparisons of kind 2 too; they trace the step once more for every mode and once forward, a
+        large part of a check of a large network.
       verbose: print the report, and while it is made every few seconds how far it is.
 
     Returns:
@@ -95,6 +98,7 @@ def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentSt
     theta = tuple(tf.cast(v, tf.float64) for v in teacher.trainable_variables)
     results = {}
     ways = [*((mode, schedules[0]) for mode in hvp_modes), *((hvp_modes[0], s) for s in schedules[1:])]
+    # Saved residuals have no step of their own.
     stepwise = [mode for mode in hvp_modes if mode != "saved_residuals"] if dot_product else []
     done = _told(len(ways) + num_directions + len(stepwise), verbose)
     for mode, schedule in ways:
@@ -104,9 +108,8 @@ def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentSt
     (name0, first), *others = results.items()
     objective = objective_of(problem, teacher, jit=jit)
     rows = _difference_rows(objective, theta, state, seed, first, rng, num_directions, epsilon, tolerance, done)
-    for mode in stepwise:  # saved residuals have no step of their own
-        rows.append(_dot_product_row(problem, teacher, theta, state, seed, mode, rng, tolerance / 10))
-        done()
+    if stepwise:
+        rows += _dot_product_rows(problem, teacher, theta, state, seed, stepwise, rng, tolerance / 10, done)
     norm = _norm(first.gradient)
     for name, other in others:
         distance = _norm([a - b for a, b in zip(other.gradient, first.gradient, strict=True)])
@@ -167,7 +170,7 @@ def _difference_rows(objective, theta, state, seed, result, rng, num_directions,
     return rows
 
 
-def _dot_product_row(problem, teacher, theta, state, seed, mode, rng, tolerance):
+def _dot_product_rows(problem, teacher, theta, state, seed, modes, rng, tolerance, done):
     shorter = problem._replace(num_steps=max(1, problem.num_steps - 1))
     run = rollout(shorter, lambda features: teacher.apply(theta, features), trace=("features", "coefficients"))
     before = run(state, seed)
@@ -188,32 +191,41 @@ def _dot_product_row(problem, teacher, theta, state, seed, mode, rng, tolerance)
     tangents = _random_like(inputs, rng)
     weights = _random_like([*state.params, *floats, *slots], rng)
 
-    @tf.function(autograph=False)
-    def both():
-        # Forward mode through the step: an independent path in which only the gradient itself is shared. A
-        # while-loop RNN has no such path; there the double transpose of reverse mode stands in for it.
-        if mode == "forward_over_reverse":
-            with exact_moments(), tf.autodiff.ForwardAccumulator(list(inputs), tangents) as accumulator:
-                outputs = next_state(list(inputs))
-            pushed = accumulator.jvp(outputs, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        else:
-            probe = [tf.zeros_like(w) for w in weights]
-            with tf.GradientTape() as outer:
-                outer.watch(probe)
-                with tf.GradientTape() as tape:
-                    tape.watch(inputs)
-                    outputs = next_state(list(inputs))
-                pulled = tape.gradient(outputs, inputs, output_gradients=probe,
-                                       unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            pushed = outer.gradient(pulled, probe, output_gradients=tangents,
-                                    unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        adjoint_tp1 = Adjoint(tuple(weights[:cut[0]]), tuple(weights[cut[0]:cut[1]]),
-                              tf.nest.pack_sequence_as(state.slots, weights[cut[1]:]))
-        adjoint, adjoint_coefficients = step_adjoint(problem, state, batch, coefficients, adjoint_tp1, mode)
-        pulled = [*adjoint.params, *adjoint.non_trainable, *tf.nest.flatten(adjoint.slots), adjoint_coefficients]
-        return pushed, pulled
+    def pushed_forward() -> list[tf.Tensor]:
+        with exact_moments(), tf.autodiff.ForwardAccumulator(list(inputs), tangents) as accumulator:
+            outputs = next_state(list(inputs))
+        return accumulator.jvp(outputs, unconnected_gradients=_ZERO)
 
-    pushed, pulled = both()
-    value, reference = _inner(pulled, tangents), _inner(weights, pushed)
-    error = abs(value - reference) / max(abs(reference), 1e-300)
-    return CheckRow(f"adjoint dot product, {mode}", value, reference, error, tolerance)
+    def transposed_twice() -> list[tf.Tensor]:
+        probe = [tf.zeros_like(w) for w in weights]
+        with tf.GradientTape() as outer:
+            outer.watch(probe)
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                outputs = next_state(list(inputs))
+            pulled = tape.gradient(outputs, inputs, output_gradients=probe, unconnected_gradients=_ZERO)
+        return outer.gradient(pulled, probe, output_gradients=tangents, unconnected_gradients=_ZERO)
+
+    adjoint_tp1 = Adjoint(tuple(weights[:cut[0]]), tuple(weights[cut[0]:cut[1]]),
+                          tf.nest.pack_sequence_as(state.slots, weights[cut[1]:]))
+
+    def pulled(mode: str) -> list[tf.Tensor]:
+        adjoint, adjoint_coefficients = step_adjoint(problem, state, batch, coefficients, adjoint_tp1, mode)
+        return [*adjoint.params, *adjoint.non_trainable, *tf.nest.flatten(adjoint.slots), adjoint_coefficients]
+
+    @tf.function(autograph=False)
+    def everything() -> tuple[list[tf.Tensor], list[list[tf.Tensor]]]:
+        # Forward mode through the step: an independent path in which only the gradient itself is shared. A while-loop
+        # RNN has no such path; there the double transpose of reverse mode stands in for it.
+        pushed = pushed_forward() if "forward_over_reverse" in modes else transposed_twice()
+        # At once: gradients that are rounding alone, before a normalisation, are then the same on both sides of a kink.
+        return pushed, [pulled(mode) for mode in modes]
+
+    pushed, all_pulled = everything()
+    reference, rows = _inner(weights, pushed), []
+    for mode, pulled_back in zip(modes, all_pulled, strict=True):
+        value = _inner(pulled_back, tangents)
+        error = abs(value - reference) / max(abs(reference), 1e-300)
+        rows.append(CheckRow(f"adjoint dot product, {mode}", value, reference, error, tolerance))
+        done()
+    return rows

@@ -155,7 +155,7 @@ def _translator_report(model: Translator) -> PreflightReport:
         copied.set_weights(model.get_weights())
         model = copied
     # Of a few tokens: an unrolled student is traced as often, and every step of it is the same.
-    sentences = tuple(keras.KerasTensor([None, 4], "int32") for _ in range(2))
+    sentences = tuple(keras.KerasTensor([None, 3], "int32") for _ in range(2))
     call = Call(model, (sentences,), {}, frozenset(map(id, sentences)))
     (forward, reverse), replayable, notes = examine(call, points=1)
     return PreflightReport((LayerReport(WHOLE, type(model).__name__, forward, reverse, replayable, notes),))
