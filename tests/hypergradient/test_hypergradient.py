@@ -48,7 +48,7 @@ OPTIMIZERS = {
 # Bounds that no gradient crosses within a difference's step: M has a kink where one does.
 CLIPS = {"norm": 0.15, "value": 0.25, "global_norm": 0.8}
 OPTIMIZERS |= {f"clip_{kind}": clip(sgd(0.2, momentum=0.9), **{kind: bound}) for kind, bound in CLIPS.items()}
-# Those whose step is also compared with its transpose: one of each kind of rule, as that traces the step twice more.
+# Those whose step is also compared with its transpose: one of each kind of rule, as that traces it three times more.
 TRANSPOSED = ("momentum", "adamw", "clip_global_norm")
 
 

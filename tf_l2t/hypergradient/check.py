@@ -100,7 +100,7 @@ def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentSt
     ways = [*((mode, schedules[0]) for mode in hvp_modes), *((hvp_modes[0], s) for s in schedules[1:])]
     # Saved residuals have no step of their own.
     stepwise = [mode for mode in hvp_modes if mode != "saved_residuals"] if dot_product else []
-    done = _told(len(ways) + num_directions + len(stepwise), verbose)
+    done = _told(len(ways) + num_directions + bool(stepwise), verbose)
     for mode, schedule in ways:
         function = hypergradient(problem, teacher, hvp=mode, schedule=schedule, jit=jit)
         results[mode, schedule] = function(state, seed, theta)
@@ -109,7 +109,8 @@ def check_hypergradient(problem: Problem, teacher: TeacherLike, state: StudentSt
     objective = objective_of(problem, teacher, jit=jit)
     rows = _difference_rows(objective, theta, state, seed, first, rng, num_directions, epsilon, tolerance, done)
     if stepwise:
-        rows += _dot_product_rows(problem, teacher, theta, state, seed, stepwise, rng, tolerance / 10, done)
+        rows += _dot_product_rows(problem, teacher, theta, state, seed, stepwise, rng, tolerance / 10)
+        done()
     norm = _norm(first.gradient)
     for name, other in others:
         distance = _norm([a - b for a, b in zip(other.gradient, first.gradient, strict=True)])
@@ -170,7 +171,7 @@ def _difference_rows(objective, theta, state, seed, result, rng, num_directions,
     return rows
 
 
-def _dot_product_rows(problem, teacher, theta, state, seed, modes, rng, tolerance, done):
+def _dot_product_rows(problem, teacher, theta, state, seed, modes, rng, tolerance):
     shorter = problem._replace(num_steps=max(1, problem.num_steps - 1))
     run = rollout(shorter, lambda features: teacher.apply(theta, features), trace=("features", "coefficients"))
     before = run(state, seed)
@@ -227,5 +228,4 @@ def _dot_product_rows(problem, teacher, theta, state, seed, modes, rng, toleranc
         value = _inner(pulled_back, tangents)
         error = abs(value - reference) / max(abs(reference), 1e-300)
         rows.append(CheckRow(f"adjoint dot product, {mode}", value, reference, error, tolerance))
-        done()
     return rows
