@@ -104,7 +104,7 @@ JOBS = {
         "report.html"),
     "compare, translation": Job((
         "trainers.compare", "--config", "configs/compare_translation.py", *SMALL_TRANSLATION, *SMALL_TEACHER,
-        "--config.training.num_steps=4", "--config.training.keep_every=1", "--config.compare.start=kept/2",
+        "--config.training.num_steps=4", "--config.training.stop_at=2",
         "--config.compare.students=('lstm1',)", "--config.compare.losses=('mle','taught')",
         "--config.compare.loss_options=()", "--config.compare.num_steps=4", "--config.compare.evaluate_every=2",
         "--config.compare.seeds=2", "--config.teacher_training.steps=4"), "report.html"),

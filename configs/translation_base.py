@@ -41,6 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
     training.clip_norm = 1.0
     training.batch_size = 32
     training.num_steps = 20_000
+    training.stop_at = 0  # ends the run at that step, though its rate falls over num_steps; 0 for their end
     training.evaluate_every = 2000
     training.keep_every = 0  # looks between the translators that are kept in kept/STEP; 0 keeps none
     training.dev_sample_size = 500  # dev pairs that are translated at every look; 0 for all
@@ -94,7 +95,7 @@ def get_config() -> ml_collections.ConfigDict:
     compare.students = ("lstm1",)
     compare.changes = ()  # (student, ((field, value), …)): what some students have other than this config
     compare.losses = ("mle", "taught")  # "mle" is maximum likelihood for as many further steps
-    compare.start = "best"  # of the start's translators: "last", or "kept/STEP", from the middle of its training
+    compare.start = "best"  # of the start's translators, or "last"
     compare.loss_options = ()  # (loss, ((name, value), …))
     compare.optimizer = "sgd"  # of the second part of a run
     compare.decay = "linear"

@@ -14,7 +14,7 @@ from tests.commands import run_module
 from tests.event_files import hyperparameters
 from tests.test_translation_commands import SMALL
 from tf_l2t.training import StudentDivergedError, TeacherDivergedError, pace
-from tf_l2t.translation import load_translator, report_bleus
+from tf_l2t.translation import load_translator
 from trainers import command, translation, translation_teacher
 from trainers.digests import teacher_digest, translator_digest
 from trainers.translation_compare import (
@@ -27,10 +27,10 @@ from trainers.translation_compare import (
     steps_of,
 )
 from trainers.translation_table import translation_table
-from trainers.translator_fit import compiled
+from trainers.translator_fit import compiled, prepare_translator
 
 TINY = SMALL | {
-    "training.num_steps": 4, "training.keep_every": 1, "compare.start": "kept/2", "compare.students": ("lstm1",),
+    "training.num_steps": 4, "training.stop_at": 2, "compare.start": "last", "compare.students": ("lstm1",),
     "compare.losses": ("untaught", "taught"), "compare.loss_options": (), "compare.learning_rates": (0.0, 0.1),
     "compare.num_steps": 2, "compare.evaluate_every": 1, "compare.seeds": 2, "teacher_training.steps": 1,
     "teacher_training.num_steps": 2, "teacher_training.dev_size": 8, "teacher_training.validation_freq": 0,
@@ -56,16 +56,17 @@ def read(path):
 
 
 def test_every_training_is_told_as_it_begins(table, tmp_path, capsys):
-    """Of 9 runs of 2 steps, 2 of 4, and a teacher's 2 steps, each taken for 4, a run of the second seed is lost."""
+    """Of 9 runs of 2 steps, 2 starts stopped at 2, and a teacher's 2 steps, each taken for 4, a run of the second seed
+    is lost."""
     folder = tmp_path / "lstm1"
     shutil.copytree(table[0] / "run/lstm1", folder)
     for lost in ("seed1/mle-0.1", "seed1/mle-0"):
         shutil.rmtree(folder / lost, ignore_errors=True)
     config = command.changed(compare_translation.get_config(), TINY.items())
-    assert steps_of(config) == 2 * 4 + 3 * 3 * 2 + 2 * 4
+    assert steps_of(config) == 2 * 2 + 3 * 3 * 2 + 2 * 4
     list(StudentTable(config, folder, 2).run())
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"total"' in line]
-    assert [(line["seed"], line["steps_done"], line["total"]) for line in lines] == [(1, 12, 34)]
+    assert [(line["seed"], line["steps_done"], line["total"]) for line in lines] == [(1, 8, 30)]
     assert lines[0]["run"].startswith("mle-") and "seconds_left" not in lines[0]  # none has been made
     assert "begin with new weights" not in table[1].stderr  # the table's teacher has a start
 
@@ -83,17 +84,19 @@ def test_the_time_left_is_that_of_the_steps_that_are_not_there(capsys, monkeypat
 def test_rows_are_the_runs(table):
     folder, done = table
     rows = read(folder / "measured.json")["rows"]
-    assert [row["loss"] for row in rows] == ["start", "mle, 4 steps", "mle", "untaught", "taught"]
-    places = {"start": "start-scores", "mle, 4 steps": "start"}
+    assert [row["loss"] for row in rows] == ["start", "mle", "untaught", "taught"]
     for row in rows:
-        rates = [] if row["loss"] in places else [0.0, 0.1]
+        start = row["loss"] == "start"
+        rates = [] if start else [0.0, 0.1]
         first = [read(folder / f"run/lstm1/seed0/{row['loss']}-{rate:g}/history.json") for rate in rates]
         best = [max(look["bleu"] for look in history) for history in first]
         if rates:  # the first of the best, by the first seed's dev
             assert row["learning_rate"] == rates[int(np.argmax(best))]
-        name = places.get(row["loss"], f"{row['loss']}-{row['learning_rate']:g}")
+        name = "start" if start else f"{row['loss']}-{row['learning_rate']:g}"
+        weights = "last" if start else "best"
         found = [read(folder / f"run/lstm1/seed{seed}/{name}/results.json") for seed in (0, 1)]
-        for column, key in (("greedy", "best_greedy"), ("beam2", "best_beam2"), ("last_greedy", "last_greedy")):
+        for column, key in (("greedy", f"{weights}_greedy"), ("beam2", f"{weights}_beam2"),
+                            ("last_greedy", "last_greedy")):
             for prefix, kind in (("bleu", "detokenized"), ("tokenized_lower", "tokenized_lower")):
                 scores = [result[key][kind]["score"] for result in found]
                 assert row[f"{prefix}_{column}_mean"] == pytest.approx(np.mean(scores), abs=6e-4)
@@ -105,29 +108,44 @@ def test_rows_are_the_runs(table):
         assert scores["bleu_greedy"] == pytest.approx(row["bleu_greedy_mean"], rel=1e-5)
     markdown = translation_table(rows, "libreoffice_help")
     assert markdown in done.stdout and (folder / "run" / "table.md").read_text() == markdown + "\n"
-    assert len(markdown.splitlines()) == 7 and "Quoted, not measured here" in (folder / "run/report.html").read_text()
+    assert len(markdown.splitlines()) == 6 and "Quoted, not measured here" in (folder / "run/report.html").read_text()
 
 
-def test_the_start_is_what_losses_begin_with(table):
-    """Its row is of the translator in the middle of the run, and not of the run's best."""
-    folder, _ = table
+def test_the_start_is_what_losses_begin_with(table, tmp_path):
+    """Its row is of its last weights, or of its best."""
     config = command.changed(compare_translation.get_config(), TINY.items())
-    text = translation.load_text(config)
-    for seed in (0, 1):
-        start = folder / f"run/lstm1/seed{seed}"
-        scores = read(start / "start-scores/results.json")
-        translator = load_translator(start / "start/kept/2", beam_size=1)
-        found = report_bleus(translator(text.test.source), text.test.target, "en", False)
-        assert scores["best_greedy"]["detokenized"]["score"] == pytest.approx(found["detokenized"].score)
-        assert scores["dev_bleu"] == pytest.approx(read(start / "start/history.json")[0]["bleu"])
+    start = shutil.copytree(table[0] / "run/lstm1/seed0/start", tmp_path / "start")
+    history, results = read(start / "history.json"), read(start / "results.json")
+    (start / "history.json").write_text(json.dumps([{"bleu": 7.0}, {**history[0], "bleu": 3.0}]))
+    for number, name in enumerate(("last_greedy", "last_beam2", "best_greedy", "best_beam2")):
+        results[name]["detokenized"]["score"] = float(number)
+    (start / "results.json").write_text(json.dumps(results | {"dev_bleu": 7.0}))
+    for weights, dev, greedy, beam in (("last", 3.0, 0.0, 1.0), ("best", 7.0, 2.0, 3.0)):
+        found = StudentTable(config, tmp_path, 0)._result("start", 0.1, [start], weights)
+        bleus = {name: kinds["detokenized"] for name, kinds in found.bleus.items()}
+        assert found.dev_bleu == [dev] and bleus == {"greedy": [greedy], "beam2": [beam], "last_greedy": [0.0]}
+
+
+def test_a_start_is_stopped_where_a_longer_run_would_go_on(table, tmp_path):
+    """Its rate falls over all of that run's steps."""
+    start = table[0] / "run/lstm1/seed1/start"
+    config = command.changed(compare_translation.get_config(), [
+        *TINY.items(), ("seed", 1), ("training.stop_at", 0), ("training.keep_every", 1)])
+    assert config.training.decay == "linear"
+    prepare_translator(config, str(tmp_path / "run"), 0)()
+    looks = [[look["step"] for look in read(path / "history.json")] for path in (start, tmp_path / "run")]
+    assert looks == [[2], [2, 4]]
+    stopped, passed = (load_translator(path).model.weights for path in (start / "last", tmp_path / "run/kept/2"))
+    for a, b in zip(stopped, passed, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)  # of two processes, maybe on other numbers of cores
 
 
 def test_every_loss_begins_where_the_config_says(table):
-    """At rate 0 a student stays what it was: here the middle of the start's training."""
+    """At rate 0 a student stays what it was."""
     folder, _ = table
     for loss in ("mle", "untaught", "taught"):
         found, start = (load_translator(folder / f"run/lstm1/seed0/{name}").model.trainable_weights
-                        for name in (f"{loss}-0/last", "start/kept/2"))
+                        for name in (f"{loss}-0/last", "start/last"))
         moved = load_translator(folder / f"run/lstm1/seed0/{loss}-0.1/last").model.trainable_weights
         for a, b in zip(found, start, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -168,7 +186,7 @@ def test_a_manifest_knows_the_start_and_the_teacher(table):
     found = {}
     for loss, teacher in (("mle", None), ("untaught", "untaught"), ("taught", "teacher/teacher")):
         data = read(folder / f"run/lstm1/seed0/{loss}-0.1/manifest.json")["data"]
-        assert data["start"] == translator_digest(load_translator(folder / "run/lstm1/seed0/start/kept/2"))
+        assert data["start"] == translator_digest(load_translator(folder / "run/lstm1/seed0/start/last"))
         assert data.get("teacher") == (teacher and teacher_digest(tf_l2t.load_teacher(folder / "run/lstm1" / teacher)))
         found[loss] = data.get("teacher")
     assert len(set(found.values())) == 3
@@ -191,8 +209,8 @@ def test_students_that_diverge_are_left_out_and_counted(table, tmp_path, monkeyp
         patched.setattr(StudentTable, "_run", run)
         found = {result.loss: result for result in StudentTable(config, folder, 0).run()}
     assert {result.loss: result for result in StudentTable(config, folder, 0).run()} == found
-    assert set(found) == {"start", "mle, 4 steps", "mle", "untaught"} and found["mle"].learning_rate == 0.0
-    assert [(r.diverged, len(r.dev_bleu)) for r in found.values()] == [(0, 2), (0, 2), (0, 2), (1, 1)]
+    assert set(found) == {"start", "mle", "untaught"} and found["mle"].learning_rate == 0.0
+    assert [(r.diverged, len(r.dev_bleu)) for r in found.values()] == [(0, 2), (0, 2), (1, 1)]
     row = measured_row("x", found["untaught"], config.decoding.beam_size)
     alone = translation_table([row], "x")
     assert (row["seeds"], row["diverged"]) == (1, 1) and "| 1 (1 diverged) |" in alone and "±" not in alone
@@ -237,15 +255,15 @@ def test_what_is_there_is_not_made_again(table):
     done = compare(folder)
     assert done.returncode == 0, done.stderr
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "run/lstm1").rglob("*.keras")} and before
-    assert len(read(folder / "measured.json")["rows"]) == 5
+    assert len(read(folder / "measured.json")["rows"]) == 4
 
 
 @pytest.mark.parametrize(("change", "match"), [
     ({"compare.seeds": 0}, "config.compare needs"),
     ({"compare.students": ("gru",)}, "gru"),
-    ({"compare.start": "kept/3"}, "multiple of .* received 'kept/3', 1, 2"),
-    ({"compare.start": "kept/6"}, "received 'kept/6'"),
-    ({"compare.start": "first"}, '"best", "last", or "kept/STEP"'),
+    ({"compare.start": "first"}, '"best" or "last"; received .first'),
+    ({"training.stop_at": 5}, "stop_at is one of .* received 5, 4"),
+    ({"training.stop_at": -1}, "received -1, 4"),
     ({"teacher.loss": "hinge"}, "hinge"),
     ({"teacher_training.judge": "hinge"}, "judge.*hinge"),
     ({"compare.losses": ("mle", "hinge")}, "hinge"),
@@ -280,7 +298,7 @@ def test_the_table_as_it_is_passes_the_checks():
     assert dict(options["actor_critic"])["critic_steps"] < config.compare.num_steps == 1000
     check_losses(config)
     transformer, usual = of_student(config, "transformer"), translation_transformer_adam.get_config()
-    assert all(transformer.training[name] == usual.training[name] for name in usual.training if name != "keep_every")
+    assert all(transformer.training[name] == usual.training[name] for name in usual.training if name != "stop_at")
     assert transformer.student == usual.student
 
 

@@ -139,6 +139,19 @@ def student_optimizer(config: ml_collections.ConfigDict, num_steps: int | None =
     return keras.optimizers.Adam(rate, **options)
 
 
+def run_steps(config: ml_collections.ConfigDict) -> int:
+    """The steps of a run by config.training.
+
+    Raises:
+      ValueError: if it is to stop where it is not.
+    """
+    training = config.training
+    if not 0 <= training.stop_at <= training.num_steps:
+        raise ValueError("config.training.stop_at is one of the run's num_steps steps, or 0 for all; received "
+                         f"{training.stop_at!r}, {training.num_steps!r}.")
+    return training.stop_at or training.num_steps
+
+
 def decoding(config: ml_collections.ConfigDict) -> Decoding:
     return Decoding(**command.plain(config.decoding))
 

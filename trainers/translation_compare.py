@@ -20,17 +20,16 @@ from tf_l2t.training.pace import Pace, tell
 from tf_l2t.training.results import mean_std
 from tf_l2t.training.sequence_student import SEQUENCE_LOSSES
 from tf_l2t.training.translation_objectives import check_objective
-from tf_l2t.training.workdir import read_sealed, resume_workdir, write_json, write_sealed
+from tf_l2t.training.workdir import read_sealed, resume_workdir, write_json
 from tf_l2t.translation import load_translator
 from tf_l2t.translation.token_losses import TOKEN_LOSSES
 from trainers import command, diverged, fields, translation, translation_teacher
 from trainers.hyperparameters import write_row
 from trainers.train_teacher import fitting
 from trainers.translation_table import translation_table
-from trainers.translator_fit import TAUGHT, beginnings, check_looks, compiled_alone, prepare_translator, scored
+from trainers.translator_fit import TAUGHT, beginnings, check_looks, compiled_alone, prepare_translator
 
 START, CONTINUED, UNTAUGHT = "start", "mle", "untaught"
-SCORES = "start-scores"  # of the translator that losses begin with, where it is none that its run scores as its best
 KINDS = {"bleu": "detokenized", "tokenized_lower": "tokenized_lower"}
 SWEEP = 4  # a student step of a teacher's training, in steps of a student's: forward, again, and back through both
 
@@ -40,7 +39,7 @@ class Result(NamedTuple):
 
     Attributes:
       learning_rate: chosen by dev BLEU, greedy, of the first seed's best weights.
-      dev_bleu: of every seed's best weights.
+      dev_bleu: of every seed's best weights; the start's are those that losses begin with.
       bleus: test BLEU of these by decoding ("greedy", "beam5"), then by kind (`report_bleus`); "last_greedy" is of the
         last weights.
       signatures: sacrebleu's, by kind.
@@ -63,10 +62,10 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
     """The work of the whole table: for every student and seed a start by maximum likelihood, and from there every
     loss, for as many steps. What is there is not made again.
 
-    Losses begin with the start's translator config.compare.start, which is the row "start"; where its training goes on,
-    the whole of that is a row, too. The teacher of the taught loss, one for a student, begins with the first seed's,
-    and its students learn at the largest rate; "untaught" is the fixed loss with which it begins. Every loss chooses
-    its rate from the same grid on dev, with the first seed. Writes STUDENT/seedN/LOSS/ (`trainers.translator_fit`),
+    Losses begin with the start's translator config.compare.start, its best or its last, which is the row "start". The
+    teacher of the taught loss, one for a student, begins with the first seed's, and its students learn at the largest
+    rate; "untaught" is the fixed loss with which it begins. Every loss chooses its rate from the same grid on dev, with
+    the first seed. Writes STUDENT/seedN/LOSS/ (`trainers.translator_fit`),
     STUDENT/teacher/, results.json, table.md, tensorboard/ (the rows as hyperparameters) and report.html.
     """
     compare = config.compare
@@ -114,15 +113,10 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
 
 
 def check_start(config: ml_collections.ConfigDict) -> None:
-    """Raises ValueError if the starts' runs will not hold the translator that losses are to begin with."""
-    training, (kind, _, step) = config.training, config.compare.start.partition("/")
-    looks = training.keep_every * training.evaluate_every
-    if config.compare.start not in ("best", "last") and not (
-            kind == "kept" and step.isdigit() and looks and 0 < int(step) <= training.num_steps
-            and int(step) % looks == 0):
-        raise ValueError('config.compare.start is "best", "last", or "kept/STEP", the step one that the starts\' runs '
-                         "keep, a multiple of config.training.keep_every looks of evaluate_every steps; received "
-                         f"{config.compare.start!r}, {training.keep_every!r}, {training.evaluate_every!r}.")
+    """Raises ValueError if the starts' runs would not end with the translator that losses are to begin with."""
+    if config.compare.start not in ("best", "last"):
+        raise ValueError(f'config.compare.start is "best" or "last"; received {config.compare.start!r}.')
+    translation.run_steps(config)
 
 
 def check_losses(config: ml_collections.ConfigDict) -> None:
@@ -155,7 +149,8 @@ def check_losses(config: ml_collections.ConfigDict) -> None:
 def loss_changes(config: ml_collections.ConfigDict, loss: str, rate: float) -> list[tuple[str, Any]]:
     """What the config of a loss's runs has other values of, beside their start and teacher."""
     compare = config.compare
-    return [("training.keep_every", 0), ("training.loss", TAUGHT if loss == UNTAUGHT else loss),
+    return [("training.keep_every", 0), ("training.stop_at", 0),
+            ("training.loss", TAUGHT if loss == UNTAUGHT else loss),
             ("training.loss_options", dict(compare.loss_options).get(loss, ())),
             ("training.optimizer", compare.optimizer), ("training.learning_rate", rate),
             ("training.decay", compare.decay), ("training.num_steps", compare.num_steps),
@@ -178,7 +173,7 @@ def steps_of(config: ml_collections.ConfigDict) -> int:
     compare = config.compare
     runs = len({CONTINUED, *compare.losses}) * (len(compare.learning_rates) + compare.seeds - 1)
     teacher = teacher_steps(config) if TAUGHT in compare.losses else 0
-    return compare.seeds * config.training.num_steps + runs * compare.num_steps + teacher
+    return compare.seeds * translation.run_steps(config) + runs * compare.num_steps + teacher
 
 
 def teacher_steps(config: ml_collections.ConfigDict) -> int:
@@ -224,12 +219,8 @@ class StudentTable:
         seeds = range(self._config.seed, self._config.seed + compare.seeds)
         for seed in seeds:
             self._run(seed, START, [])
-        training, whole = self._config.training, [self._folder(seed, START) for seed in seeds]
-        if compare.start == "best":
-            yield self._result(START, training.learning_rate, whole)
-        else:
-            yield self._result(START, training.learning_rate, [self._scored_start(seed) for seed in seeds])
-            yield self._result(f"{CONTINUED}, {training.num_steps:,} steps", training.learning_rate, whole)
+        yield self._result(START, self._config.training.learning_rate, [self._folder(seed, START) for seed in seeds],
+                           compare.start)
         for loss in (CONTINUED, *(loss for loss in compare.losses if loss != CONTINUED)):
             first = {rate: folder for rate in compare.learning_rates
                      if (folder := self._from_start(seeds[0], loss, rate))}
@@ -246,20 +237,6 @@ class StudentTable:
     def _start(self, seed: int) -> pathlib.Path:
         """The translator from which every loss begins."""
         return self._folder(seed, START) / self._config.compare.start
-
-    def _scored_start(self, seed: int) -> pathlib.Path:
-        """A directory with the results of the translator from which losses begin."""
-        folder, start = self._folder(seed, SCORES), self._start(seed)
-        if read_sealed(folder / "results.json") is None:
-            text = translation.load_text(self._config)
-            dev = translation.sample(text.dev, self._config.training.dev_sample_size)
-            bleu = translation.Scores(dev, load_translator(start, beam_size=1))().bleus["detokenized"].score
-            with graphs_gone_afterwards():
-                figures, _ = scored({"best": start}, text.test)
-            folder.mkdir(exist_ok=True)
-            write_sealed(folder / "results.json", {"tokens_per_second": None, "dev_bleu": bleu, **figures,
-                                                   "last_greedy": figures["best_greedy"]})
-        return folder
 
     def _from_start(self, seed: int, loss: str, rate: float) -> pathlib.Path | None:
         """The run's directory; None if its student diverged."""
@@ -289,7 +266,7 @@ class StudentTable:
                 with graphs_gone_afterwards():
                     command.part_of_work(prepare_translator, config, str(folder), self._verbose)()
         finally:  # of a student that diverged nothing is left to do either
-            self._progress.ended(config.training.num_steps, made=not there)
+            self._progress.ended(translation.run_steps(config), made=not there)
         return None if lost else folder
 
     def _teacher(self) -> pathlib.Path:
@@ -323,16 +300,16 @@ class StudentTable:
                            summary={"data": {"subwords": subwords.fingerprint}})
         return path
 
-    def _result(self, loss: str, rate: float, folders: list[pathlib.Path]) -> Result:
+    def _result(self, loss: str, rate: float, folders: list[pathlib.Path], weights: str = "best") -> Result:
         found = [command.read_json(folder / "results.json") for folder in folders]
-        names = {"greedy": "best_greedy", f"beam{self._config.decoding.beam_size}":
-                 f"best_beam{self._config.decoding.beam_size}", "last_greedy": "last_greedy"}
-        kinds = {kind: bleu["signature"] for kind, bleu in found[0]["best_greedy"].items() if isinstance(bleu, dict)}
+        beam = f"beam{self._config.decoding.beam_size}"
+        names = {"greedy": f"{weights}_greedy", beam: f"{weights}_{beam}", "last_greedy": "last_greedy"}
+        kinds = {kind: bleu["signature"] for kind, bleu in found[0]["last_greedy"].items() if isinstance(bleu, dict)}
         bleus = {name: {kind: [r[key][kind]["score"] for r in found] for kind in kinds} for name, key in names.items()}
         speeds = {"training": max((r["tokens_per_second"] or 0 for r in found), default=0),
                   **{name: max(r[key]["tokens_per_second"] for r in found) for name, key in names.items()}}
-        return Result(self._config.student.name, loss, rate, [best_bleu(folder) for folder in folders], bleus, kinds,
-                      speeds)
+        dev_bleus = [{"best": best_bleu, "last": last_bleu}[weights](folder) for folder in folders]
+        return Result(self._config.student.name, loss, rate, dev_bleus, bleus, kinds, speeds)
 
 
 def check_beginnings(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
@@ -348,6 +325,11 @@ def check_beginnings(config: ml_collections.ConfigDict, folder: pathlib.Path) ->
 def best_bleu(folder: pathlib.Path) -> float:
     """The highest dev BLEU along a run that is through."""
     return command.read_json(folder / "results.json")["dev_bleu"]
+
+
+def last_bleu(folder: pathlib.Path) -> float:
+    """The dev BLEU of its last weights."""
+    return command.read_json(folder / "history.json")[-1]["bleu"]
 
 
 def measured_row(data: str, result: Result, beam_size: int) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
     how = translation.decoding(config)
     TextTranslator(student, subwords, how)  # raises here, rather than at the first look
     check_looks(config)
+    num_steps = translation.run_steps(config)
     form = translation.form_of(config, text)
     about = {**translation.describe(text), "train_pairs_used": train.size, "train_pairs_too_long": train.dropped,
              **beginnings(config, start)}
@@ -77,7 +78,7 @@ def prepare_translator(config: ml_collections.ConfigDict, workdir: str, verbose:
 
     def work() -> None:
         history = fit_translator(
-            model, batches, seed=config.seed, num_steps=config.training.num_steps,
+            model, batches, seed=config.seed, num_steps=num_steps,
             evaluate_every=config.training.evaluate_every, evaluate=evaluate,
             best=lambda model: TextTranslator(inner(model), subwords, how, form).save(path / "best"), path=path,
             verbose=verbose, looked=looked)
