@@ -163,6 +163,9 @@ def test_a_run_may_start_from_another(whole, tmp_path):
     assert load_translator(tmp_path / "run" / "kept" / "1").subwords.fingerprint == first.subwords.fingerprint
     for a, b in zip(started.model.trainable_weights, first.model.trainable_weights, strict=True):
         np.testing.assert_array_equal(a, b)
+    results = read_sealed(tmp_path / "run" / "results.json")
+    for decoding in ("greedy", "beam2"):  # the best weights are the last, and translate once, as the speeds say
+        assert results[f"last_{decoding}"] == results[f"best_{decoding}"]
 
 
 def test_a_run_from_a_start_is_a_function_of_the_seed_and_of_the_start(whole, tmp_path):

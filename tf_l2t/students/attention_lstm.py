@@ -18,21 +18,21 @@ class Memory(NamedTuple):
       values: the encoder's outputs, [batch, S, units].
       keys: what attention compares with, [batch, S, units].
       bias: 0 at tokens and −1e9 at padding, [batch, S].
-      hidden, cell: the last states of every layer, [batch, layers, units], with which the decoder starts.
+      hidden, cell: the last states of every layer, [batch, units] each, with which the decoder starts.
     """
 
     values: Any
     keys: Any
     bias: Any
-    hidden: Any
-    cell: Any
+    hidden: tuple[Any, ...]
+    cell: tuple[Any, ...]
 
 
 class DecoderState(NamedTuple):
-    """hidden, cell [batch, layers, units] and the newest attentional vector, `fed` [batch, units]."""
+    """hidden and cell of every layer, [batch, units] each, and the newest attentional vector, `fed` [batch, units]."""
 
-    hidden: Any
-    cell: Any
+    hidden: tuple[Any, ...]
+    cell: tuple[Any, ...]
     fed: Any
 
 
@@ -130,15 +130,13 @@ class AttentionLSTM(Translator):
             hidden.append(tf.concat([h for _, h, _ in ways], axis=-1))
             cell.append(tf.concat([c for _, _, c in ways], axis=-1))
         bias = -1e9 * tf.cast(tf.logical_not(mask), x.dtype)
-        return Memory(x, projected(x, self.key_kernel.value), bias, tf.stack(hidden, 1), tf.stack(cell, 1))
+        return Memory(x, projected(x, self.key_kernel.value), bias, tuple(hidden), tuple(cell))
 
     def _run(self, x: Any, mask: Any, weights: dict[str, Any], backward: bool) -> tuple[Any, Any, Any]:
         """Outputs [batch, S, units / 2] and last states; at padding, states stay and outputs are 0."""
         recurrent = product(weights["recurrent"].value)
         inputs = tf.transpose(projected(x, weights["kernel"].value, weights["bias"].value), [1, 0, 2])
         masks = tf.transpose(mask)[..., tf.newaxis]
-        if backward:
-            inputs, masks = inputs[::-1], masks[::-1]
         zeros = tf.zeros([tf.shape(x)[0], weights["recurrent"].shape[0]], x.dtype)
 
         def step(state: Any, read: Any) -> Any:
@@ -147,9 +145,8 @@ class AttentionLSTM(Translator):
             h, c = tf.where(real, h, last_h), tf.where(real, c, last_c)
             return (h, c), tf.where(real, h, tf.zeros_like(h))
 
-        (h, c), outputs = self._loop(step, (zeros, zeros), (inputs, masks))
-        outputs = tf.transpose(outputs[::-1] if backward else outputs, [1, 0, 2])
-        return outputs, h, c
+        (h, c), outputs = self._loop(step, (zeros, zeros), (inputs, masks), backward)
+        return tf.transpose(outputs, [1, 0, 2]), h, c
 
     def last_hidden(self, memory: Memory, previous: Any, training: bool = False) -> Any:
         embedded = self._drop(tf.gather(self.target_embedding.value, previous), self.num_layers, training)
@@ -169,7 +166,7 @@ class AttentionLSTM(Translator):
         return self._drop(tf.transpose(fed, [1, 0, 2]), -1, training)
 
     def start(self, memory: Memory, max_length: int = 0) -> DecoderState:
-        return DecoderState(memory.hidden, memory.cell, tf.zeros_like(memory.hidden[:, 0]))
+        return DecoderState(memory.hidden, memory.cell, tf.zeros_like(memory.hidden[0]))
 
     def step(self, memory: Memory, state: DecoderState, tokens: Any, position: Any = 0) -> tuple[Any, DecoderState]:
         first = self.decoder[0]
@@ -197,7 +194,7 @@ class AttentionLSTM(Translator):
             else:
                 x = hidden[-1] * masks[i - 1] if masks else hidden[-1]
                 z = products.inputs[i - 1](x) + layer["bias"].value
-            h, c = _cell(z + products.recurrent[i](state.hidden[:, i]), state.cell[:, i])
+            h, c = _cell(z + products.recurrent[i](state.hidden[i]), state.cell[i])
             hidden.append(h)
             cell.append(c)
         query = products.query(hidden[-1])
@@ -205,30 +202,33 @@ class AttentionLSTM(Translator):
         attention = tf.nn.softmax(scores)
         context = tf.reduce_sum(attention[..., tf.newaxis] * memory.values, axis=1)
         fed = tf.tanh(products.combine(tf.concat([context, hidden[-1]], -1)))
-        return DecoderState(tf.stack(hidden, 1), tf.stack(cell, 1), fed)
+        return DecoderState(tuple(hidden), tuple(cell), fed)
 
     def logits(self, hidden: Any) -> Any:
         return projected(hidden, self.logits_kernel.value, self.logits_bias.value)
 
-    def _loop(self, step: Any, state: Any, inputs: Any) -> tuple[Any, Any]:
-        """(last state, outputs [T, …]) of `step`: (state, inputs_t) -> (state, output), over inputs [T, …]."""
+    def _loop(self, step: Any, state: Any, inputs: Any, backward: bool = False) -> tuple[Any, Any]:
+        """(last state, outputs [T, …]) of `step`: (state, inputs_t) -> (state, output), over inputs [T, …], from their
+        end if `backward`. Nothing is turned round or cut out of a larger tensor, which is slow, and more so its
+        gradient."""
         first = tf.nest.flatten(inputs)[0]
         if self.unroll:
             if first.shape[0] is None:
                 raise ValueError("unroll needs sentences of one static length; received an unknown one.")
-            outputs = []
-            for t in range(first.shape[0]):
-                state, output = step(state, tf.nest.map_structure(lambda x, t=t: x[t], inputs))
-                outputs.append(output)
-            return state, tf.stack(outputs)
+            places = list(range(first.shape[0]))[::-1 if backward else 1]
+            outputs = {}
+            for t in places:
+                state, outputs[t] = step(state, tf.nest.map_structure(lambda x, t=t: x[t], inputs))
+            return state, tf.stack([outputs[t] for t in sorted(places)])
         length = tf.shape(first)[0]
         arrays = tf.nest.map_structure(
             lambda x: tf.TensorArray(x.dtype, length, element_shape=x.shape[1:]).unstack(x), inputs)
         written = tf.TensorArray(tf.nest.flatten(state)[0].dtype, length, element_shape=None)
 
         def body(t: Any, state: Any, written: Any) -> Any:
-            state, output = step(state, tf.nest.map_structure(lambda a: a.read(t), arrays))
-            return t + 1, state, written.write(t, output)
+            place = length - 1 - t if backward else t
+            state, output = step(state, tf.nest.map_structure(lambda a: a.read(place), arrays))
+            return t + 1, state, written.write(place, output)
 
         _, state, written = tf.while_loop(lambda t, *_: t < length, body, (0, state, written),
                                           maximum_iterations=length)

@@ -18,11 +18,11 @@ class Memory(NamedTuple):
 
 
 class Caches(NamedTuple):
-    """Keys and values of all decoder layers: of the tokens so far, [batch, layers, 2, max_length, heads, size], and of
-    the source, [batch, layers, 2, S, heads, size]."""
+    """Keys and values of every decoder layer: of the tokens so far, [batch, 2, max_length, heads, size] each, and of
+    the source, [batch, 2, S, heads, size] each."""
 
-    own: Any
-    cross: Any
+    own: tuple[Any, ...]
+    cross: tuple[Any, ...]
 
 
 @keras.saving.register_keras_serializable(package="tf_l2t")
@@ -103,16 +103,16 @@ class Transformer(Translator):
     def start(self, memory: Memory, max_length: int) -> Caches:
         batch, length = tf.unstack(tf.shape(memory.mask))
         size = self.width // self.num_heads
-        own = tf.zeros(tf.stack([batch, self.num_layers, 2, max_length, self.num_heads, size]), memory.values.dtype)
+        own = tf.zeros(tf.stack([batch, 2, max_length, self.num_heads, size]), memory.values.dtype)
         cross = []
         for layer in self.decoder:
             # A first call fills the source's cache, which later calls read.
             empty = tf.zeros(tf.stack([batch, 2, length, self.num_heads, size]), own.dtype)
             _, _, filled = layer(tf.zeros_like(memory.values[:, :1]), memory.values, encoder_padding_mask=memory.mask,
-                                 self_attention_cache=own[:, 0], self_attention_cache_update_index=0,
+                                 self_attention_cache=own, self_attention_cache_update_index=0,
                                  cross_attention_cache=empty, cross_attention_cache_update_index=0)
             cross.append(filled)
-        return Caches(own, tf.stack(cross, axis=1))
+        return Caches((own,) * self.num_layers, tuple(cross))
 
     def step(self, memory: Memory, state: Caches, tokens: Any, position: Any) -> tuple[Any, Caches]:
         x = self._embedded(tokens[:, tf.newaxis], self.tables[min(1, len(self.tables) - 1)], position, False,
@@ -120,10 +120,13 @@ class Transformer(Translator):
         own = []
         for i, layer in enumerate(self.decoder):
             x, cache, _ = layer(
-                x, memory.values, encoder_padding_mask=memory.mask, self_attention_cache=state.own[:, i],
-                self_attention_cache_update_index=position, cross_attention_cache=state.cross[:, i])
+                x, memory.values, encoder_padding_mask=memory.mask, self_attention_cache=state.own[i],
+                self_attention_cache_update_index=position, cross_attention_cache=state.cross[i])
             own.append(cache)
-        return self.logits(self._normed(x))[:, 0], state._replace(own=tf.stack(own, axis=1))
+        return self.logits(self._normed(x))[:, 0], state._replace(own=tuple(own))
+
+    def picked(self, state: Caches, rows: Any) -> Caches:
+        return state._replace(own=super().picked(state.own, rows))  # the source's are the same
 
     def _normed(self, x: Any) -> Any:
         return self.norms[1](x) if self.norms else x

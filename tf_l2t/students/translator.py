@@ -72,6 +72,11 @@ class Translator(keras.Model):
         """Logits [batch, V] of what follows `tokens` [batch], which stand at `position`, and the next state."""
         raise NotImplementedError
 
+    def picked(self, state: Any, rows: Any) -> Any:
+        """`state` with the row rows[i], of the same source as row i, in the place of row i: what a beam search goes on
+        with. A subclass may leave alone what depends on the source only."""
+        return tf.nest.map_structure(lambda x: tf.gather(x, rows), state)
+
     def build(self, input_shape: Any = None) -> None:
         self.built = True  # weights are there since __init__
 

@@ -139,8 +139,7 @@ def beam_search(model: Translator, source: tf.Tensor, max_length: Any, beam_size
                            tf.concat([done.log_probs, ended], axis=1)), size)
         live, kept = tf.math.top_k(tf.where(ends, never, best), size)
         rows = tf.reshape(tf.range(batch)[:, tf.newaxis] * size + tf.gather(beam, kept, batch_dims=1), [-1])
-        state = tf.nest.map_structure(lambda x: tf.gather(x, rows), state)
-        return t + 1, live, tf.gather(extended, kept, batch_dims=1), state, done
+        return t + 1, live, tf.gather(extended, kept, batch_dims=1), model.picked(state, rows), done
 
     begin = (first, none, state, nothing)
     return tf.while_loop(lambda t, live, prefixes, state, done: tf.reduce_any(can_improve(live, done)), body,
