@@ -170,6 +170,7 @@ def compiled_alone(config: ml_collections.ConfigDict, student: Translator) -> An
         student.compile(optimizer=translation.student_optimizer(config), loss=token_loss(training.loss, options))
         return student
     model = sequence_student(student, training.loss, **{"seed": config.seed, **options})
+    model.student_steps(translation.run_steps(config))  # raises for a run that ends before its student learns
     steps = model.student_steps(training.num_steps)
     model.compile(optimizer=translation.student_optimizer(config, steps))
     return model

@@ -215,9 +215,10 @@ def test_initial_weights_are_pytorchs():
         bound = (inputs * 9) ** -0.5
         assert abs(kernel).max() <= bound and abs(kernel).max() > 0.99 * bound
         assert abs(bias).max() <= bound and abs(bias).max() > 0.8 * bound
-    variance = VariationalInformation(variance=5.0)
-    variance.build((None, 4, 4, 3), (None, 4, 4, 2))
-    np.testing.assert_allclose(np.log1p(np.exp(variance._rho)) + 1e-5, 5.0, rtol=1e-6)
+    for value in (5.0, 1000.0):  # of which the second has an exponential beyond all numbers
+        variance = VariationalInformation(variance=value)
+        variance.build((None, 4, 4, 3), (None, 4, 4, 2))
+        np.testing.assert_allclose(np.logaddexp(0, variance._rho) + 1e-5, value, rtol=1e-6)
 
 
 LABELS = np.array([0, 0, 1, 2, 1, 2, 2, 0])

@@ -61,7 +61,7 @@ def test_anchors_follow_each_other():
     fit(trainer, epochs=8, callbacks=[watch])
     for epoch, kernel in enumerate(seen):
         np.testing.assert_array_equal(kernel, values(trainer.anchors[epoch // 2])[0])
-    fit(trainer, epochs=6, initial_epoch=5, total_epochs=8)
+    fit(trainer, epochs=6, initial_epoch=5, total_epochs=8, callbacks=watch)  # one, not in a list
     np.testing.assert_array_equal(values(trainer.teacher)[0], values(trainer.anchors[2])[0])
     with pytest.raises(ValueError, match="6 epochs are no multiple"):
         fit(trainer, epochs=6)

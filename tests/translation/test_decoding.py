@@ -226,6 +226,7 @@ def test_tokens_are_drawn_from_their_distribution(vocabulary):
 def test_empty_translations_crash_nothing(name):
     model = student(name, end=60.0).model
     assert sample(model, SOURCE, 0, 3, tf.constant([1, 2])).shape == (4, 3, 0)
+    assert greedy(model, SOURCE, 0).shape == (4, 0) and beam_search(model, SOURCE, 0, 3).tokens.shape == (4, 3, 0)
     nothing = np.zeros([4, 5], np.int32)
     nothing[:, 0] = EOS
     np.testing.assert_array_equal(greedy(model, SOURCE, 5), nothing)

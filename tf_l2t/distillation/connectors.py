@@ -162,7 +162,8 @@ class VariationalInformation(keras.layers.Layer):
                       enumerate((inputs, filters, filters))]
         for layer, width in zip(self._mean, (inputs, filters, filters), strict=True):
             layer.build((None, *teacher_shape[1:3], width))
-        start = np.log(np.expm1(self.variance - self.EPSILON))
+        variance = self.variance - self.EPSILON
+        start = variance + np.log(-np.expm1(-variance))  # softplus' inverse, which does not overflow
         self._rho = self.add_weight(shape=(filters,), initializer=keras.initializers.Constant(start), name="rho")
 
     def call(self, teacher: tf.Tensor, student: tf.Tensor, training: bool | None = None) -> tf.Tensor:

@@ -122,5 +122,7 @@ def _affinities(rows: tf.Tensor) -> tf.Tensor:
 def _gaussian(rows: tf.Tensor, gamma: float, order: int) -> tf.Tensor:
     rows = normalised(rows)
     products = tf.matmul(rows, rows, transpose_b=True)
-    terms = [tf.pow(products, power) * ((2 * gamma) ** power / math.factorial(power)) for power in range(order + 1)]
+    terms = [tf.ones_like(products)]
+    for power in range(1, order + 1):  # by products: tf.pow(0, 0) has no derivative
+        terms.append(terms[-1] * products * (2 * gamma / power))
     return math.exp(-2 * gamma) * tf.add_n(terms)

@@ -193,7 +193,7 @@ class DistillationTrainer(keras.Model):
                                  f"{len(y)} labels, made with {len(known)}.")
             options["sample_weight"] = np.arange(len(y))
         if self.method.teacher == "anchors":
-            callbacks = [*(callbacks or []), _Anchors(self, total_epochs)]
+            callbacks = [*keras.tree.flatten(callbacks or []), _Anchors(self, total_epochs)]
         return super().fit(x, y, *args, callbacks=callbacks, **options)
 
     def train_step(self, data: Any) -> dict[str, Any]:

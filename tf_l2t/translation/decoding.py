@@ -106,7 +106,7 @@ def beam_search(model: Translator, source: tf.Tensor, max_length: Any, beam_size
     memory = _repeated(model.encode(source), size)
     batch, limits = tf.shape(source)[0], _limits(max_length, source)
     longest = tf.reduce_max(limits)
-    state = model.start(memory, longest)
+    state = model.start(memory, tf.maximum(longest, 1))  # as in `_by_one`
     dtype = tf.nest.flatten(memory)[0].dtype
     never = tf.constant(NEVER, dtype)
     # Of the prefixes, all empty, one counts.
