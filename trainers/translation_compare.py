@@ -43,7 +43,8 @@ class Result(NamedTuple):
       bleus: test BLEU of these by decoding ("greedy", "beam5"), then by kind (`report_bleus`); "last_greedy" is of the
         last weights.
       signatures: sacrebleu's, by kind.
-      tokens_per_second: target tokens in training, the most of all seeds, and in decoding by its name.
+      tokens_per_second: target tokens in training, the most of all seeds, 0 for the start, which was not trained for
+        its row; and in decoding by its name.
       diverged: how many students are left out for that.
     """
 
@@ -65,8 +66,8 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
     Losses begin with the start's translator config.compare.start, its best or its last, which is the row "start". The
     teacher of the taught loss, one for a student, begins with the first seed's, and its students learn at the largest
     rate; "untaught" is the fixed loss with which it begins. Every loss chooses its rate from the same grid on dev, with
-    the first seed. Writes STUDENT/seedN/LOSS/ (`trainers.translator_fit`),
-    STUDENT/teacher/, results.json, table.md, tensorboard/ (the rows as hyperparameters) and report.html.
+    the first seed. Writes STUDENT/seedN/LOSS/ (`trainers.translator_fit`), STUDENT/teacher/, results.json, table.md,
+    tensorboard/ (the rows as hyperparameters) and report.html.
     """
     compare = config.compare
     if min(compare.seeds, compare.num_steps) < 1 or not compare.learning_rates or not compare.losses \
@@ -306,7 +307,7 @@ class StudentTable:
         names = {"greedy": f"{weights}_greedy", beam: f"{weights}_{beam}", "last_greedy": "last_greedy"}
         kinds = {kind: bleu["signature"] for kind, bleu in found[0]["last_greedy"].items() if isinstance(bleu, dict)}
         bleus = {name: {kind: [r[key][kind]["score"] for r in found] for kind in kinds} for name, key in names.items()}
-        speeds = {"training": max((r["tokens_per_second"] or 0 for r in found), default=0),
+        speeds = {"training": 0 if loss == START else max(r["tokens_per_second"] or 0 for r in found),
                   **{name: max(r[key]["tokens_per_second"] for r in found) for name, key in names.items()}}
         dev_bleus = [{"best": best_bleu, "last": last_bleu}[weights](folder) for folder in folders]
         return Result(self._config.student.name, loss, rate, dev_bleus, bleus, kinds, speeds)
