@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
@@ -24,6 +25,7 @@ from tf_l2t.teachers import DiagonalTeacher
 from tf_l2t.training.translator_fit import translation_dataset
 from tf_l2t.training.workdir import read_sealed
 from tf_l2t.translation import (
+    ParallelText,
     TextForm,
     TextTranslator,
     bucketed_batches,
@@ -285,7 +287,7 @@ def test_a_transformer_that_trains_well():
     ({"training__evaluate_every": 0}, "evaluate_every"),
     ({"training__batch_size": 0}, "batch_size"),
     ({"training__start": "nowhere"}, "nowhere"),
-    ({"data__name": "tsv", "data__path": "▅"}, r"▅, train pairs \(en\), line 1 holds \['▅'\]"),
+    ({"data__name": "tsv", "data__path": "▅"}, r"▅ \(target\), line 37 holds \['▅'\]"),
     ({"data__vocabulary": 1_000_000}, "1000000.*at most"),
     ({"data__vocabulary": 10}, "size=10"),
     ({"data__max_length": 1}, "max_length"),
@@ -295,10 +297,27 @@ def test_a_transformer_that_trains_well():
 ])
 def test_bad_configs_are_refused_before_any_work(changes, match, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "▅").write_text("Haus\thouse ▅\n" * 50)
+    pairs = ["Haus\thouse"] * 50
+    pairs[36] += " ▅"  # for train, of which five are left
+    (tmp_path / "▅").write_text("\n".join(pairs))
     with pytest.raises(ValueError, match=match):
         prepare(tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_spoken_in_lower_case_is_compared_in_lower_case():
+    class Lower:
+        form, subwords = TextForm("de", "en"), types.SimpleNamespace(lower=True)
+
+        def __call__(self, lines):
+            return ["the house is in berlin ."] * len(lines)
+
+    text = ParallelText(("Das Haus ist in Berlin.",), ("The House is in Berlin .",))
+    scored = translation.Scores(text, Lower())()
+    assert {name: (round(bleu.score, 9), "case:lc" in bleu.signature) for name, bleu in scored.bleus.items()} == {
+        "detokenized": (100, True), "tokenized_lower": (100, True)}
+    Lower.subwords.lower = False
+    assert translation.Scores(text, Lower())().bleus["detokenized"].score < 50
 
 
 @pytest.mark.parametrize(("changes", "match"), [

@@ -36,7 +36,7 @@ from tf_l2t.translation import (
     report_bleus,
     split_text,
 )
-from tf_l2t.translation.subwords import check_lines
+from tf_l2t.translation.subwords import check_line
 from trainers import command, fields
 
 
@@ -78,13 +78,14 @@ def of_help(source: str, target: str) -> ParallelText:
         raise ValueError("'libreoffice_help' is German and English: config.data.source and target must be 'de' and "
                          f"'en', or the other way round; received {source!r} and {target!r}.")
     pool = embedded_help()
-    return pool if source == "de" else pool._replace(source=pool.target, target=pool.source)
+    return pool if source == "de" else pool.swapped()
 
 
 def train_subwords(config: ml_collections.ConfigDict, text: TextSplits) -> Subwords:
     """The joint subwords of the train side; no other text is looked at."""
-    for language, lines in ((config.data.source, text.train.source), (config.data.target, text.train.target)):
-        check_lines(lines, f"{config.data.path or text.name}, train pairs ({language}), ")
+    for index, pair in enumerate(zip(text.train.source, text.train.target, strict=True)):
+        for side, line in zip(("source", "target"), pair, strict=True):
+            check_line(line, text.train.place(side, index))
     return Subwords.train((*text.train.source, *text.train.target), config.data.vocabulary, config.data.lower)
 
 
@@ -179,8 +180,8 @@ class Scores:
         started = time.perf_counter()
         found = self._translations(self._text.source)
         seconds = time.perf_counter() - started
-        form = self._translations.form
-        return Scored(report_bleus(found, self._text.target, form.target, bool(form.tokenized)), found, seconds)
+        form, lower = self._translations.form, self._translations.subwords.lower
+        return Scored(report_bleus(found, self._text.target, form.target, bool(form.tokenized), lower), found, seconds)
 
 
 def form_of(config: ml_collections.ConfigDict, text: TextSplits) -> TextForm:

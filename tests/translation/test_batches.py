@@ -16,7 +16,7 @@ from tf_l2t.translation.batches import (
     widths_for,
 )
 from tf_l2t.translation.subwords import BOS, EOS, PAD, Subwords
-from tf_l2t.translation.text import ParallelText, embedded_help
+from tf_l2t.translation.text import Origin, ParallelText, embedded_help
 
 BATCH = 4
 
@@ -244,11 +244,15 @@ def test_ids_that_a_model_has_no_class_for(text, subwords):
     encoded = encode_pairs(subwords, text, 40, too_long="drop")
     check_ids(encoded, 500)
     first = next(i for i in range(encoded.size) if encoded.source[i].max() >= 450)
-    with pytest.raises(ValueError, match=rf"help, line {encoded.kept[first] + 1} \(source\): id \d+ is not in 0 … 449"):
-        check_ids(encoded, 450, "help")
+    line = encoded.kept[first] + 1
+    for origin, place in ((None, rf"help, line {line} \(source\)"),
+                          (text.origin, rf"\.tsv\.gz \(source\), line {line}"),
+                          (Origin("a.de", "a.en").take(range(5, 400)), rf"^a\.de, line {line + 5}")):
+        with pytest.raises(ValueError, match=rf"{place}: id \d+ is not in 0 … 449"):
+            check_ids(encoded._replace(origin=origin), 450, "help")
     negative = encoded._replace(target=encoded.target.copy())
     negative.target[5, 1] = -1
-    with pytest.raises(ValueError, match=rf"line {encoded.kept[5] + 1} \(target\): id -1"):
+    with pytest.raises(ValueError, match=rf"\(target\), line {encoded.kept[5] + 1}: id -1"):
         check_ids(negative, 500)
 
     class Broken:

@@ -221,6 +221,10 @@ def test_report_bleu():
     lower = report_bleu(["The CAT is here . Good"], ["the cat is here . good"], "tokenized_lower")
     assert lower.score == pytest.approx(100)
     assert "tok:none" in lower.signature and "case:lc" in lower.signature
+    lower = report_bleu(hypotheses, [line.upper() for line in references], lower=True)
+    assert lower.score == sacrebleu.corpus_bleu([line.lower() for line in hypotheses],
+                                                [[line.lower() for line in references]]).score > 5
+    assert "tok:13a" in lower.signature and "case:lc" in lower.signature
 
 
 def test_languages_that_are_written_without_blanks():

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_l2t.translation.subwords import BOS, EOS, PAD, Subwords
-from tf_l2t.translation.text import ParallelText
+from tf_l2t.translation.text import Origin, ParallelText, place
 
 # Widths of batches, up to that of the longest sentence. Each is a shape of its own where shapes are static.
 WIDTHS = (8, 12, 16, 20, 24, 28, 32, 36, 40, 45, 50, 64, 80, 112, 160, 224, 320, 448)
@@ -31,6 +31,7 @@ class EncodedText(NamedTuple):
       source_lengths, target_lengths: int32 [n], EOS included.
       kept: int64 [n], the pairs' positions in the text that was encoded.
       dropped, truncated: how many pairs were longer than allowed, and were left out or cut.
+      origin: where that text was read, for messages; None if nobody knows.
     """
 
     source: np.ndarray
@@ -40,11 +41,16 @@ class EncodedText(NamedTuple):
     kept: np.ndarray
     dropped: int = 0
     truncated: int = 0
+    origin: Origin | None = None
 
     @property
     def size(self) -> int:
         """The number of pairs."""
         return len(self.source)
+
+    def place(self, side: str, row: int, what: str = "text") -> str:
+        """Where a row's "source" or "target" was read, as messages say it: in `what`, if no file is known."""
+        return place(self.origin, what, side, int(self.kept[row]))
 
 
 def encode_pairs(subwords: Subwords, text: ParallelText, max_length: int, *,
@@ -74,7 +80,7 @@ def encode_pairs(subwords: Subwords, text: ParallelText, max_length: int, *,
     (source, source_lengths), (target, target_lengths) = (
         _padded([ids[i][:max_length - 1] for i in kept]) for ids in sides)
     encoded = EncodedText(source, target, source_lengths, target_lengths, kept.astype(np.int64),
-                          dropped=len(long) - len(kept), truncated=int(long[kept].sum()))
+                          dropped=len(long) - len(kept), truncated=int(long[kept].sum()), origin=text.origin)
     check_ids(encoded, subwords.size, text.name)
     return encoded
 
@@ -110,8 +116,8 @@ def check_sentences(encoded: EncodedText, what: str = "text") -> None:
                         ids != np.where(place == 0, EOS, PAD)).any(axis=1)
         if bad.any():
             row = int(bad.argmax())
-            raise ValueError(f"{what}, line {encoded.kept[row] + 1} ({side}): a sentence must be ids that are no "
-                             f"special ones, then its end, {EOS}, at its length, then padding, {PAD}; received "
+            raise ValueError(f"{encoded.place(side, row, what)}: a sentence must be ids that are no special ones, "
+                             f"then its end, {EOS}, at its length, then padding, {PAD}; received "
                              f"{ids[row].tolist()} of length {lengths[row]}.")
 
 
@@ -119,7 +125,7 @@ def check_ids(encoded: EncodedText, vocabulary_size: int, what: str = "text") ->
     """Checks that a model of `vocabulary_size` classes can take these ids.
 
     Args:
-      what: the text's name, for messages.
+      what: the text's name, for messages about pairs of which no file is known.
 
     Raises:
       ValueError: naming the first pair with an id outside 0 … vocabulary_size − 1; as `check_sentences`.
@@ -129,7 +135,7 @@ def check_ids(encoded: EncodedText, vocabulary_size: int, what: str = "text") ->
         bad = np.argwhere((ids < 0) | (ids >= vocabulary_size))
         if len(bad):
             row, column = bad[0]
-            raise ValueError(f"{what}, line {encoded.kept[row] + 1} ({side}): id {ids[row, column]} is not in 0 … "
+            raise ValueError(f"{encoded.place(side, row, what)}: id {ids[row, column]} is not in 0 … "
                              f"{vocabulary_size - 1}. The model's vocabulary size must be that of the subwords.")
 
 

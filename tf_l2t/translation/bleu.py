@@ -164,8 +164,8 @@ def check_language(language: str) -> str:
     return name
 
 
-def report_bleu(hypotheses: Sequence[str], references: Sequence[str], kind: str = "detokenized", language: str = "en"
-                ) -> ReportedBleu:
+def report_bleu(hypotheses: Sequence[str], references: Sequence[str], kind: str = "detokenized", language: str = "en",
+                lower: bool = False) -> ReportedBleu:
     """Corpus BLEU of text by sacrebleu.
 
     Args:
@@ -174,6 +174,7 @@ def report_bleu(hypotheses: Sequence[str], references: Sequence[str], kind: str 
       kind: "detokenized": plain text, which sacrebleu tokenizes (`check_language`). "tokenized_lower": tokens with
         blanks between them, compared in lower case.
       language: of plain text.
+      lower: whether plain text is compared in lower case, too; the signature says so.
 
     Raises:
       ValueError: as `check_language`; for an unknown kind, lists of different lengths, empty lists, or one string in
@@ -188,7 +189,7 @@ def report_bleu(hypotheses: Sequence[str], references: Sequence[str], kind: str 
                          f"{len(hypotheses)} hypotheses and {len(references)} references.")
     from sacrebleu.metrics import BLEU  # late: it is an extra, and slow to load
 
-    metric = BLEU(tokenize=check_language(language)) if kind == "detokenized" else \
+    metric = BLEU(tokenize=check_language(language), lowercase=lower) if kind == "detokenized" else \
         BLEU(tokenize="none", lowercase=True, force=True)
     score = metric.corpus_score(list(hypotheses), [list(references)]).score
     return ReportedBleu(score, str(metric.get_signature()))

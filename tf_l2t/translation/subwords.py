@@ -186,20 +186,15 @@ _TAKEN = frozenset("\0\u2585")
 def _checked(lines: Iterable[str]) -> Iterable[str]:
     empty = True
     for number, line in enumerate(lines, 1):
-        _check_line(line, f"line {number}")
+        check_line(line, f"line {number}")
         empty = empty and not line.strip()
         yield line
     if empty:
         raise ValueError("there is no line to train subwords on.")
 
 
-def check_lines(lines: Iterable[str], where: str = "") -> None:
-    """Raises ValueError for the first line on which subwords cannot be trained, `where` before its number."""
-    for number, line in enumerate(lines, 1):
-        _check_line(line, f"{where}line {number}")
-
-
-def _check_line(line: str, where: str) -> None:
+def check_line(line: str, where: str) -> None:
+    """Raises ValueError for a line on which subwords cannot be trained, after saying `where` it stands."""
     if "\n" in line:
         raise ValueError(f"{where} has a line break in it: {line[:60]!r}. Split it first.")
     if taken := _TAKEN & set(line):

@@ -17,12 +17,37 @@ PARTS = ("train", "valid", "test")
 OF_SIZES = ("matches_published", "test_words_match_published")  # in `about`, of a text that is whole
 
 
+class Origin(NamedTuple):
+    """Where sentence pairs were read, for messages.
+
+    Attributes:
+      source, target: the sides' files, or what else they are called.
+      numbers: of the pairs' lines, from 1; None for 1, 2, ….
+      unit: what is counted.
+    """
+
+    source: str
+    target: str
+    numbers: tuple[int, ...] | None = None
+    unit: str = "line"
+
+    def place(self, side: str, index: int) -> str:
+        """Where the pair at `index` has its "source" or "target"."""
+        number = index + 1 if self.numbers is None else self.numbers[index]
+        return f"{getattr(self, side)}, {self.unit} {number}"
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> Origin:
+        """Of the pairs at `indices`."""
+        return self._replace(numbers=tuple(int(i) + 1 if self.numbers is None else self.numbers[i] for i in indices))
+
+
 class ParallelText(NamedTuple):
-    """Sentence pairs: source[i] is to be translated as target[i]; `name` is for messages."""
+    """Sentence pairs: source[i] is to be translated as target[i]; `name` and `origin` are for messages."""
 
     source: tuple[str, ...]
     target: tuple[str, ...]
     name: str = "text"
+    origin: Origin | None = None
 
     @property
     def size(self) -> int:
@@ -32,7 +57,22 @@ class ParallelText(NamedTuple):
     def take(self, indices: Sequence[int] | np.ndarray) -> ParallelText:
         """The pairs at `indices`, in their order."""
         return self._replace(source=tuple(self.source[i] for i in indices),
-                             target=tuple(self.target[i] for i in indices))
+                             target=tuple(self.target[i] for i in indices),
+                             origin=self.origin and self.origin.take(indices))
+
+    def swapped(self) -> ParallelText:
+        """The pairs in the other direction."""
+        origin = self.origin and self.origin._replace(source=self.origin.target, target=self.origin.source)
+        return self._replace(source=self.target, target=self.source, origin=origin)
+
+    def place(self, side: str, index: int) -> str:
+        """Where the pair at `index` has its "source" or "target", as messages say it."""
+        return place(self.origin, self.name, side, index)
+
+
+def place(origin: Origin | None, what: str, side: str, index: int) -> str:
+    """`Origin.place`; in `what`, where no file is known."""
+    return origin.place(side, index) if origin else f"{what}, line {index + 1} ({side})"
 
 
 class TextSplits(NamedTuple):
@@ -98,7 +138,7 @@ def _paired(source: Sequence[str], target: Sequence[str], name: str, wheres: tup
                 raise ValueError(f"{where}, line {number} is empty. Drop such a line from both sides.")
     if not source:
         raise ValueError(f"{wheres[0]}: there is no sentence in it.")
-    return ParallelText(tuple(source), tuple(target), name)
+    return ParallelText(tuple(source), tuple(target), name, Origin(*wheres))
 
 
 def read_parallel(source_path: Path, target_path: Path, name: str | None = None) -> ParallelText:

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tf_l2t.translation.text import ParallelText, TextSplits, read_parallel
+from tf_l2t.translation.text import Origin, ParallelText, TextSplits, read_parallel
 
 FOLDER = "translate_folder"
 _DEV_NAMES = ("validation", "valid", "dev")
@@ -93,7 +93,8 @@ def _of_files(files: Mapping[str, pathlib.Path], pair: tuple[str, str], where: s
 
 def _pairs(examples: Iterable[Mapping[str, Any]], pair: tuple[str, str], where: str) -> tuple[ParallelText, int]:
     """The pairs, and how many examples lack one of the two languages."""
-    source, target, without, languages = [], [], 0, set()
+    source, target, numbers, languages = [], [], [], set()
+    number = 0
     for number, example in enumerate(examples, 1):
         sentences = _sentences(example)
         languages |= set(sentences)
@@ -105,11 +106,11 @@ def _pairs(examples: Iterable[Mapping[str, Any]], pair: tuple[str, str], where: 
                                      f"{sentence[:60]!r}. Prepare the data set without it.")
             source.append(both[0])
             target.append(both[1])
-        else:
-            without += 1
+            numbers.append(number)
     if not source:
         raise ValueError(f"{where} has no pair of {pair}; its languages are {sorted(languages)}.")
-    return ParallelText(tuple(source), tuple(target), where), without
+    origin = Origin(*(f"{where} ({language})" for language in pair), tuple(numbers), "example")
+    return ParallelText(tuple(source), tuple(target), where, origin), number - len(numbers)
 
 
 def _sentences(example: Mapping[str, Any]) -> dict[str, str]:
