@@ -355,6 +355,7 @@ def test_rates_of_the_phase_before_do_not_fall():
     ({"compare.changes": (("kd", ()),)}, r"changes names methods that are not compared: \['kd'\]"),
     ({"compare.changes": (("none", (("method.nme", "kd"),)),)}, "cannot be changed"),
     ({"compare.tuned": (("b", ("kd",)),)}, r"not compared: \['kd'\]"),
+    ({"compare.skipped": (("none", "small"), ("small", "none"))}, r"not compared: \[\('none', 'small'\)\]"),
 ])
 def test_bad_tables_are_refused_before_any_work(changes, match, tmp_path):
     with pytest.raises(ValueError, match=match):

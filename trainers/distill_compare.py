@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pathlib
 from collections.abc import Callable, Sequence
@@ -149,6 +150,10 @@ def cells_of(config: ml_collections.ConfigDict) -> list[Planned]:
         unknown = names - {name for name, _ in compare.methods}
         if unknown:
             raise ValueError(f"config.compare.{field} names methods that are not compared: {sorted(unknown)}.")
+    compared = itertools.product(*([name for name, _ in found] for found in (compare.students, compare.methods)))
+    if unknown := {*compare.skipped} - {*compared}:
+        raise ValueError("config.compare.skipped names students and methods that are not compared: "
+                         f"{sorted(unknown)}.")
     return cells
 
 

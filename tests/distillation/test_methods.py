@@ -115,6 +115,27 @@ def test_the_divergence_that_keras_takes_of_logits_is_refused():
             DistillationTrainer(student, teacher, given)
 
 
+@pytest.mark.parametrize(("teacher", "phases", "match"), [
+    ("fixed", (), "phases of a name each"),
+    ("fixed", (Phase(ce=1.0), Phase(kd=1.0)), "phases of a name each"),
+    ("loaned", (Phase(ce=1.0),), "one of .*'trained'"),
+    ("fixed", (Phase(),), r"'main' of 'mine': .* one above; received \(0.0, 0.0\)"),
+    ("fixed", (Phase(ce=-1.0),), "numbers of at least 0"),
+    ("fixed", (Phase(terms=(("at", float("nan")),)),), "numbers of at least 0"),
+    ("fixed", (Phase(ce=True),), "numbers of at least 0"),
+    ("none", (Phase(ce=1.0, kd=1.0),), "no teacher; received kd=1.0"),
+    ("none", (Phase("before", terms=(("at", 1.0),)), Phase(ce=1.0)), "'before' .* no teacher"),
+    ("fixed", (Phase(kd=1.0, frozen=True),), "frozen, .* a teacher that stays as it is"),
+    ("fixed", (Phase("before", terms=(("at", 1.0),), prepares=True), Phase(ce=1.0)), r"such layers, \['ft'\]"),
+    ("fixed", (Phase("before", ce=1.0, terms=(("ft", 1.0),), prepares=True), Phase(ce=1.0)), "ce = kd = 0"),
+    ("fixed", (Phase(ce=1.0, terms=(("boundary", 1.0),)),), r"received \['boundary'\]"),
+])
+def test_methods_of_ones_own_that_cannot_be_are_refused(teacher, phases, match):
+    networks = [network(2, "student", 1), None if teacher == "none" else network(2, "teacher", 2)]
+    with pytest.raises(ValueError, match=match):
+        DistillationTrainer(*networks, Method("mine", teacher, phases))
+
+
 @pytest.mark.parametrize("name", ["at", "vid", "nst"])
 def test_stages_are_summed(name):
     """The term of three stages is the sum of those of each, not their mean: weights are published for it."""

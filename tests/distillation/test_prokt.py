@@ -237,3 +237,24 @@ def test_neither_network_gets_a_gradient_in_the_others_step(name, monkeypatch):
     monkeypatch.setattr(trainer, "_apply", apply)
     fit(trainer)
     assert seen == [{"teacher"}, {"student"}]
+
+
+def test_networks_within_others_begin_with_the_uniform_distribution_too():
+    """A layer before a network and one that only casts behind it: the same training as of the bare network."""
+    def trained(wrap):
+        trainer = compiled(DistillationTrainer(wrap(network(2, "student", 1)), wrap(network(4, "teacher", 2)), "prokt"))
+        np.testing.assert_array_equal(trainer.predict(X, verbose=0), 0)
+        return fit(trainer, epochs=2)
+
+    def wrapped(inner):
+        return keras.Sequential([keras.Input((8, 8, 2)), keras.layers.Rescaling(1.0), inner,
+                                 keras.layers.Activation("linear", dtype="float32")])
+
+    bare, within = trained(lambda inner: inner), trained(wrapped)
+    assert bare["loss"][0] != bare["loss"][1]
+    for name, values_ in bare.items():
+        np.testing.assert_allclose(within[name], values_, rtol=1e-5, err_msg=name)
+    flat = keras.Sequential([keras.Input((8, 8, 2)), keras.layers.Flatten(), keras.layers.Dense(3),
+                             keras.layers.LayerNormalization()], name="normed")
+    with pytest.raises(ValueError, match="'normed' ends with LayerNormalization"):
+        DistillationTrainer(flat, network(4, "teacher", 2), "prokt")

@@ -202,14 +202,19 @@ def _check_fitting(found: Method, fields: Mapping[str, Any], options: Mapping[st
 
 
 def check_method(found: Method) -> None:
-    """Raises ValueError for a method that names what there is not, or has Keras' divergence of logits as its term."""
-    if found.teacher not in TEACHERS or not found.phases:
-        raise ValueError(f"a method needs a teacher, one of {sorted(TEACHERS)}, and phases; received {found}.")
+    """Raises ValueError for a method that names what there is not, has phases that its teacher has no part in, or
+    Keras' divergence of logits as its term."""
+    names = [phase.name for phase in found.phases]
+    if found.teacher not in TEACHERS or not names or len(set(names)) < len(names):
+        raise ValueError(f"a method needs a teacher, one of {sorted(TEACHERS)}, and phases of a name each; received "
+                         f"{found}.")
     terms = [term for phase in found.phases for term, _ in phase.terms]
     unknown = [term for term in terms
                if not isinstance(term, keras.distillation.DistillationLoss) and term not in TERMS]
     if unknown:
         raise ValueError(f"the terms of a student's loss are {sorted(TERMS)}; received {unknown}.")
+    for phase in found.phases:
+        _check_phase(found, phase)
     # By its name it is a function, which Keras gives the logits as they are: no softmax, no T².
     if any(isinstance(term, keras.distillation.LogitsDistillation) and
            keras.losses.kl_divergence in keras.tree.flatten(term.loss) for term in terms):
@@ -217,3 +222,25 @@ def check_method(found: Method) -> None:
                          "loss=keras.losses.KLDivergence().")
     if found.targets not in (None, *TARGETS):
         raise ValueError(f"targets must be one of {TARGETS}, or None; received {found.targets!r}.")
+
+
+def _check_phase(found: Method, phase: Phase) -> None:
+    """Raises ValueError for a phase without a loss, or of which the method's teacher cannot be a part."""
+    where = f"the phase {phase.name!r} of {found.name!r}"
+    weights = (phase.ce, phase.kd, *(weight for _, weight in phase.terms))
+    if any(isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf
+           for weight in weights) or not any(weights):
+        raise ValueError(f"{where}: ce, kd and the terms' weights must be numbers of at least 0, and one "
+                         f"above; received {weights}.")
+    if found.teacher == "none" and (phase.kd or phase.terms):
+        raise ValueError(f"{where} has the labels' cross entropy alone, as there is no teacher; received kd={phase.kd} "
+                         f"and terms={phase.terms}.")
+    if phase.frozen and found.teacher != "trained":
+        raise ValueError(f"{where} is frozen, which a teacher that is trained along can be; it has "
+                         f"{TEACHERS[found.teacher]}.")
+    unprepared = [term for term, _ in phase.terms if not (
+        isinstance(term, str) and hasattr(TERMS[term].make, "reconstruction"))]
+    if phase.prepares and (unprepared or phase.ce or phase.kd):
+        raise ValueError(f"{where} prepares layers of terms on the teacher alone: it must be of terms that have such "
+                         f"layers, {[name for name, kind in TERMS.items() if hasattr(kind.make, 'reconstruction')]}, "
+                         f"and have ce = kd = 0; received {phase}.")

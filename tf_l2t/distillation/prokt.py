@@ -53,14 +53,26 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 def zero_head(network: keras.Model) -> None:
     """Sets the weights of the network's last layer to 0: its output is the uniform distribution.
 
-    Both networks begin there (section 3.3).
+    Both networks begin there (section 3.3). Of a network within another, such as one behind a `Rescaling`, it is that
+    one's last layer; an activation that changes nothing but the dtype may stand behind it.
 
     Raises:
       ValueError: if the last layer is no `Dense`.
     """
-    head = network.layers[-1]
+    head = last_layer(network)
     if not isinstance(head, keras.layers.Dense):
         raise ValueError("a network that begins with the uniform distribution needs a dense layer as its last; "
                          f"{network.name!r} ends with {type(head).__name__}.")
     for weight in head.weights:
         weight.assign(tf.zeros(weight.shape, weight.dtype))
+
+
+def last_layer(network: keras.Model) -> keras.layers.Layer:
+    """The layer that makes the outputs, of the innermost network."""
+    *_, last = [layer for layer in network.layers if not _passes_through(layer)]
+    return last_layer(last) if isinstance(last, keras.Model) else last
+
+
+def _passes_through(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.layers.Identity) or (
+        isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.linear)

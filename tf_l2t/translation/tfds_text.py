@@ -109,7 +109,7 @@ def _pairs(examples: Iterable[Mapping[str, Any]], pair: tuple[str, str], where: 
             numbers.append(number)
     if not source:
         raise ValueError(f"{where} has no pair of {pair}; its languages are {sorted(languages)}.")
-    origin = Origin(*(f"{where} ({language})" for language in pair), tuple(numbers), "example")
+    origin = Origin(f"{where} ({pair[0]})", f"{where} ({pair[1]})", tuple(numbers), "example")
     return ParallelText(tuple(source), tuple(target), where, origin), number - len(numbers)
 
 
