@@ -16,6 +16,7 @@ from configs import translation_lstm1
 def get_config() -> ml_collections.ConfigDict:
     config = translation_lstm1.get_config()
     config.data.vocabulary = 4000
+    config.data.max_length = 50
     config.student.options = (("dropout", 0.1),)
     config.training.optimizer = "adam"
     config.training.learning_rate = 0.002

@@ -31,10 +31,10 @@ from trainers.translator_fit import compiled, prepare_translator
 
 TINY = SMALL | {
     "training.num_steps": 4, "training.stop_at": 2, "compare.start": "last", "compare.students": ("lstm1",),
-    "compare.losses": ("untaught", "taught"), "compare.loss_options": (), "compare.learning_rates": (0.0, 0.1),
-    "compare.num_steps": 2, "compare.evaluate_every": 1, "compare.seeds": 2, "teacher_training.steps": 1,
-    "teacher_training.num_steps": 2, "teacher_training.dev_size": 8, "teacher_training.validation_freq": 0,
-    "features.sample_size": 4}
+    "compare.losses": ("untaught", "taught"), "compare.more_losses": (), "compare.loss_options": (),
+    "compare.learning_rates": (0.0, 0.1), "compare.num_steps": 2, "compare.evaluate_every": 1, "compare.seeds": 2,
+    "teacher_training.steps": 1, "teacher_training.num_steps": 2, "teacher_training.dev_size": 8,
+    "teacher_training.validation_freq": 0, "features.sample_size": 4}
 
 
 def compare(folder, **changes):
@@ -278,6 +278,9 @@ def test_what_is_there_is_not_made_again(table):
     ({"training.evaluate_every": 0, "compare.start": "best"}, "evaluate_every"),
     ({"teacher_training.objective": "hinge"}, "log_greedy_expected_bleu"),
     ({"compare.changes": (("gru", ()),)}, "changes are of students.*gru"),
+    ({"compare.more_losses": (("gru", ("mle",)),)}, "more_losses are of students.*gru"),
+    ({"compare.more_losses": (("lstm1", ("mle", "hinge")),)}, "hinge"),
+    ({"compare.more_losses": (("lstm1", (1,)),)}, "a tuple of a name each; received .* 1"),
     ({"compare.changes": (("lstm1", (("training.loss_options", (1,)),)),)}, "loss_options must be a tuple"),
     ({"compare.changes": (("lstm1", (("training.rate", 1),)),)}, "rate"),
 ])
@@ -292,11 +295,15 @@ def test_the_table_as_it_is_passes_the_checks():
     """With its own losses, options and numbers of steps."""
     config = command.changed(compare_translation.get_config(), [
         ("data.name", "libreoffice_help"), ("data.vocabulary", 400), ("student.options", (("units", 4),)),
-        ("compare.losses", (*compare_translation.get_config().compare.losses, "risk", "sequence_nll"))])
+        ("compare.losses", (*compare_translation.get_config().compare.losses, "sequence_nll"))])
     options = dict(config.compare.loss_options)
     assert {"actor_critic", "mrt", "softmax_margin"} <= set(options)
     assert dict(options["actor_critic"])["critic_steps"] < config.compare.num_steps == 1000
-    check_losses(config)
+    whole = of_student(config, "lstm1")
+    assert whole.compare.losses == ("mle", "untaught", "taught", "sequence_nll", "reinforce", "mrt", "actor_critic",
+                                    "softmax_margin", "risk")
+    assert of_student(config, "lstm2").compare.losses == whole.compare.losses[:4]
+    check_losses(whole)
     transformer, usual = of_student(config, "transformer"), translation_transformer_adam.get_config()
     assert all(transformer.training[name] == usual.training[name] for name in usual.training if name != "stop_at")
     assert transformer.student == usual.student

@@ -37,6 +37,7 @@ SHAPES: dict[str, Any] = {
     "compare.loss_options": [(str, OPTIONS)],
     "compare.losses": [str],
     "compare.methods": [(str, OPTIONS)],
+    "compare.more_losses": [(str, [str])],
     "compare.of_teacher": OPTIONS,
     "compare.pairs": Either([(int, int)], [(str, str)]),
     "compare.rows": [str],

@@ -74,9 +74,10 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
             or not compare.students:
         raise ValueError("config.compare needs students, losses, learning_rates, and seeds and num_steps of at least "
                          f"1; received {command.plain(compare)}.")
-    if unknown := dict(compare.changes).keys() - set(TRANSLATORS):
-        raise ValueError(f"config.compare.changes are of students, {sorted(TRANSLATORS)}; received some of "
-                         f"{sorted(unknown)}.")
+    for field in ("changes", "more_losses"):
+        if unknown := dict(compare[field]).keys() - set(TRANSLATORS):
+            raise ValueError(f"config.compare.{field} are of students, {sorted(TRANSLATORS)}; received some of "
+                             f"{sorted(unknown)}.")
     check_start(config)
     text = translation.load_text(config)
     translation.form_of(config, text)
@@ -88,7 +89,8 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
     path = resume_workdir(workdir, command.command_line(), command.plain(config), about)
 
     def work() -> None:
-        results, rows, progress = [], [], Progress(len(compare.students) * steps_of(config), verbose)
+        total = sum(steps_of(of_student(config, student)) for student in compare.students)
+        results, rows, progress = [], [], Progress(total, verbose)
         for student in compare.students:
             table = StudentTable(of_student(config, student), path / student, verbose, progress)
             for result in table.run():
@@ -166,7 +168,11 @@ def teacher_changes(config: ml_collections.ConfigDict) -> list[tuple[str, Any]]:
 
 
 def of_student(config: ml_collections.ConfigDict, student: str) -> ml_collections.ConfigDict:
-    return command.changed(config, [("student.name", student), *dict(config.compare.changes).get(student, ())])
+    """The config of one student of the table, with all of its losses."""
+    compare = config.compare
+    return command.changed(config, [
+        ("student.name", student), ("compare.losses", (*compare.losses, *dict(compare.more_losses).get(student, ()))),
+        ("compare.more_losses", ()), *dict(compare.changes).get(student, ())])
 
 
 def steps_of(config: ml_collections.ConfigDict) -> int:

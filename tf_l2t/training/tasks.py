@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -54,6 +54,10 @@ class Task:
           ValueError: for data that does not fit.
         """
         raise NotImplementedError
+
+    def content(self, data: Any) -> Sequence[Any]:
+        """The arrays and numbers by which checked data are told from others."""
+        return data
 
     def check_objective(self, objective: Any) -> None:
         """Raises ValueError for an objective that `problem` does not take."""

@@ -227,7 +227,7 @@ class TeacherTrainer:
         identity: dict[str, Any] = {}
         if checkpoint_dir is not None or options.replicas.num_processes > 1:
             identity = self._identity(teacher_steps, validation_freq, validation_rollouts) | {
-                "data": arrays_digest([*train, *dev, *held_out])}
+                "data": arrays_digest([x for data in (train, dev, held_out) for x in self._task.content(data)])}
         with options.replicas.lost_workers(lambda: "at the start"):
             states = TeacherCheckpoints(checkpoint_dir, identity, self.teacher, self.optimizer, validate,
                                         options.replicas)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,9 @@ class TranslationTask(Task):
                              f"{type(data).__name__}.")
         check_ids(data, self.student.model.vocabulary_size, what)
         return data
+
+    def content(self, data: EncodedText) -> Sequence[Any]:
+        return [value for name, value in data._asdict().items() if name != "origin"]
 
     def check_objective(self, objective: Any) -> None:
         check_objective(objective)

@@ -34,7 +34,7 @@ class Variant(NamedTuple):
 
 
 VARIANTS = {"fairseq": Variant(175, 160_239, 7_283, 6_750), "short": Variant(50, 153_326, 6_969, 6_750)}
-# English tokens of the test set in published results: with Moses of 2017, and with later ones.
+# English tokens of the test set: `reflen` in logs of fairseq's scorer that stand in public repositories.
 TEST_WORDS = (131_141, 131_156, 131_161)
 
 _METADATA = ("<url>", "<talkid>", "<keywords>")
