@@ -38,7 +38,7 @@ def get_config() -> ml_collections.ConfigDict:
     training.learning_rate = 0.05
     training.decay = "drops:0.625,0.75,0.875"  # after epochs 150, 180 and 210 of 240
     training.momentum = 0.9
-    training.weight_decay = 5e-4
+    training.weight_decay = 5e-4  # in the gradient of "coupled_sgd"; of "adam" beside it, as AdamW's
     training.clip_norm = 0.0  # of the whole gradient; 0 for no limit
     training.anchors = 0  # checkpoints kept, evenly, for "rco"; 0 for none
 

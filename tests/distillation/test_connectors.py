@@ -143,7 +143,8 @@ CASES = {
     "vid": vid(4), "vid, larger student": vid(8), "vid, smaller student": vid(2),
     "cc": congruence({}), "cc, paper": congruence({"variant": "paper"}),
     "ft": factors(4, "repdistiller"), "ft, larger student": factors(8, "repdistiller"),
-    "ft, paper": factors(4, "paper"),
+    "ft, smaller student": factors(2, "repdistiller"), "ft, paper": factors(4, "paper"),
+    "ft, paper, smaller student": factors(2, "paper"),
 }
 
 

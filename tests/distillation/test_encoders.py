@@ -134,7 +134,12 @@ def test_tinybert(name, first):
     assert all((a == b.numpy()).all() for a, b in zip(before, teacher.weights, strict=True))
     assert not (np.asarray(hidden.weights[0]) == kernel).all()
     assert not np.allclose(taps_of(student)["attention1"], s["attention1"])
-    fit(trainer, "main")
+    head = student.layers[-1].kernel
+    head.assign(50 * head)  # a divergence well above the rounding of log-probabilities
+    log_p, log_q = (log_softmax(taps_of(network)["logits"]) for network in (teacher, student))
+    second = fit(trainer, "main")
+    if name == "tinybert":  # of an updated teacher otherwise, as in test_prokt.py
+        np.testing.assert_allclose(second, (np.exp(log_p) * (log_p - log_q)).sum(1).mean(), rtol=1e-5)
     changed = [not (a == b.numpy()).all() for a, b in zip(before, teacher.weights, strict=True)]
     assert any(changed) == (name == "tinybert_prokt")
     if first:
@@ -169,3 +174,7 @@ def test_methods_of_the_text_experiments():
     kl = method("kl")
     assert (kl.last.ce, kl.last.kd, kl.temperature) == (0.0, 1.0, 1.0)
     assert method("tinybert_prokt").phases[0].frozen and not method("tinybert_prokt").last.frozen
+    for name, lam in (("tinybert", 0.0), ("tinybert_prokt", 0.3)):
+        inner, last = method(name).phases
+        assert (inner.ce, inner.kd, inner.terms) == (0.0, 0.0, (("attention_scores", 1.0), ("hidden_states", 1.0)))
+        assert (last.ce, last.kd, last.terms, method(name).temperature, method(name).lam) == (0.0, 1.0, (), 1.0, lam)
