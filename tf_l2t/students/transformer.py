@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tf_l2t.students.decoder_steps import KeysValues, decoder_step, nothing, source_keys_values
 from tf_l2t.students.translator import Translator, projected
 
 
@@ -18,11 +19,10 @@ class Memory(NamedTuple):
 
 
 class Caches(NamedTuple):
-    """Keys and values of every decoder layer: of the tokens so far, [batch, 2, max_length, heads, size] each, and of
-    the source, [batch, 2, S, heads, size] each."""
+    """Keys and values of every decoder layer, of the tokens so far and of the source."""
 
-    own: tuple[Any, ...]
-    cross: tuple[Any, ...]
+    own: tuple[KeysValues, ...]
+    source: tuple[KeysValues, ...]
 
 
 @keras.saving.register_keras_serializable(package="tf_l2t")
@@ -101,28 +101,16 @@ class Transformer(Translator):
         return self._normed(x)
 
     def start(self, memory: Memory, max_length: int) -> Caches:
-        batch, length = tf.unstack(tf.shape(memory.mask))
-        size = self.width // self.num_heads
-        own = tf.zeros(tf.stack([batch, 2, max_length, self.num_heads, size]), memory.values.dtype)
-        cross = []
-        for layer in self.decoder:
-            # A first call fills the source's cache, which later calls read.
-            empty = tf.zeros(tf.stack([batch, 2, length, self.num_heads, size]), own.dtype)
-            _, _, filled = layer(tf.zeros_like(memory.values[:, :1]), memory.values, encoder_padding_mask=memory.mask,
-                                 self_attention_cache=own, self_attention_cache_update_index=0,
-                                 cross_attention_cache=empty, cross_attention_cache_update_index=0)
-            cross.append(filled)
-        return Caches((own,) * self.num_layers, tuple(cross))
+        return Caches(tuple(nothing(layer, memory.values) for layer in self.decoder),
+                      tuple(source_keys_values(layer, memory.values) for layer in self.decoder))
 
     def step(self, memory: Memory, state: Caches, tokens: Any, position: Any) -> tuple[Any, Caches]:
         x = self._embedded(tokens[:, tf.newaxis], self.tables[min(1, len(self.tables) - 1)], position, False,
                            self.dropouts[1])
         own = []
-        for i, layer in enumerate(self.decoder):
-            x, cache, _ = layer(
-                x, memory.values, encoder_padding_mask=memory.mask, self_attention_cache=state.own[i],
-                self_attention_cache_update_index=position, cross_attention_cache=state.cross[i])
-            own.append(cache)
+        for layer, before, source in zip(self.decoder, *state, strict=True):
+            x, up_to_now = decoder_step(layer, x, before, source, memory.mask)
+            own.append(up_to_now)
         return self.logits(self._normed(x))[:, 0], state._replace(own=tuple(own))
 
     def picked(self, state: Caches, rows: Any) -> Caches:

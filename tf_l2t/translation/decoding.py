@@ -215,5 +215,5 @@ def _repeated(nest: Any, times: int) -> Any:
 
 
 def _any_batch(nest: Any) -> Any:
-    """Shape invariants: the ranks, and the sizes that are certain."""
-    return tf.nest.map_structure(lambda x: tf.TensorShape([None, *x.shape[1:]]), nest)
+    """Shape invariants: the ranks, and the sizes that are certain; what is empty may be about to grow."""
+    return tf.nest.map_structure(lambda x: tf.TensorShape([None, *(n or None for n in x.shape[1:])]), nest)
