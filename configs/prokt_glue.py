@@ -12,7 +12,7 @@ The paper's figures are of GLUE's test sets: trainers.submit writes the files to
 validation sets. TinyBERT's first stage has as many steps again, on the train set as it is; with a larger one that
 trainers.augment makes, and TinyBERT's own encoder, as in the paper:
 
-    --config.compare.changes="(('tinybert', (('data.augmented', 'FILE'), ('student.encoder', 'TINYBERT'))), \
+    --config.compare.changes="(('tinybert', (('data.augmented', 'FILE'), ('student.encoder', 'TINYBERT'))), \\
         ('tinybert_prokt', (('data.augmented', 'FILE'), ('student.encoder', 'TINYBERT'))))"
 """
 

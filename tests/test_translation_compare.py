@@ -280,6 +280,7 @@ def test_what_is_there_is_not_made_again(table):
     ({"compare.changes": (("gru", ()),)}, "changes are of students.*gru"),
     ({"compare.more_losses": (("gru", ("mle",)),)}, "more_losses are of students.*gru"),
     ({"compare.more_losses": (("lstm1", ("mle", "hinge")),)}, "hinge"),
+    ({"compare.more_losses": (("lstm1", ("risk",)), ("lstm1", ("mrt",)))}, "more_losses names a student twice"),
     ({"compare.more_losses": (("lstm1", (1,)),)}, "a tuple of a name each; received .* 1"),
     ({"compare.changes": (("lstm1", (("training.loss_options", (1,)),)),)}, "loss_options must be a tuple"),
     ({"compare.changes": (("lstm1", (("training.rate", 1),)),)}, "rate"),
@@ -295,14 +296,14 @@ def test_the_table_as_it_is_passes_the_checks():
     """With its own losses, options and numbers of steps."""
     config = command.changed(compare_translation.get_config(), [
         ("data.name", "libreoffice_help"), ("data.vocabulary", 400), ("student.options", (("units", 4),)),
-        ("compare.losses", (*compare_translation.get_config().compare.losses, "sequence_nll"))])
+        ("compare.losses", (*compare_translation.get_config().compare.losses, "risk", "sequence_nll"))])
     options = dict(config.compare.loss_options)
     assert {"actor_critic", "mrt", "softmax_margin"} <= set(options)
     assert dict(options["actor_critic"])["critic_steps"] < config.compare.num_steps == 1000
     whole = of_student(config, "lstm1")
-    assert whole.compare.losses == ("mle", "untaught", "taught", "sequence_nll", "reinforce", "mrt", "actor_critic",
-                                    "softmax_margin", "risk")
-    assert of_student(config, "lstm2").compare.losses == whole.compare.losses[:4]
+    assert whole.compare.losses == ("mle", "untaught", "taught", "risk", "sequence_nll", "reinforce", "mrt",
+                                    "actor_critic", "softmax_margin")  # each once
+    assert of_student(config, "lstm2").compare.losses == whole.compare.losses[:5]
     check_losses(whole)
     transformer, usual = of_student(config, "transformer"), translation_transformer_adam.get_config()
     assert all(transformer.training[name] == usual.training[name] for name in usual.training if name != "stop_at")

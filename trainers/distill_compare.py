@@ -133,6 +133,10 @@ def cells_of(config: ml_collections.ConfigDict) -> list[Planned]:
     for names in ([name for name, _ in found] for found in (compare.students, compare.methods, compare.changes)):
         if len(set(names)) < len(names) or TEACHER in names:
             raise ValueError(f"config.compare names a student or a method twice, or calls one {TEACHER!r}: {names}.")
+    compared = itertools.product(*([name for name, _ in found] for found in (compare.students, compare.methods)))
+    if unknown := {*compare.skipped} - {*compared}:
+        raise ValueError("config.compare.skipped names students and methods that are not compared: "
+                         f"{sorted(unknown)}. Where a table is made smaller, set it, too.")
     for student, of_student in compare.students:
         for name, of_method in compare.methods:
             if (student, name) in compare.skipped:
@@ -150,10 +154,6 @@ def cells_of(config: ml_collections.ConfigDict) -> list[Planned]:
         unknown = names - {name for name, _ in compare.methods}
         if unknown:
             raise ValueError(f"config.compare.{field} names methods that are not compared: {sorted(unknown)}.")
-    compared = itertools.product(*([name for name, _ in found] for found in (compare.students, compare.methods)))
-    if unknown := {*compare.skipped} - {*compared}:
-        raise ValueError("config.compare.skipped names students and methods that are not compared: "
-                         f"{sorted(unknown)}.")
     return cells
 
 

@@ -75,7 +75,10 @@ def prepare_comparison(config: ml_collections.ConfigDict, workdir: str, verbose:
         raise ValueError("config.compare needs students, losses, learning_rates, and seeds and num_steps of at least "
                          f"1; received {command.plain(compare)}.")
     for field in ("changes", "more_losses"):
-        if unknown := dict(compare[field]).keys() - set(TRANSLATORS):
+        students = [student for student, _ in compare[field]]
+        if len(set(students)) < len(students):
+            raise ValueError(f"config.compare.{field} names a student twice: {students}.")
+        if unknown := set(students) - set(TRANSLATORS):
             raise ValueError(f"config.compare.{field} are of students, {sorted(TRANSLATORS)}; received some of "
                              f"{sorted(unknown)}.")
     check_start(config)
@@ -168,11 +171,11 @@ def teacher_changes(config: ml_collections.ConfigDict) -> list[tuple[str, Any]]:
 
 
 def of_student(config: ml_collections.ConfigDict, student: str) -> ml_collections.ConfigDict:
-    """The config of one student of the table, with all of its losses."""
+    """The config of one student of the table, with all of its losses, each once."""
     compare = config.compare
-    return command.changed(config, [
-        ("student.name", student), ("compare.losses", (*compare.losses, *dict(compare.more_losses).get(student, ()))),
-        ("compare.more_losses", ()), *dict(compare.changes).get(student, ())])
+    losses = dict.fromkeys((*compare.losses, *dict(compare.more_losses).get(student, ())))
+    return command.changed(config, [("student.name", student), ("compare.losses", tuple(losses)),
+                                    ("compare.more_losses", ()), *dict(compare.changes).get(student, ())])
 
 
 def steps_of(config: ml_collections.ConfigDict) -> int:

@@ -119,7 +119,7 @@ def test_the_divergence_that_keras_takes_of_logits_is_refused():
     ("fixed", (), "phases of a name each"),
     ("fixed", (Phase(ce=1.0), Phase(kd=1.0)), "phases of a name each"),
     ("loaned", (Phase(ce=1.0),), "one of .*'trained'"),
-    ("fixed", (Phase(),), r"'main' of 'mine': .* one above; received \(0.0, 0.0\)"),
+    ("fixed", (Phase(),), r"'main' of 'mine' has a loss of 0 .* one above; received \(0.0, 0.0\)"),
     ("fixed", (Phase(ce=-1.0),), "numbers of at least 0"),
     ("fixed", (Phase(terms=(("at", float("nan")),)),), "numbers of at least 0"),
     ("fixed", (Phase(ce=True),), "numbers of at least 0"),
@@ -129,6 +129,8 @@ def test_the_divergence_that_keras_takes_of_logits_is_refused():
     ("fixed", (Phase("before", terms=(("at", 1.0),), prepares=True), Phase(ce=1.0)), r"such layers, \['ft'\]"),
     ("fixed", (Phase("before", ce=1.0, terms=(("ft", 1.0),), prepares=True), Phase(ce=1.0)), "ce = kd = 0"),
     ("fixed", (Phase(ce=1.0, terms=(("boundary", 1.0),)),), r"received \['boundary'\]"),
+    ("fixed", (Phase(terms=(("ft", 1.0),), prepares=True),), "the last phase trains the student"),
+    ("trained", (Phase("a", kd=1.0, frozen=True), Phase("b", kd=1.0, frozen=True)), "has a phase in which it is"),
 ])
 def test_methods_of_ones_own_that_cannot_be_are_refused(teacher, phases, match):
     networks = [network(2, "student", 1), None if teacher == "none" else network(2, "teacher", 2)]

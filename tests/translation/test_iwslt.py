@@ -158,7 +158,9 @@ def test_the_record_says_what_was_made(archive):
 def test_published_sizes_are_recognised(archive, monkeypatch):
     monkeypatch.setitem(VARIANTS, "short", VARIANTS["short"]._replace(train=54, dev=2, test=20))
     monkeypatch.setattr("tf_l2t.translation.iwslt.TEST_WORDS", (80,))
-    about = iwslt14(str(archive), "short").about
+    short = iwslt14(str(archive), "short")
+    assert short.dev.place("target", 1) == f"{archive}, dev pairs as prepared (en), pair 2"
+    about = short.about
     assert about["matches_published"] and about["test_words_match_published"]
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tf_l2t.translation.text import (
+    Origin,
     ParallelText,
     TextSplits,
     decoded_lines,
@@ -32,7 +33,8 @@ def _read(folder):
 def test_parallel_files(tmp_path):
     _write(tmp_path, train_de="\ufeffEins.\r\nZwei\u2028zwei\x85\x0c.\r\nDrei.", train_en="One.\nTwo.\nThree.\n")
     text = _read(tmp_path)
-    assert text[:3] == (("Eins.", "Zwei\u2028zwei\x85\x0c.", "Drei."), ("One.", "Two.", "Three."), "train")
+    assert text == ParallelText(("Eins.", "Zwei\u2028zwei\x85\x0c.", "Drei."), ("One.", "Two.", "Three."), "train",
+                                Origin(str(tmp_path / "train.de"), str(tmp_path / "train.en")))
     assert text.size == 3 and text.take(np.array([2, 0])).target == ("Three.", "One.")
 
 
@@ -66,7 +68,9 @@ def test_decoded_lines():
 
 def test_tsv(tmp_path):
     _write(tmp_path, pairs_tsv='"Eins\tOne\nZwei\tTwo"\n')
-    assert read_tsv(tmp_path / "pairs.tsv")[:3] == (('"Eins', "Zwei"), ("One", 'Two"'), "pairs")
+    path = tmp_path / "pairs.tsv"
+    assert read_tsv(path) == ParallelText(('"Eins', "Zwei"), ("One", 'Two"'), "pairs",
+                                          Origin(f"{path} (source)", f"{path} (target)"))
     for content, message in (("a\tb\nc\n", r"pairs\.tsv, line 2 .*has 1 column: 'c'"),
                              ("a\tb\nc\td\te\n", "line 2 .*has 3 columns"), ("a\t\n", r"\(target\), line 1 is empty"),
                              ("a\tb\n\n", "line 2"), (b"a\t\xff\n", "line 1: byte 0xff")):
@@ -88,7 +92,10 @@ def test_splits_of_a_folder(tmp_path):
     _write(tmp_path, **{f"{part}_{language}": "\n".join(lines) + "\n" for part, sides in PARTS.items()
                         for language, lines in zip(("fr", "en"), sides, strict=True)})
     splits = read_splits(tmp_path, "fr", "en")
-    assert [part[:3] for part in splits[:3]] == [part[:3] for part in _splits()[:3]] and splits.name == tmp_path.name
+    origins = [Origin(*(str(tmp_path / f"{part}.{language}") for language in ("fr", "en")))
+               for part in ("train", "valid", "test")]
+    assert [part.origin for part in splits[:3]] == origins and splits.name == tmp_path.name
+    assert [part._replace(origin=None) for part in splits[:3]] == list(_splits()[:3])
     assert splits.about == {"source": tmp_path.name, "languages": ["fr", "en"], "train": 3, "dev": 1, "test": 2}
     with pytest.raises(ValueError, match=r"no file .*train\.de"):
         read_splits(tmp_path)
@@ -181,7 +188,7 @@ def test_a_line_break_in_a_stored_sentence_is_named(monkeypatch):
     parts = {name: [{"de": "eins", "en": "one"}, {"de": "zwei", "en": "two"}] for name in ("train", "valid", "test")}
     parts["valid"][1] = {"de": "zwei", "en": "two\nlines"}
     monkeypatch.setattr("tf_l2t.translation.tfds_text._prepared_examples", lambda name, data_dir: parts)
-    with pytest.raises(ValueError, match=r"ted \(valid\), example 2 \(en\) has a line break"):
+    with pytest.raises(ValueError, match=r"ted \(valid\) \(en\), example 2 has a line break"):
         read_translation_tfds("ted")
     parts["valid"][1] = {"de": "", "en": "two\nlines"}  # no pair
     assert read_translation_tfds("ted").dev.size == 1

@@ -200,7 +200,7 @@ def test_step_by_step_gives_the_same_log_probabilities(name, compiled):
         by_steps = tf.function(by_steps, autograph=False, input_signature=[
             tf.TensorSpec([None, width], tf.int32), tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.int32)])
     expected = tf.nn.log_softmax(model((SOURCE, PREVIOUS)))
-    for max_length in (6, 11):  # what is left of a cache is not attended to
+    for max_length in (6, 11):  # what it may become changes nothing
         found = by_steps(tf.constant(SOURCE), tf.constant(PREVIOUS), tf.constant(max_length))
         np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
 

@@ -175,10 +175,6 @@ def method(name: str, /, **options: Any) -> Method:
     if "temperature" in fields and not any(phase.kd for phase in phases):
         raise ValueError(f"temperature is the divergence's, of which {name!r} has none (kd = 0)." + (
             " That of its term is nce_temperature." if name.startswith("crd") else ""))
-    if not (last.ce or last.kd or any(weight for _, weight in last.terms)):
-        raise ValueError(f"the last phase of {name!r} has a loss of 0: ce, kd or weight must be above 0.")
-    if found.teacher == "none" and last.kd:
-        raise ValueError(f"the method {name!r} has no teacher, so that kd must be 0; received {last.kd!r}.")
     made = found._replace(phases=phases, **fields, options=options)
     check_method(made)
     return made
@@ -208,6 +204,9 @@ def check_method(found: Method) -> None:
     if found.teacher not in TEACHERS or not names or len(set(names)) < len(names):
         raise ValueError(f"a method needs a teacher, one of {sorted(TEACHERS)}, and phases of a name each; received "
                          f"{found}.")
+    if found.last.prepares or (found.teacher == "trained" and all(phase.frozen for phase in found.phases)):
+        raise ValueError("the last phase trains the student, and a teacher that is trained along has a phase in which "
+                         f"it is; received {found}.")
     terms = [term for phase in found.phases for term, _ in phase.terms]
     unknown = [term for term in terms
                if not isinstance(term, keras.distillation.DistillationLoss) and term not in TERMS]
@@ -230,8 +229,8 @@ def _check_phase(found: Method, phase: Phase) -> None:
     weights = (phase.ce, phase.kd, *(weight for _, weight in phase.terms))
     if any(isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf
            for weight in weights) or not any(weights):
-        raise ValueError(f"{where}: ce, kd and the terms' weights must be numbers of at least 0, and one "
-                         f"above; received {weights}.")
+        raise ValueError(f"{where} has a loss of 0 or none: ce, kd and the terms' weights must be numbers of at least "
+                         f"0, and one above; received {weights}.")
     if found.teacher == "none" and (phase.kd or phase.terms):
         raise ValueError(f"{where} has the labels' cross entropy alone, as there is no teacher; received kd={phase.kd} "
                          f"and terms={phase.terms}.")

@@ -59,7 +59,7 @@ def zero_head(network: keras.Model) -> None:
     Raises:
       ValueError: if the last layer is no `Dense`.
     """
-    head = last_layer(network)
+    head = _last_layer(network)
     if not isinstance(head, keras.layers.Dense):
         raise ValueError("a network that begins with the uniform distribution needs a dense layer as its last; "
                          f"{network.name!r} ends with {type(head).__name__}.")
@@ -67,10 +67,10 @@ def zero_head(network: keras.Model) -> None:
         weight.assign(tf.zeros(weight.shape, weight.dtype))
 
 
-def last_layer(network: keras.Model) -> keras.layers.Layer:
-    """The layer that makes the outputs, of the innermost network."""
-    *_, last = [layer for layer in network.layers if not _passes_through(layer)]
-    return last_layer(last) if isinstance(last, keras.Model) else last
+def _last_layer(network: keras.Model) -> Any:
+    """The last of the layers, of the last network within if that is one; None if there is none."""
+    last = next((layer for layer in reversed(network.layers) if not _passes_through(layer)), None)
+    return _last_layer(last) if isinstance(last, keras.Model) else last
 
 
 def _passes_through(layer: keras.layers.Layer) -> bool:

@@ -19,7 +19,9 @@ class Translator(keras.Model):
 
     `source` [batch, S] and `previous` [batch, T] are integers padded with 0, as Keras's `mask_zero` has it; `previous`
     is the target moved right by one, behind a start token. Both ways use the same weights and give the same logits.
-    Memory and state are nests of tensors whose first axis is the batch, so that a decoder may pick rows of them.
+    Memory and state are nests of tensors whose first axis is the batch, so that a decoder may pick rows of them. A
+    state may grow, along axes that are of length 0 at the start: a `tf.while_loop` over steps needs shape invariants,
+    and XLA compiles none.
 
     A subclass creates all weights in `__init__`, so that a new model, a loaded one and a copy of its weights as plain
     tensors (`FunctionalTranslator`) are alike from the start; it defines `encode`, `last_hidden`, `logits`, `start` and

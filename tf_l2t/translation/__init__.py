@@ -21,6 +21,7 @@ from tf_l2t.translation.iwslt import iwslt14
 from tf_l2t.translation.reports import report_bleus
 from tf_l2t.translation.subwords import BOS, EOS, PAD, UNK, Subwords
 from tf_l2t.translation.text import (
+    Origin,
     ParallelText,
     TextSplits,
     embedded_help,
@@ -43,6 +44,7 @@ __all__ = [
     "Beams",
     "Decoding",
     "EncodedText",
+    "Origin",
     "ParallelText",
     "ReportedBleu",
     "Subwords",

@@ -110,10 +110,10 @@ def check_sentences(encoded: EncodedText, what: str = "text") -> None:
             raise ValueError(f"{what} ({side}): ids must be integers [pairs, longest], with a length and a place for "
                              f"every pair, as encode_pairs makes them; received {ids.dtype} {ids.shape}, lengths "
                              f"{lengths.dtype} {lengths.shape}, {len(encoded.kept)} places, for {size} pairs.")
-        place = np.arange(ids.shape[1]) - (lengths[:, np.newaxis] - 1)
+        behind_end = np.arange(ids.shape[1]) - (lengths[:, np.newaxis] - 1)
         bad = (lengths < 1) | (lengths > ids.shape[1])
-        bad |= np.where(place < 0, (ids == PAD) | (ids == BOS) | (ids == EOS),
-                        ids != np.where(place == 0, EOS, PAD)).any(axis=1)
+        bad |= np.where(behind_end < 0, (ids == PAD) | (ids == BOS) | (ids == EOS),
+                        ids != np.where(behind_end == 0, EOS, PAD)).any(axis=1)
         if bad.any():
             row = int(bad.argmax())
             raise ValueError(f"{encoded.place(side, row, what)}: a sentence must be ids that are no special ones, "

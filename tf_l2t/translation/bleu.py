@@ -174,7 +174,7 @@ def report_bleu(hypotheses: Sequence[str], references: Sequence[str], kind: str 
       kind: "detokenized": plain text, which sacrebleu tokenizes (`check_language`). "tokenized_lower": tokens with
         blanks between them, compared in lower case.
       language: of plain text.
-      lower: whether plain text is compared in lower case, too; the signature says so.
+      lower: whether plain text is compared in lower case; the signature says so. Tokens always are.
 
     Raises:
       ValueError: as `check_language`; for an unknown kind, lists of different lengths, empty lists, or one string in

@@ -1,4 +1,5 @@
-"""How a `Translator` translates: greedily, by beam search, or at random. All compile, for any batch and length."""
+"""How a `Translator` translates: greedily, by beam search, or at random. All compile, for any batch and length, but not
+by XLA where a student's state grows, as a Transformer's does."""
 
 from __future__ import annotations
 
@@ -162,7 +163,7 @@ def _by_one(model: Translator, memory: Any, limits: tf.Tensor, choose: Any) -> t
     limit."""
     longest = tf.reduce_max(limits)
     tokens = tf.zeros(tf.stack([tf.shape(limits)[0], longest]), tf.int32) + PAD
-    state = model.start(memory, tf.maximum(longest, 1))  # caches have a place, even if nothing is translated
+    state = model.start(memory, tf.maximum(longest, 1))  # for a cache of that length, and one place at least
     ended = limits <= 0
     last = tf.fill(tf.shape(limits), BOS)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tf_l2t.translation import moses
-from tf_l2t.translation.text import ParallelText, TextSplits, decoded_lines
+from tf_l2t.translation.text import Origin, ParallelText, TextSplits, decoded_lines
 
 LANGUAGES = ("de", "en")
 TRAIN_FILE = "train.tags.de-en.{language}"
@@ -70,9 +70,9 @@ def iwslt14(path: str, variant: str = "fairseq", source: str = "de", target: str
     words = [moses.tokenized(lines, language) for lines, language in zip(raw, (source, target), strict=True)]
     kept = [[line.lower() for line in lines] for lines in clean(words[0], words[1], published.max_words)]
     (train_source, dev_source), (train_target, dev_target) = map(held_out, kept)
-    train = ParallelText(tuple(train_source), tuple(train_target), "train")
-    dev = ParallelText(tuple(dev_source), tuple(dev_target), "valid")
-    test = _test_set(read, source, target)
+    train = ParallelText(tuple(train_source), tuple(train_target), "train", _origin(path, "train", source, target))
+    dev = ParallelText(tuple(dev_source), tuple(dev_target), "valid", _origin(path, "dev", source, target))
+    test = _test_set(read, source, target)._replace(origin=_origin(path, "test", source, target))
     sizes = {"train": train.size, "dev": dev.size, "test": test.size}
     english = sum(len(line.split()) for line in (test.target if target == "en" else test.source))
     about = {"source": "iwslt14", "languages": [source, target], **sizes, "variant": variant,
@@ -80,6 +80,12 @@ def iwslt14(path: str, variant: str = "fairseq", source: str = "de", target: str
              "published": published._asdict(), "matches_published": sizes == {k: getattr(published, k) for k in sizes},
              "test_words_en": english, "test_words_match_published": english in TEST_WORDS}
     return TextSplits(train, dev, test, f"iwslt14_{variant}", about)
+
+
+def _origin(path: str, part: str, source: str, target: str) -> Origin:
+    """Of prepared pairs, whose numbers are no lines of the archive's files."""
+    of_source, of_target = (f"{path}, {part} pairs as prepared ({language})" for language in (source, target))
+    return Origin(of_source, of_target, unit="pair")
 
 
 def train_lines(lines: Sequence[str]) -> list[str]:

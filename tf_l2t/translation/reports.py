@@ -12,8 +12,9 @@ def report_bleus(hypotheses: Sequence[str], references: Sequence[str], language:
                  lower: bool = False) -> dict[str, ReportedBleu]:
     """Corpus BLEU by sacrebleu, of plain text and of tokens in lower case.
 
-    "detokenized": sacrebleu's own tokenization (13a, or the language's) of plain text, case counted; tokens are put
-    together first, by Moses' rules. "tokenized_lower": of Moses' tokens in lower case, as papers on IWSLT-14 have it.
+    "detokenized": sacrebleu's own tokenization (13a, or the language's) of plain text, case counted unless `lower`;
+    tokens are put together first, by Moses' rules. "tokenized_lower": of Moses' tokens in lower case, as papers on
+    IWSLT-14 have it.
 
     Args:
       hypotheses: one line a sentence; lines may be empty.

@@ -102,7 +102,7 @@ def _pairs(examples: Iterable[Mapping[str, Any]], pair: tuple[str, str], where: 
         if all(sentence.strip() for sentence in both):
             for language, sentence in zip(pair, both, strict=True):
                 if "\n" in sentence:
-                    raise ValueError(f"{where}, example {number} ({language}) has a line break in its sentence: "
+                    raise ValueError(f"{where} ({language}), example {number} has a line break in its sentence: "
                                      f"{sentence[:60]!r}. Prepare the data set without it.")
             source.append(both[0])
             target.append(both[1])
