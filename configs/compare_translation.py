@@ -3,7 +3,7 @@
 A start by maximum likelihood (configs/translation_lstm1_adam.py), stopped in the middle of its training, at step 9,000
 of 18,000, and from there 1,000 steps by each loss with the rate falling to 0; two seeds. The Transformer's start is
 that of configs/translation_transformer_adam.py: as the LSTM's are trained it does not begin to learn. The paper's table
-is of IWSLT-14, which --config.data.name=iwslt14 reads. A teacher's step through the Transformer takes 19 GB and 20
+is of IWSLT-14, which --config.data.name=iwslt14 reads. A teacher's step through the Transformer takes 18 GB and 12
 minutes; the second command is of what takes hours rather than days.
 
     python -m trainers.compare --config configs/compare_translation.py --config.data.path=DIR --workdir runs/table3
