@@ -10,6 +10,7 @@ in a process of its own. Rows go to docs/measured/translation_cost.json.
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import pathlib
@@ -39,6 +40,7 @@ def text_and_subwords() -> tuple[Any, Any]:
 def measure_fit(name: str, repetitions: int) -> dict[str, Any]:
     """Milliseconds a step of `fit_translator`, its looks left out and its files counted, and of Keras `fit`, which is
     handed the same batches ready made; in turn. `fit` returns before its last steps are through, which are waited for.
+    Python's garbage collection, seconds that fall on either of the two, is left out.
     """
     import keras
     import tensorflow as tf
@@ -61,6 +63,7 @@ def measure_fit(name: str, repetitions: int) -> dict[str, Any]:
 
     own, plain = compiled(), compiled()
     times: dict[str, list[float]] = {"fit_translator": [], "keras": []}
+    gc.disable()
     for repetition in range(repetitions + 1):  # the first compiles
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
@@ -76,6 +79,7 @@ def measure_fit(name: str, repetitions: int) -> dict[str, Any]:
         if repetition:
             times["fit_translator"].append(own_ms)
             times["keras"].append(plain_ms)
+    gc.enable()
     own_ms, plain_ms = (statistics.median(times[who]) for who in ("fit_translator", "keras"))
     return {"student": name, "what": "fit", "steps": FIT_STEPS, "repetitions": repetitions,
             "ms_per_step": round(own_ms, 1), "keras_ms_per_step": round(plain_ms, 1),
