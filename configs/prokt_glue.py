@@ -10,7 +10,7 @@ without distillation and 6 with; batches of 32. As in the paper the rate of bert
 1e-3) and λ are chosen on dev, of every method, and prokt_tuned is the best λ.
 The paper's figures are of GLUE's test sets: trainers.submit writes the files to send. The rows here are of the
 validation sets. TinyBERT's first stage has as many steps again, on the train set as it is; with a larger one that
-trainers.augment makes, and TinyBERT's own encoder, as in the paper:
+trainers.augment makes, and TinyBERT's own encoder, as in the paper, for the cells of bert6:
 
     --config.compare.changes="(('tinybert', (('data.augmented', 'FILE'), ('student.encoder', 'TINYBERT'))), \\
         ('tinybert_prokt', (('data.augmented', 'FILE'), ('student.encoder', 'TINYBERT'))))"
